@@ -1,0 +1,1 @@
+"""From a net to a bundle that was executed and verified."""

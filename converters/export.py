@@ -1,0 +1,258 @@
+"""From a spec to a bundle: a pipeline of plain functions, a cache in front of it, one rename at its end."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from converters.folders import atomic_folder, sweep, write_text_atomic
+from converters.spec import ExportSpec, export_key
+from converters.tolerances import tolerance
+from converters.writing import (
+    artefact_entry,
+    build_manifest,
+    coreml_path,
+    litert_path,
+    write_labels,
+    write_licences,
+    write_model_card,
+)
+from models import weights as weights_store
+from models.errors import BundleError, ConversionError, OutputError
+from models.hashing import sha256_tree
+from runtimes.bundle import MANIFEST, Artefact, Bundle, Manifest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Progress = Callable[[str, float], None]
+
+
+def silent(what: str, fraction: float) -> None:
+    """A progress function that says nothing."""
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What an export left.
+
+    Attributes:
+        path: the bundle.
+        cached: whether nothing had to be converted.
+        key: name of the export in the cache.
+        kept_decisions: whether edited decisions of an earlier bundle at this place were kept.
+    """
+
+    path: Path
+    cached: bool
+    key: str
+    kept_decisions: bool
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What the steps of one build share."""
+
+    spec: ExportSpec
+    weights: weights_store.WeightsFile
+    folder: Path
+    progress: Progress
+
+
+def export(spec: ExportSpec, output: Path, force: bool = False, progress: Progress = silent) -> ExportResult:
+    """Make the bundle of a spec in the folder `output`.
+
+    Args:
+        spec: net, weights, buffer, formats, precisions.
+        output: folder that is to hold the bundle; made if missing.
+        force: convert again even if the cache has this very export.
+        progress: called with (what, fraction done).
+
+    Returns:
+        where the bundle is and whether the cache had it.
+
+    Raises:
+        WeightsError: weights missing, corrupt, or of another net.
+        ConversionError: the net cannot be converted, or an artefact is past its tolerance.
+        OutputError: the place cannot be written; whatever stood there is untouched.
+    """
+    target = output / spec.folder_name
+    _check_target(target)
+    weights = _weights_of(spec)
+    key = export_key(spec, weights.sha256)
+    stored = weights_store.cache_dir() / "exports" / key[:32] / spec.folder_name
+    sweep(stored)
+    hit = not force and _is_intact(stored)
+    if not hit:
+        with atomic_folder(stored) as folder:
+            _build(_Job(spec, weights, folder, progress))
+    kept = _install(stored, target)
+    return ExportResult(target, hit, key, kept)
+
+
+def _check_target(target: Path) -> None:
+    """Refuse early what could not be written at the end, and never replace what is not a bundle."""
+    if target.exists():
+        sweep(target)
+    if target.exists() and not (target / MANIFEST).is_file() and any(target.iterdir() if target.is_dir() else [target]):
+        raise OutputError(f"{target}: is there already and is not a bundle; move it away or choose another --output")
+    probe = target.parent
+    try:
+        probe.mkdir(parents=True, exist_ok=True)
+        write_text_atomic(probe / f".{target.name}.probe", "")
+        (probe / f".{target.name}.probe").unlink()
+    except OSError as exc:
+        raise OutputError(
+            f"{probe}: cannot be written: {exc.strerror or exc}; choose another folder with --output"
+        ) from exc
+
+
+def _weights_of(spec: ExportSpec) -> weights_store.WeightsFile:
+    if spec.weights_file is None:
+        return weights_store.pull(spec.model.name)
+    return weights_store.own_file(spec.weights_file)
+
+
+def _is_intact(stored: Path) -> bool:
+    if not (stored / MANIFEST).is_file():
+        return False
+    try:
+        Bundle.open(stored).check_files()
+    except BundleError:
+        return False
+    return True
+
+
+def _build(job: _Job) -> None:
+    """Everything from weights to a finished folder."""
+    spec = job.spec
+    job.progress("weights and net", 0.0)
+    net, graph = _load(job)
+    job.progress("weights and net", 1.0)
+    labels = write_labels(job.folder, spec.model)
+    artefacts: list[Artefact] = []
+    for artefact_format, precision in spec.artefacts():
+        what = f"{spec.folder_name}: {artefact_format} {precision}"
+        job.progress(what, 0.0)
+        convert = _convert_litert if artefact_format == "litert" else _convert_coreml
+        path = convert(job, graph, precision, labels)
+        limits = tolerance(spec.model.task, precision)
+        artefacts.append(artefact_entry(job.folder, path, artefact_format, precision, spec.model, limits))
+        job.progress(what, 1.0)
+    manifest = build_manifest(spec, job.weights, artefacts)
+    (job.folder / MANIFEST).write_text(manifest.dump(), encoding="utf-8")
+    write_licences(job.folder, job.weights)
+    write_model_card(job.folder, spec, manifest)
+    what = f"{spec.folder_name}: golden vectors"
+    job.progress(what, 0.0)
+    _write_and_check_golden(job, net, manifest)
+    job.progress(what, 1.0)
+
+
+def _load(job: _Job) -> tuple[nn.Module, nn.Module]:
+    from converters.checks import refuse_mutation
+    from runtimes.torch import load_graph, load_net
+
+    arrays: Mapping[str, np.ndarray[Any, Any]] = weights_store.load_file(job.weights.path)
+    net = load_net(job.spec.model, arrays)
+    graph = load_graph(job.spec.model, net, job.spec.hops_per_call)
+    refuse_mutation(graph, job.spec.model.signature(job.spec.hops_per_call))
+    return net, graph
+
+
+def _convert_litert(job: _Job, graph: nn.Module, precision: Any, labels: tuple[str, ...]) -> Path:
+    from converters import litert
+    from converters.metadata import add_mediapipe_metadata
+
+    model = job.spec.model
+    signature = model.signature(job.spec.hops_per_call)
+    data = litert.convert(graph, signature, precision, model.fp32_modules)
+    if model.task == "classifier" and model.buffer_kind == "window":
+        origin = job.weights.sources[0] if job.weights.sources else None
+        data = add_mediapipe_metadata(
+            data,
+            labels=labels,
+            sample_rate_hz=model.geometry.sample_rate_hz,
+            channels=model.geometry.channels,
+            name=model.name,
+            description=model.summary,
+            version="1",
+            licence=origin.licence if origin else "supplied by the user",
+            author=model.paper,
+        )
+    path = job.folder / litert_path(model.name, precision)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def _convert_coreml(job: _Job, graph: nn.Module, precision: Any, labels: tuple[str, ...]) -> Path:
+    from converters import coreml
+
+    model = job.spec.model
+    signature = model.signature(job.spec.hops_per_call)
+    origin = job.weights.sources[0] if job.weights.sources else None
+    path = job.folder / coreml_path(model.name, precision)
+    path.parent.mkdir(exist_ok=True)
+    metadata = coreml.CoreMLMetadata(
+        description=model.summary,
+        author=model.paper,
+        licence=origin.licence if origin else "supplied by the user",
+        version="1",
+        geometry=model.geometry,
+        labels=labels,
+    )
+    coreml.convert(graph, signature, precision, model.fp32_modules, path, metadata)
+    return path
+
+
+def _write_and_check_golden(job: _Job, net: nn.Module, manifest: Manifest) -> None:
+    """Golden vectors of the original, and every artefact held against them: executed before it is called converted."""
+    from converters.golden import check_golden, write_golden
+
+    write_golden(job.folder, manifest, net)
+    bundle = Bundle(job.folder, manifest)
+    for result in check_golden(bundle):
+        failed = [c for c in result.checks if not c.passed]
+        if failed:
+            worst = failed[0]
+            raise ConversionError(
+                f"{result.artefact} on {result.engine} does not compute what the original computes: {worst.metric} is "
+                f"{worst.value:.3g}, expected {worst.direction} {worst.limit:g}; no bundle was written"
+            )
+
+
+def _install(stored: Path, target: Path) -> bool:
+    """Copy the cached bundle to where the user wants it; an unchanged one is left alone.
+
+    Returns:
+        whether decisions that the user edited were kept.
+    """
+    decisions = None
+    if (target / MANIFEST).is_file():
+        try:
+            present = Bundle.open(target)
+        except BundleError:
+            present = None
+        if present is not None:
+            fresh = Bundle.open(stored).manifest.decisions
+            decisions = present.manifest.decisions if present.manifest.decisions != fresh else None
+            skip = frozenset({MANIFEST, "parity"})
+            same_files = sha256_tree(target, skip) == sha256_tree(stored, skip)
+            without = {"decisions": None}
+            same_manifest = present.manifest.model_copy(update=without) == Bundle.open(stored).manifest.model_copy(
+                update=without
+            )
+            if same_files and same_manifest:
+                return decisions is not None
+    with atomic_folder(target) as folder:
+        shutil.copytree(stored, folder, dirs_exist_ok=True)
+        if decisions is not None:
+            manifest = Bundle.open(folder).manifest.model_copy(update={"decisions": decisions})
+            (folder / MANIFEST).write_text(manifest.dump(), encoding="utf-8")
+    return decisions is not None

@@ -1,0 +1,110 @@
+"""Folders that appear whole or not at all: write aside, rename into place, sweep up after a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from models.errors import OutputError
+
+PARTIAL = ".partial-"
+REPLACED = ".replaced-"
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _pid_of(folder: Path, marker: str) -> int | None:
+    tail = folder.name.rpartition(marker)[2]
+    return int(tail) if tail.isdigit() else None
+
+
+def sweep(target: Path) -> None:
+    """Undo what a killed process left beside `target`: drop half-written folders, restore a replaced one."""
+    for folder in sorted(target.parent.glob(f".{target.name}{REPLACED}*")):
+        pid = _pid_of(folder, REPLACED)
+        if pid is None or (pid != os.getpid() and _alive(pid)):
+            continue
+        if target.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            folder.rename(target)
+    for folder in target.parent.glob(f".{target.name}{PARTIAL}*"):
+        pid = _pid_of(folder, PARTIAL)
+        if pid is not None and (pid == os.getpid() or not _alive(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """A folder to write into that becomes `target` when the block ends without an error.
+
+    An existing `target` is replaced at the very end and is untouched if anything fails.
+
+    Args:
+        target: where the finished folder is to be.
+
+    Yields:
+        an empty folder beside `target`.
+
+    Raises:
+        OutputError: the place cannot be written (read-only, full, a file stands there).
+    """
+    partial = target.parent / f".{target.name}{PARTIAL}{os.getpid()}"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sweep(target)
+        partial.mkdir()
+    except OSError as exc:
+        raise OutputError(
+            f"{target}: cannot be written: {exc.strerror or exc}; choose another folder with --output"
+        ) from exc
+    try:
+        yield partial
+        _put_in_place(partial, target)
+    except OSError as exc:
+        raise OutputError(f"{target}: cannot be written: {exc.strerror or exc}; nothing was changed") from exc
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _put_in_place(partial: Path, target: Path) -> None:
+    if not target.exists():
+        partial.rename(target)
+        return
+    replaced = target.parent / f".{target.name}{REPLACED}{os.getpid()}"
+    target.rename(replaced)
+    try:
+        partial.rename(target)
+    except OSError:
+        replaced.rename(target)
+        raise
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Write a text file whole or not at all.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    partial = path.with_name(f".{path.name}{PARTIAL}{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as exc:
+        raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)

@@ -1,0 +1,80 @@
+"""What the torch original gives for a stream: the truth that artefacts, golden vectors and ports are held to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.catalog import CATALOG, ModelEntry
+from models.errors import BundleError
+from runtimes.bundle import Manifest
+from runtimes.protocol import Runtime
+from runtimes.torch import TorchRuntime, load_graph, run_offline
+from streaming.file_run import make_loop
+from streaming.loop import run_loop
+from streaming.parity import AudioParity, ScoreParity, audio_parity, score_parity
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class StreamOutput:
+    """A whole stream's output.
+
+    Attributes:
+        values: float32 [samples + delay] of audio, lead-in included, or [windows, labels].
+        ends: int64, where each window ends; empty for audio.
+    """
+
+    values: Array
+    ends: NDArray[np.int64]
+
+
+def entry_of(manifest: Manifest) -> ModelEntry:
+    """The catalogue entry that a manifest's `original` names.
+
+    Raises:
+        BundleError: it names a factory that is not in the catalogue; nothing else is ever imported from a file.
+    """
+    for entry in CATALOG.values():
+        if entry.factory == manifest.original.factory:
+            return entry
+    known = ", ".join(e.factory for e in CATALOG.values())
+    raise BundleError(f"original.factory {manifest.original.factory!r} is not one of this hearpack's: {known}")
+
+
+def stream(manifest: Manifest, runtime: Runtime, samples: Array) -> StreamOutput:
+    """A signal at the model's rate through a runtime, from reset to flush."""
+    results = run_loop(make_loop(manifest, runtime), samples)
+    if manifest.task == "classifier":
+        return StreamOutput(np.stack([r.values for r in results]), np.array([r.end_sample for r in results], np.int64))
+    return StreamOutput(np.concatenate([r.values for r in results]), np.zeros(0, np.int64))
+
+
+def original(manifest: Manifest, net: nn.Module, samples: Array) -> StreamOutput:
+    """The same signal through the torch original.
+
+    A step net is run offline, all at once, which no streaming fault can touch; a windowed net sees the
+    very windows that the loop cuts.
+    """
+    entry = entry_of(manifest)
+    if manifest.buffer.kind == "window":
+        return stream(manifest, TorchRuntime(load_graph(entry, net, 1), entry.signature(1)), samples)
+    total = len(samples) + manifest.geometry.delay_samples
+    padded = np.concatenate([samples, np.zeros(manifest.geometry.delay_samples, np.float32)])
+    return StreamOutput(run_offline(net, padded)[:total], np.zeros(0, np.int64))
+
+
+def compare(manifest: Manifest, reference: StreamOutput, candidate: StreamOutput) -> AudioParity | ScoreParity:
+    """Figures of a candidate against the reference; the lead-in of an enhancer is left out."""
+    rate = manifest.geometry.sample_rate_hz
+    if manifest.task == "classifier":
+        return score_parity(reference.values, candidate.values, reference.ends, rate)
+    delay = manifest.geometry.delay_samples
+    return audio_parity(reference.values[delay:], candidate.values[delay:], rate)

@@ -1,0 +1,135 @@
+"""What to export: a net, its weights, a buffer, formats and precisions. Light: no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from models.catalog import ModelEntry
+from models.errors import UsageError
+from models.hashing import sha256_file
+
+ArtefactFormat = Literal["litert", "coreml"]
+PrecisionName = Literal["fp32", "fp16"]
+FORMATS: tuple[ArtefactFormat, ...] = get_args(ArtefactFormat)
+PRECISIONS: tuple[PrecisionName, ...] = get_args(PrecisionName)
+
+# What decides the bytes of an export, beside our own sources.
+TOOLCHAIN = ("ai-edge-litert", "ai-edge-quantizer", "coremltools", "litert-converter", "litert-torch", "numpy", "torch")
+SOURCE_PACKAGES = ("models", "runtimes", "streaming", "converters")
+
+
+@dataclass(frozen=True)
+class ExportSpec:
+    """One bundle to be made.
+
+    Attributes:
+        model: the catalogue entry.
+        hops_per_call: hops one call takes; 1 for a windowed net.
+        formats: "litert", "coreml".
+        precisions: "fp32", "fp16".
+        weights_file: the user's own checkpoint, or None for the pretrained weights.
+    """
+
+    model: ModelEntry
+    hops_per_call: int = 1
+    formats: tuple[ArtefactFormat, ...] = FORMATS
+    precisions: tuple[PrecisionName, ...] = PRECISIONS
+    weights_file: Path | None = None
+
+    @property
+    def folder_name(self) -> str:
+        return f"{self.model.name}-{self.model.buffer_samples(self.hops_per_call)}.hearpack"
+
+    def artefacts(self) -> tuple[tuple[ArtefactFormat, PrecisionName], ...]:
+        """Every format at every precision, in the order of the manifest."""
+        return tuple((f, p) for f in self.formats for p in self.precisions)
+
+
+def parse_choices(text: str, valid: Sequence[str], what: str) -> tuple[str, ...]:
+    """A comma-separated choice, in the order of `valid`.
+
+    Raises:
+        UsageError: empty or unknown.
+    """
+    wanted = [part.strip() for part in text.split(",") if part.strip()]
+    unknown = [part for part in wanted if part not in valid]
+    if unknown or not wanted:
+        came = ", ".join(unknown) if unknown else "nothing"
+        raise UsageError(f"{what}: expected one or more of {', '.join(valid)}, separated by commas; got {came}")
+    return tuple(v for v in valid if v in wanted)
+
+
+def hops_from_arguments(model: ModelEntry, hops: str | None, buffer_ms: float | None) -> tuple[int, ...]:
+    """Hops per call from --hops ("1,4") or --buffer-ms (8); the smallest buffer where neither is given.
+
+    Raises:
+        UsageError: both given, not a number, or no valid buffer (the nearest two are named).
+    """
+    if hops is not None and buffer_ms is not None:
+        raise UsageError("give --hops or --buffer-ms, not both")
+    if buffer_ms is not None:
+        exact = buffer_ms * model.geometry.sample_rate_hz / 1000.0
+        if not exact > 0.0 or exact > 1e9:
+            raise UsageError(f"--buffer-ms: expected a duration above 0, got {buffer_ms:g}")
+        samples = round(exact)
+        if abs(exact - samples) > 1e-6:
+            raise UsageError(
+                f"--buffer-ms {buffer_ms:g} is {exact:.3f} samples at {model.geometry.sample_rate_hz} Hz, not a whole number; "
+                f"one hop is {model.geometry.ms(model.geometry.hop_samples):g} ms"
+            )
+        return (model.hops_for(samples),)
+    if hops is None:
+        return (1,)
+    try:
+        counts = tuple(dict.fromkeys(int(part) for part in hops.split(",")))
+    except ValueError as exc:
+        raise UsageError(f"--hops: expected whole numbers separated by commas, such as 1,4; got {hops!r}") from exc
+    for count in counts:
+        model.signature(count)
+    return counts
+
+
+def toolchain_versions() -> dict[str, str]:
+    """Versions of the packages that make the files; packages that are absent are left out."""
+    versions = {}
+    for package in TOOLCHAIN:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def sources_digest() -> str:
+    """sha256 over our own sources that take part in an export, so that a changed line is a new export."""
+    root = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for package in SOURCE_PACKAGES:
+        for file in sorted((root / package).rglob("*")):
+            if file.is_file() and file.suffix in {".py", ".toml", ".json", ".f32", ".txt"}:
+                digest.update(file.relative_to(root).as_posix().encode() + b"\0" + sha256_file(file).encode())
+    return digest.hexdigest()
+
+
+def export_key(spec: ExportSpec, weights_sha256: str) -> str:
+    """Name of this export in the cache: the same key means the same bytes. Never imports torch."""
+    parts = {
+        "bundle": spec.folder_name,
+        "model": repr(spec.model),
+        "formats": spec.formats,
+        "precisions": spec.precisions,
+        "weights": weights_sha256,
+        "own_weights": spec.weights_file is not None,
+        "toolchain": toolchain_versions(),
+        "python": platform.python_version_tuple()[:2],
+        "machine": [platform.system(), platform.machine()],
+        "sources": sources_digest(),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

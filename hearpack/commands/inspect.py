@@ -1,0 +1,61 @@
+"""`hearpack inspect`: what is inside a bundle, a .tflite or a .mlpackage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from hearpack.commands.shared import JsonOption, megabytes, print_json, to_plain
+
+
+def inspect(
+    path: Path = typer.Argument(..., help="A bundle, a .tflite or a .mlpackage."),
+    json_output: bool = JsonOption,
+) -> None:
+    """Show I/O, states, ops, sizes, metadata and known traps."""
+    from hearpack.api import inspect as look
+
+    report = look(path)
+    if json_output:
+        print_json(report)
+    else:
+        show(to_plain(report))
+
+
+def show(report: dict[str, Any], indent: str = "") -> None:
+    """Print a report as an indented list: scalars on a line, tables of names as columns."""
+    for key, value in report.items():
+        if value in (None, "", [], {}):
+            continue
+        title = key.replace("_", " ")
+        if isinstance(value, dict):
+            _show_mapping(title, value, indent)
+        elif isinstance(value, list):
+            _show_list(title, value, indent)
+        elif isinstance(value, int) and key.endswith("bytes"):
+            typer.echo(f"{indent}{title}: {megabytes(value)}")
+        else:
+            typer.echo(f"{indent}{title}: {value}")
+
+
+def _show_mapping(title: str, value: dict[str, Any], indent: str) -> None:
+    if all(not isinstance(v, dict | list) for v in value.values()):
+        typer.echo(f"{indent}{title}: " + ", ".join(f"{k} {v}" for k, v in value.items()))
+        return
+    typer.echo(f"{indent}{title}:")
+    show(value, indent + "  ")
+
+
+def _show_list(title: str, value: list[Any], indent: str) -> None:
+    if all(not isinstance(v, dict | list) for v in value):
+        shown = ", ".join(map(str, value[:12])) + (f", … ({len(value)} in all)" if len(value) > 12 else "")
+        typer.echo(f"{indent}{title}: {shown}")
+        return
+    typer.echo(f"{indent}{title}:")
+    for item in value:
+        if isinstance(item, dict):
+            typer.echo(f"{indent}  - " + ", ".join(f"{k} {v}" for k, v in item.items() if v not in (None, "", [], {})))
+        else:
+            typer.echo(f"{indent}  - {item}")

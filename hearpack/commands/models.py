@@ -1,0 +1,50 @@
+"""`hearpack models`: what can be exported."""
+
+from __future__ import annotations
+
+from hearpack.commands.shared import JsonOption, print_json
+
+
+def models(json_output: bool = JsonOption) -> None:
+    """List the nets hearpack knows, with their geometry and whether their weights are here."""
+    from models import weights
+    from models.catalog import CATALOG
+
+    rows = [
+        {
+            "name": e.name,
+            "task": e.task,
+            "summary": e.summary,
+            "sample_rate_hz": e.geometry.sample_rate_hz,
+            "window_samples": e.geometry.window_samples,
+            "hop_samples": e.geometry.hop_samples,
+            "delay_samples": e.geometry.delay_samples,
+            "buffer_kind": e.buffer_kind,
+            "max_hops_per_call": e.max_hops,
+            "parameters_millions": e.parameters_millions,
+            "weights_cached": weights.is_cached(e.name),
+            "licence": ", ".join(s.licence for s in weights.sources_of(e.name)),
+            "paper": e.paper,
+        }
+        for e in CATALOG.values()
+    ]
+    if json_output:
+        print_json(rows)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "task", "what it is", "hop", "window", "delay", "params", "weights", box=None, pad_edge=False)
+    for e, row in zip(CATALOG.values(), rows, strict=True):
+        g = e.geometry
+        table.add_row(
+            e.name,
+            e.task,
+            e.summary,
+            f"{g.ms(g.hop_samples):g} ms",
+            f"{g.ms(g.window_samples):g} ms",
+            f"{g.ms(g.delay_samples):g} ms",
+            f"{e.parameters_millions:g} M",
+            "cached" if row["weights_cached"] else f"hearpack pull {e.name}",
+        )
+    Console().print(table)

@@ -1,0 +1,41 @@
+"""`hearpack run`: a bundle over an audio file, as a phone would hear it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from hearpack.commands.shared import JsonOption, print_json, progress_bars
+
+
+def run(
+    bundle: Path = typer.Argument(..., help="A bundle's folder."),
+    audio: Path = typer.Argument(..., help="Audio file, 4 to 192 kHz, mono or stereo."),
+    output: Path | None = typer.Option(
+        None, "--output", "-o", help="Enhancer: the .wav to write. Classifier: .csv or .json of events."
+    ),
+    artefact: str | None = typer.Option(None, help="Artefact id (see: hearpack inspect); litert-fp32 by default."),
+    engine: str | None = typer.Option(None, help="litert-interpreter, litert-compiled, coreml, mil-fp32, mil-fp16."),
+    json_output: bool = JsonOption,
+) -> None:
+    """Enhance a file, or list what is heard in it and when."""
+    from hearpack.api import run as run_file
+
+    with progress_bars(json_output) as progress:
+        result = run_file(bundle, audio, output=output, artefact=artefact, engine=engine, progress=progress)
+    if json_output:
+        print_json(result)
+        return
+    lag = result.resampler_delay_samples
+    for event in result.events:
+        offset = event.onset_sample if event.offset_sample is None else event.offset_sample
+        begin, end = ((s - lag) / result.sample_rate_hz for s in (event.onset_sample, offset))
+        typer.echo(f"{begin:9.3f} s  {end:9.3f} s  {event.confidence:5.2f}  {event.label}")
+    heard = f"{len(result.events)} events; " if not result.output or not result.output.endswith(".wav") else ""
+    where = f"; wrote {result.output}" if result.output else ""
+    typer.echo(
+        f"{heard}{result.duration_s:.1f} s of audio in {result.calls} calls of {result.artefact} on {result.engine}, "
+        f"{result.real_time_factor:.4f} of real time on this machine{where}",
+        err=bool(result.events),
+    )

@@ -1,0 +1,77 @@
+"""What the commands share: where output goes, progress, sizes as text. Data to stdout, progress to stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+Progress = Callable[[str, float], None]
+
+JsonOption = typer.Option(False, "--json", help="Print the result as JSON on stdout and nothing else.")
+
+
+def to_plain(value: Any) -> Any:
+    """Dataclasses, paths, arrays and pydantic models as JSON's own types."""
+    if hasattr(value, "model_dump"):
+        return to_plain(value.model_dump(mode="json", by_alias=True, exclude_none=True))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): to_plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(v) for v in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return value
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(to_plain(value), indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def megabytes(count: int) -> str:
+    """1,234,567 -> '1.23 MB'."""
+    return f"{count / 1e6:.2f} MB"
+
+
+@contextlib.contextmanager
+def progress_bars(quiet: bool = False) -> Iterator[Progress]:
+    """A function (what, fraction 0 to 1) that draws a bar a task on stderr; draws nothing when quiet or piped."""
+    if quiet or not sys.stderr.isatty():
+        yield _plain_lines(quiet)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(what: str, fraction: float) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=1.0)
+            bars.update(tasks[what], completed=fraction)
+
+        yield report
+
+
+def _plain_lines(quiet: bool) -> Progress:
+    seen: set[str] = set()
+
+    def report(what: str, fraction: float) -> None:
+        if not quiet and what not in seen:
+            seen.add(what)
+            sys.stderr.write(f"  {what}\n")
+
+    return report

@@ -1,0 +1,90 @@
+"""`hearpack verify`: artefacts against the original over a minute of real audio; exit 1 past the tolerance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from hearpack.commands.shared import JsonOption, print_json, progress_bars
+
+if TYPE_CHECKING:
+    from converters.verify import ArtefactReport, VerifyReport
+
+
+def verify(
+    bundle: Path = typer.Argument(..., help="A bundle's folder."),
+    artefact: list[str] = typer.Option([], help="Artefact ids to look at; all by default."),
+    seconds: float | None = typer.Option(None, help="Length of the stream; 60 by default."),
+    audio: Path | None = typer.Option(None, help="An audio file of your own instead of hearpack's material."),
+    weights: Path | None = typer.Option(None, help="The checkpoint, if the bundle was exported from your own."),
+    json_output: bool = JsonOption,
+) -> None:
+    """Hold every artefact against the original; exit 1 if one is past its tolerance."""
+    from converters.verify import verify as run_verify
+    from runtimes.bundle import Bundle
+
+    opened = Bundle.open(bundle)
+    with progress_bars(json_output) as progress:
+        report = run_verify(opened, artefact, seconds=seconds, audio=audio, weights=weights, progress=progress)
+    if json_output:
+        print_json(report)
+    else:
+        show(report)
+    if not report.passed:
+        raise typer.Exit(1)
+
+
+def show(report: VerifyReport) -> None:
+    """The report as text: a table of the stream, one of the stress streams, a verdict."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(
+        f"{report.bundle} against the {report.reference}: {report.seconds:.0f} s of {report.material}, {report.machine}"
+    )
+    table = Table("artefact", "engine", "figure", "measured", "limit", "", box=None, pad_edge=False)
+    for item in report.artefacts:
+        for index, check in enumerate(item.checks):
+            table.add_row(
+                item.artefact if index == 0 else "",
+                item.engine if index == 0 else "",
+                check.metric,
+                f"{check.value:.4g}",
+                f"{check.direction} {check.limit:g}",
+                "ok" if check.passed else "FAILED",
+            )
+        table.add_row("", "", _worst(item), "", "", "")
+    console.print(table)
+    if any(item.stress for item in report.artefacts):
+        console.print(_stress_table(report))
+    console.print("passed" if report.passed else "FAILED: an artefact is past its tolerance")
+
+
+def _worst(item: ArtefactReport) -> str:
+    figures = item.figures
+    if hasattr(figures, "worst_frame_s"):
+        return (
+            f"worst frame {figures.worst_frame_snr_db:.1f} dB at {figures.worst_frame_s:.1f} s; "
+            f"first 10 s {figures.first_snr_db:.1f} dB, last 10 s {figures.last_snr_db:.1f} dB"
+        )
+    return (
+        f"worst window at {figures.worst_window_s:.1f} s, mean error {figures.score_mean_abs_error:.2g}, "
+        f"top-1 flips {figures.top1_flips}, top-5 kept in {figures.top5_agreement:.1%} of {figures.windows} windows"
+    )
+
+
+def _stress_table(report: VerifyReport):  # type: ignore[no-untyped-def]
+    from rich.table import Table
+
+    names = [s.stream for s in report.artefacts[0].stress]
+    audio = hasattr(report.artefacts[0].figures, "snr_db")
+    title = "stress streams: SNR in dB" if audio else "stress streams: largest score error"
+    table = Table("artefact", "engine", *names, "NaN", box=None, pad_edge=False, title=title, title_justify="left")
+    for item in report.artefacts:
+        figures = [s.figures for s in item.stress]
+        values = [f"{f.snr_db:.1f}" if hasattr(f, "snr_db") else f"{f.score_max_abs_error:.1e}" for f in figures]
+        table.add_row(item.artefact, item.engine, *values, str(sum(f.nan_count for f in figures)))
+    return table

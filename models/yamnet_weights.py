@@ -1,0 +1,115 @@
+"""YAMNet's layers and tensors by name, and the way to them from the authors' Keras checkpoint. Light: no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.catalog import YAMNET
+from models.errors import WeightsError
+
+CLASSES = YAMNET.output.shape[-1]
+STEM_CHANNELS = 32
+# (output channels, stride) of the 13 depthwise-separable blocks behind the stem
+BLOCKS = (
+    (64, 1),
+    (128, 2),
+    (128, 1),
+    (256, 2),
+    (256, 1),
+    (512, 2),
+    (512, 1),
+    (512, 1),
+    (512, 1),
+    (512, 1),
+    (512, 1),
+    (1024, 2),
+    (1024, 1),
+)
+
+
+def conv_names() -> tuple[str, ...]:
+    """The 27 convolutions in order: "stem", "block1.depthwise", "block1.pointwise", ... "block13.pointwise"."""
+    parts = (f"block{number}.{part}" for number in range(1, len(BLOCKS) + 1) for part in ("depthwise", "pointwise"))
+    return ("stem", *parts)
+
+
+def expected_shapes() -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a YAMNet weights file, axes in PyTorch's order, batch normalisation not folded.
+
+    Each convolution has `.weight` and its batch normalisation's `.bias`, `.mean` and `.variance` (there is no
+    gamma); "classifier" has `.weight` and `.bias`.
+    """
+    kernels = [(STEM_CHANNELS, 1, 3, 3)]
+    inputs = STEM_CHANNELS
+    for outputs, _ in BLOCKS:
+        kernels += [(inputs, 1, 3, 3), (outputs, inputs, 1, 1)]
+        inputs = outputs
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, kernel in zip(conv_names(), kernels, strict=True):
+        shapes[f"{name}.weight"] = kernel
+        shapes |= {f"{name}.{part}": kernel[:1] for part in ("bias", "mean", "variance")}
+    return shapes | {"classifier.weight": (CLASSES, inputs), "classifier.bias": (CLASSES,)}
+
+
+def check_weights(
+    net: str, weights: Mapping[str, NDArray[np.float32]], expected: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Hold weights against the names and shapes that a net expects.
+
+    Args:
+        net: the net's name, for messages.
+        weights: tensors by name.
+        expected: shapes by name.
+
+    Raises:
+        WeightsError: tensors are missing, unknown, of another shape, not floating point or not finite.
+    """
+    faults = (
+        ("missing", sorted(expected.keys() - weights.keys())),
+        ("unknown", sorted(weights.keys() - expected.keys())),
+    )
+    if any(names for _, names in faults):
+        listed = "; ".join(
+            f"{len(names)} {fault}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+            for fault, names in faults
+            if names
+        )
+        raise WeightsError(
+            f"{net}: expected its {len(expected)} tensors, got {len(weights)} ({listed}); are they of another net?"
+        )
+    for name, shape in expected.items():
+        value = weights[name]
+        if value.shape != shape:
+            raise WeightsError(f"{net}: {name} has shape {list(value.shape)}, expected {list(shape)}")
+        if not np.issubdtype(value.dtype, np.floating) or not np.isfinite(value).all():
+            raise WeightsError(
+                f"{net}: {name} ({value.dtype}) must be floating point and finite; the weights are corrupt"
+            )
+
+
+def from_checkpoint(tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """Rename and reorder a Keras checkpoint's `layer_with_weights-N/...` (0 to 54, in the order of the layers).
+
+    Args:
+        tensors: what `read_checkpoint` gives with the prefix "layer-1/layer/_func/_yamnet/".
+
+    Raises:
+        WeightsError: a tensor is missing or of another shape.
+    """
+    axes = {"kernel": (3, 2, 0, 1), "depthwise_kernel": (2, 3, 0, 1)}
+    weights: dict[str, NDArray[np.float32]] = {}
+    try:
+        for index, name in enumerate(conv_names()):
+            kind = "depthwise_kernel" if name.endswith("depthwise") else "kernel"
+            weights[f"{name}.weight"] = tensors[f"layer_with_weights-{2 * index}/{kind}"].transpose(axes[kind])
+            for part, theirs in (("bias", "beta"), ("mean", "moving_mean"), ("variance", "moving_variance")):
+                weights[f"{name}.{part}"] = tensors[f"layer_with_weights-{2 * index + 1}/{theirs}"]
+        weights["classifier.weight"] = tensors["layer_with_weights-54/kernel"].T
+        weights["classifier.bias"] = tensors["layer_with_weights-54/bias"]
+    except (KeyError, ValueError) as exc:
+        raise WeightsError(f"yamnet: the checkpoint is of another net: {exc}") from exc
+    check_weights("yamnet", weights, expected_shapes())
+    return {name: np.ascontiguousarray(value) for name, value in weights.items()}

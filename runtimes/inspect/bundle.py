@@ -1,0 +1,86 @@
+"""What a bundle holds, in one report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.errors import BundleError
+from models.geometry import StateSpec, StreamGeometry, TensorSpec
+from runtimes.bundle import Bundle, Decisions
+
+
+@dataclass(frozen=True)
+class ArtefactSummary:
+    """One line of the artefact table."""
+
+    id: str
+    path: str
+    bytes: int
+    weights: str
+    compute: str
+    intact: bool
+
+
+@dataclass(frozen=True)
+class BundleReport:
+    """A bundle as `hearpack inspect` shows it; every duration also in ms."""
+
+    path: str
+    name: str
+    task: str
+    schema: str
+    created_by: str
+    geometry: StreamGeometry
+    buffer_samples: int
+    buffer_ms: float
+    delay_ms: float
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    states: tuple[StateSpec, ...]
+    labels: int
+    decisions: Decisions | None
+    artefacts: tuple[ArtefactSummary, ...]
+    weights: tuple[str, ...]
+
+
+def describe_bundle(path: str | Path) -> BundleReport:
+    """Open a bundle and say what is inside, hashes checked.
+
+    Raises:
+        BundleError: missing or invalid; a damaged artefact is reported, not raised.
+    """
+    bundle = Bundle.open(path)
+    manifest, geometry = bundle.manifest, bundle.manifest.stream_geometry
+    summaries = []
+    for artefact in manifest.artefacts:
+        try:
+            bundle.check_files([artefact])
+            intact = True
+        except BundleError:
+            intact = False
+        precision = artefact.precision
+        summaries.append(
+            ArtefactSummary(
+                artefact.id, artefact.path, artefact.size_bytes, precision.weights, precision.compute, intact
+            )
+        )
+    signature = manifest.signature
+    return BundleReport(
+        path=str(bundle.path),
+        name=manifest.name,
+        task=manifest.task,
+        schema=manifest.schema_id,
+        created_by=f"hearpack {manifest.created_by.hearpack}",
+        geometry=geometry,
+        buffer_samples=manifest.buffer.samples,
+        buffer_ms=geometry.ms(manifest.buffer.samples),
+        delay_ms=geometry.ms(geometry.delay_samples),
+        inputs=signature.inputs,
+        outputs=signature.outputs,
+        states=signature.states,
+        labels=len(bundle.labels()),
+        decisions=manifest.decisions,
+        artefacts=tuple(summaries),
+        weights=tuple(f"{w.source} {w.version} ({w.licence}), sha256 {w.sha256}" for w in manifest.weights),
+    )

@@ -1,0 +1,319 @@
+"""LiteRT (TensorFlow Lite) as a runtime: the classic interpreter, and CompiledModel, the API of phones.
+
+Tensors are found by signature name, never by position. A file is walked with every offset checked
+before the library sees it, because the library takes the process down on some damaged files.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import importlib
+import importlib.metadata
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from models.errors import ArtefactError, MissingDependencyError
+from models.geometry import GraphSignature
+from models.hashing import sha256_bytes
+from runtimes.inspect.tflite import Signature, aliased_outputs, load_bytes, walk
+from runtimes.protocol import Array, Outputs, RuntimeInfo, State, check_call, zero_state
+from runtimes.quiet import quiet
+from runtimes.weight_cache import WeightCache
+
+Engine = Literal["interpreter", "compiled"]
+_Call = Callable[[Array, State], list[Array]]
+# Where Interpreter lives, newest name first: (module, distribution).
+_HOMES = (
+    ("ai_edge_litert.interpreter", "ai-edge-litert"),
+    ("tflite_runtime.interpreter", "tflite-runtime"),
+    ("tensorflow.lite.python.interpreter", "tensorflow"),
+)
+
+
+@dataclass(frozen=True)
+class _Names:
+    """The file's names of our tensors, in the order of the signature."""
+
+    key: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+class LiteRTRuntime:
+    """A .tflite, ready to be called.
+
+    Args:
+        path: the file, or its bytes.
+        signature: names and shapes one call has.
+        engine: "interpreter" (classic) or "compiled" (CompiledModel, what phones run).
+        threads: compute threads.
+        weight_cache: a directory in which XNNPACK keeps packed weights from run to run ("compiled" only);
+            a damaged or foreign cache is thrown away and built again.
+        io_names: our name -> name in the file, where they differ.
+
+    Raises:
+        ArtefactError: no .tflite, damaged, or its tensors are not those of `signature`.
+        MissingDependencyError: no LiteRT runtime is installed.
+    """
+
+    def __init__(
+        self,
+        path: Path | bytes,
+        signature: GraphSignature,
+        engine: Engine = "interpreter",
+        threads: int = 1,
+        weight_cache: Path | None = None,
+        io_names: Mapping[str, str] | None = None,
+    ) -> None:
+        if threads < 1:
+            raise ArtefactError(f"expected at least 1 thread, got {threads}")
+        data = load_bytes(path)
+        what = "the .tflite" if isinstance(path, bytes) else str(path)
+        try:
+            found = walk(data)
+            names = _match(found.signatures, signature, io_names or {})
+        except ArtefactError as exc:
+            raise ArtefactError(f"{what}: {exc}") from exc
+        aliased = aliased_outputs(found)
+        if engine == "compiled" and aliased:
+            raise ArtefactError(
+                f"{what}: output {aliased[0]!r} is an input handed through; CompiledModel would compute garbage"
+            )
+        self._signature = signature
+        self._n_outputs = len(signature.outputs)
+        self._output_names = tuple(t.name for t in signature.outputs)
+        self._state_names = tuple(s.name for s in signature.states)
+        with _translated(what, "load"):
+            if engine == "interpreter":
+                self._call, self._info = _open_interpreter(data, signature, names, threads)
+            else:
+                self._call, self._info = _open_compiled(data, signature, names, threads, weight_cache)
+        self._data: bytes | None = data  # the library reads weights where they lie
+        self._what = what
+        self._closed = False
+
+    @property
+    def signature(self) -> GraphSignature:
+        """Names and shapes of one call."""
+        return self._signature
+
+    @property
+    def info(self) -> RuntimeInfo:
+        """Engine, version and threads."""
+        return self._info
+
+    def reset(self) -> State:
+        """The state at the start of a stream."""
+        return zero_state(self._signature)
+
+    def step(self, block: Array, state: State) -> tuple[Outputs, State]:
+        """One call; see runtimes.protocol.Runtime.step.
+
+        Args:
+            block: float32, shape of the signature's first input.
+            state: what `reset` or the previous call returned.
+
+        Returns:
+            outputs by name (the caller owns the arrays), and the next state.
+
+        Raises:
+            ArtefactError: wrong shape or dtype, closed, or the library failed.
+        """
+        if self._closed:
+            raise ArtefactError(f"{self._what}: the runtime was closed; open it again")
+        check_call(self._signature, block, state)
+        try:
+            arrays = self._call(block, state)
+        except (RuntimeError, ValueError) as exc:
+            raise ArtefactError(f"{self._what}: LiteRT failed to run it: {_first_line(exc)}") from exc
+        cut = self._n_outputs
+        return dict(zip(self._output_names, arrays[:cut], strict=True)), dict(
+            zip(self._state_names, arrays[cut:], strict=True)
+        )
+
+    def close(self) -> None:
+        """Release what the library holds; harmless if called twice."""
+        if not self._closed:
+            self._closed = True
+            with quiet():
+                self._call = _closed_call
+            self._data = None
+
+
+def _closed_call(_block: Array, _state: State) -> list[Array]:
+    raise RuntimeError("closed")
+
+
+def _first_line(exc: BaseException) -> str:
+    return (str(exc).strip().splitlines() or [type(exc).__name__])[0]
+
+
+@contextlib.contextmanager
+def _translated(what: str, verb: str) -> Iterator[None]:
+    """The one seam where errors of the library become ours."""
+    try:
+        yield
+    except (RuntimeError, ValueError, OSError, KeyError) as exc:
+        raise ArtefactError(f"{what}: LiteRT cannot {verb} it: {_first_line(exc)}") from exc
+
+
+def _match(signatures: tuple[Signature, ...], ours: GraphSignature, io_names: Mapping[str, str]) -> _Names:
+    """Find our tensors in the file, comparing names, shapes and element types."""
+    if not signatures:
+        raise ArtefactError("the file has no named signature; export it with hearpack")
+    theirs = signatures[0]
+    if theirs.subgraph != 0:
+        raise ArtefactError(f"expected the signature {theirs.key!r} in subgraph 0, it is in {theirs.subgraph}")
+    sides = (
+        ("input", ours.input_names, ours.input_shapes, theirs.inputs),
+        (
+            "output",
+            ours.output_names,
+            tuple(t.shape for t in ours.outputs) + tuple(s.shape for s in ours.states),
+            theirs.outputs,
+        ),
+    )
+    resolved = []
+    for side, names, shapes, tensors in sides:
+        by_name = {t.name: t for t in tensors}
+        file_names = tuple(io_names.get(name, name) for name in names)
+        if set(file_names) != set(by_name):
+            raise ArtefactError(
+                f"expected the {side}s {', '.join(sorted(file_names))}; the file has {', '.join(sorted(by_name))}"
+            )
+        for name, shape in zip(file_names, shapes, strict=True):
+            tensor = by_name[name]
+            if tensor.shape != shape or tensor.dtype != "float32":
+                raise ArtefactError(
+                    f"{side} {name!r}: expected float32 {list(shape)}, the file has {tensor.dtype} {list(tensor.shape)}"
+                )
+        resolved.append(file_names)
+    return _Names(theirs.key, resolved[0], resolved[1])
+
+
+@functools.cache
+def _interpreter_class() -> tuple[Any, str, str]:
+    """Interpreter, its distribution and version, from whichever package is installed."""
+    for module_name, distribution in _HOMES:
+        try:
+            with quiet():
+                module = importlib.import_module(module_name)
+        except ImportError:
+            continue
+        return module.Interpreter, distribution, _version(distribution)
+    raise MissingDependencyError("ai-edge-litert", "litert", "running a .tflite")
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _open_interpreter(data: bytes, signature: GraphSignature, names: _Names, threads: int) -> tuple[_Call, RuntimeInfo]:
+    interpreter_class, distribution, version = _interpreter_class()
+    with quiet():
+        interpreter = interpreter_class(model_content=data, num_threads=threads)
+        interpreter.allocate_tensors()
+        # The runner is only asked for indices: it allocates at every call, and while it lives invoke() is refused.
+        runner = interpreter.get_signature_runner(names.key)
+        input_details, output_details = runner.get_input_details(), runner.get_output_details()
+        del runner
+    first = input_details[names.inputs[0]]["index"]
+    states_in = tuple(
+        (s.name, input_details[n]["index"]) for s, n in zip(signature.states, names.inputs[1:], strict=True)
+    )
+    outputs = tuple(output_details[n]["index"] for n in names.outputs)
+    set_tensor, invoke, get_tensor = interpreter.set_tensor, interpreter.invoke, interpreter.get_tensor
+
+    def call(block: Array, state: State) -> list[Array]:
+        set_tensor(first, block)
+        for name, index in states_in:
+            set_tensor(index, state[name])
+        invoke()
+        return [get_tensor(index) for index in outputs]  # get_tensor copies
+
+    detail = f"{distribution}, {threads} thread{'s' if threads > 1 else ''}"
+    return call, RuntimeInfo("litert-interpreter", version, detail)
+
+
+def _open_compiled(
+    data: bytes, signature: GraphSignature, names: _Names, threads: int, weight_cache: Path | None
+) -> tuple[_Call, RuntimeInfo]:
+    try:
+        with quiet():
+            from ai_edge_litert.compiled_model import CompiledModel
+            from ai_edge_litert.hardware_accelerator import HardwareAccelerator
+            from ai_edge_litert.options import CpuOptions, Options
+    except ImportError as exc:
+        raise MissingDependencyError("ai-edge-litert", "litert", "running a .tflite with CompiledModel") from exc
+    version = _version("ai-edge-litert")
+    _silence_exit()
+
+    def build(cache_file: str) -> Any:
+        cpu = CpuOptions(num_threads=threads, xnnpack_weight_cache_path=cache_file)
+        options = Options(HardwareAccelerator.CPU, cpu_options=cpu)
+        return CompiledModel.from_buffer(data, environment=_environment(), options=options)
+
+    with quiet():
+        if weight_cache is None:
+            cached, model = False, build("")
+        else:
+            cached, model = WeightCache(weight_cache).open(f"{sha256_bytes(data)[:24]}-{version}-t{threads}", build)
+        index = model.get_signature_index(names.key)
+        inputs = {n: model.create_input_buffer_by_name(names.key, n) for n in names.inputs}
+        outputs = {n: model.create_output_buffer_by_name(names.key, n) for n in names.outputs}
+        # The first write of a process logs the creation of an environment; have that now.
+        inputs[names.inputs[0]].write(np.zeros(signature.inputs[0].shape, np.float32))
+    layout = model.get_signature_by_index(index)
+    ordered_inputs = [inputs[n] for n in layout["inputs"]]
+    ordered_outputs = [outputs[n] for n in layout["outputs"]]
+    write_block = inputs[names.inputs[0]].write
+    writes = tuple((s.name, inputs[n].write) for s, n in zip(signature.states, names.inputs[1:], strict=True))
+    shapes = tuple(t.shape for t in signature.outputs) + tuple(s.shape for s in signature.states)
+    reads = tuple((outputs[n].read, int(np.prod(shape)), shape) for n, shape in zip(names.outputs, shapes, strict=True))
+    run, float32 = model.run_by_index, np.float32
+
+    def call(block: Array, state: State) -> list[Array]:
+        write_block(block)
+        for name, write in writes:
+            write(state[name])
+        run(index, ordered_inputs, ordered_outputs)
+        return [read(count, float32).reshape(shape) for read, count, shape in reads]  # read allocates
+
+    detail = f"ai-edge-litert, {threads} thread{'s' if threads > 1 else ''}, CPU"
+    if weight_cache is not None:
+        detail += ", weight cache warm" if cached else ", weight cache cold"
+    return call, RuntimeInfo("litert-compiled", version, detail)
+
+
+@functools.cache
+def _environment() -> Any:
+    """One environment for the whole process: each would load its accelerators again, and log when it goes."""
+    import ai_edge_litert
+    from ai_edge_litert.environment import Environment, EnvironmentOptions
+
+    return Environment.create(options=EnvironmentOptions(runtime_path=str(Path(ai_edge_litert.__file__).parent)))
+
+
+@functools.cache
+def _silence_exit() -> None:
+    """CompiledModel's environment logs its own destruction after Python has ended; nothing else can write by then."""
+
+    def to_null() -> None:
+        sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 2)
+            os.close(null)
+
+    atexit.register(to_null)

@@ -1,0 +1,310 @@
+"""A program as a flat list of calls. All that load can know is settled here, none of it at a call.
+
+Each value has a slot. Constants stay in their slots; another value leaves its slot after its last use. An
+operation whose operands are all constant runs here, once. Inner blocks become programs of their own that
+take the outer values they use as further arguments, so no call shares slots with another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.errors import ArtefactError
+from runtimes.mil.blob import Value
+from runtimes.mil.graph import Block, Function, Named, Operation, ValueType
+from runtimes.mil.graph import Literal as Immediate
+from runtimes.mil.ops.table import TABLE, TORCH_DTYPES, Entry, Kernel, Node, SubProgram
+
+Mode = Literal["fp32", "fp16"]
+
+# Above this size a constant expression is left to the call, so that no file makes load fill the memory.
+MAX_FOLDED_ELEMENTS = 1 << 26
+# What the functions that a kernel calls raise on values that do not fit.
+CALL_ERRORS = (
+    RuntimeError,
+    ValueError,
+    IndexError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    OverflowError,
+    ZeroDivisionError,
+)
+
+
+class Call(NamedTuple):
+    """One call: slots[out] = fn(*slots[args]), then the `dead` slots are emptied."""
+
+    fn: Callable[..., Any]
+    args: tuple[int, ...]
+    out: int | slice
+    dead: tuple[int, ...]
+    place: str
+
+
+@dataclass(frozen=True)
+class Code:
+    """A compiled block.
+
+    Attributes:
+        calls: in order.
+        template: the slots at the start of a call: constants in place, the rest empty.
+        inputs: slots of the inputs, then of captured outer values.
+        outputs: slots of the outputs.
+    """
+
+    calls: tuple[Call, ...]
+    template: tuple[Any, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+    def __call__(self, *values: Any) -> tuple[Any, ...]:
+        slots = list(self.template)
+        for slot, value in zip(self.inputs, values, strict=True):
+            slots[slot] = value
+        place = ""
+        try:
+            for fn, args, out, dead, place in self.calls:  # noqa: B007  the handler below names the place
+                slots[out] = fn(*[slots[a] for a in args])
+                for slot in dead:
+                    slots[slot] = None
+        except CALL_ERRORS as exc:
+            raise ArtefactError(f"{place} failed: {exc}") from exc
+        return tuple(slots[slot] for slot in self.outputs)
+
+
+def round_to_half(x: Tensor) -> Tensor:
+    """The nearest half, as float32: saturates to infinity, keeps NaN and denormals."""
+    return x.half().float()
+
+
+def opset_version(opset: str) -> int:
+    """iOS version of an opset name: CoreML5 is iOS 15, CoreML9 is iOS 26."""
+    digits = opset.removeprefix("CoreML")
+    if not digits.isdecimal():
+        raise ArtefactError(f"unknown opset {opset!r}; expected CoreML5 to CoreML9")
+    number = int(digits)
+    return 26 if number >= 9 else number + 10
+
+
+def to_tensor(value: Value | str, kind: ValueType) -> Any:
+    """A decoded constant as the tensor that calls use (floats widened exactly); text stays text."""
+    if isinstance(value, str) or value.dtype == object:
+        return value
+    if kind.dtype not in TORCH_DTYPES:
+        raise ArtefactError(f"constants of type {kind.dtype} are not supported")
+    dtype = TORCH_DTYPES[kind.dtype]
+    if dtype == torch.float32:
+        return torch.from_numpy(np.array(value, np.float32))
+    return torch.from_numpy(np.array(value, np.int64 if value.dtype.kind in "iu" else value.dtype)).to(dtype)
+
+
+def check_operations(function: Function) -> None:
+    """Stop at load when an operation is not in the table.
+
+    Raises:
+        ArtefactError: with the operation's name, the opset, and its output.
+    """
+    for operation in function.walk():
+        if operation.type != "const" and operation.type not in TABLE:
+            raise ArtefactError(
+                f"operation {operation.type!r} of opset {function.opset} is not implemented by the evaluator "
+                f"(output {operation.name!r}); run this package on macOS, or convert without that operation"
+            )
+
+
+class _Scope:
+    """Compiles one block; inner blocks get a scope each."""
+
+    def __init__(self, block: Block, mode: Mode, opset: int, outer: _Scope | None = None) -> None:
+        self._block, self._mode, self._opset, self._outer = block, mode, opset, outer
+        self._slots: dict[str, int] = {}
+        self._template: list[Any] = []
+        self._captured: list[str] = []
+        self.statics: dict[str, Any] = {} if outer is None else dict(outer.statics)
+        self.types: dict[str, ValueType] = {} if outer is None else dict(outer.types)
+        self._anonymous = 0
+
+    def _new_slots(self, names: Iterable[str]) -> list[int]:
+        places = []
+        for name in names:
+            self._slots[name] = len(self._template)
+            places.append(len(self._template))
+            self._template.append(None)
+        return places
+
+    def _define(self, outputs: Iterable[Named]) -> None:
+        for output in outputs:
+            self.types[output.name] = output.type
+            self.statics.pop(output.name, None)
+
+    def slot(self, name: str) -> int:
+        """Where a value lies; an outer one is captured, a constant put in place, at first use."""
+        if name not in self._slots:
+            (place,) = self._new_slots([name])
+            if name in self.statics:
+                self._template[place] = self.statics[name]
+            elif self._outer is not None and self._outer.knows(name):
+                self._captured.append(name)
+            else:
+                raise ArtefactError(f"the program uses value {name!r} before anything computes it")
+        return self._slots[name]
+
+    def knows(self, name: str) -> bool:
+        """Whether a value exists here or further out."""
+        return name in self._slots or name in self.statics or (self._outer is not None and self._outer.knows(name))
+
+    def _named(self, operation: Operation) -> Operation:
+        """The operation with each literal operand entered as a constant."""
+        inputs: dict[str, tuple[str | Immediate, ...]] = {}
+        for parameter, bindings in operation.inputs.items():
+            names: list[str] = []
+            for binding in bindings:
+                if isinstance(binding, str):
+                    if not self.knows(binding):
+                        raise ArtefactError(
+                            f"{operation.type} (output {operation.name!r}) uses unknown value {binding!r}"
+                        )
+                    names.append(binding)
+                    continue
+                self._anonymous += 1
+                name = f"{operation.name}.{parameter}.{self._anonymous}"
+                self.statics[name] = to_tensor(binding.decode(), binding.type)
+                self.types[name] = binding.type
+                names.append(name)
+            inputs[parameter] = tuple(names)
+        return Operation(operation.type, inputs, operation.outputs, operation.blocks, operation.value)
+
+    def _subprogram(self, operation: Operation, index: int) -> SubProgram:
+        if index >= len(operation.blocks):
+            raise ArtefactError(f"{operation.type} (output {operation.name!r}) lacks its block {index}")
+        scope = _Scope(operation.blocks[index], self._mode, self._opset, self)
+        code = scope.compile()
+        return SubProgram(code, tuple(scope._captured))
+
+    def _rounded(self, kernel: Kernel, entry: Entry, outputs: tuple[Named, ...]) -> Kernel:
+        """The kernel with half outputs rounded, where the mode asks for it."""
+        halves = [o.type.dtype == "fp16" and o.type.kind == "tensor" for o in outputs]
+        if self._mode == "fp32" or not entry.rounds or not any(halves):
+            return kernel
+        fn = kernel.fn
+        if fn is None:
+            # A value taken over as it is from another type (a cast to half) is rounded, too.
+            return Kernel(round_to_half, kernel.operands, kernel.captured)
+        if len(outputs) == 1:
+            return Kernel(lambda *values: fn(*values).half().float(), kernel.operands, kernel.captured)
+
+        def each(*values: Any) -> tuple[Any, ...]:
+            return tuple(round_to_half(y) if half else y for y, half in zip(fn(*values), halves, strict=True))
+
+        return Kernel(each, kernel.operands, kernel.captured)
+
+    def _fold(self, node: Node, kernel: Kernel, names: list[str]) -> bool:
+        """Run an operation on constants now; whether that was possible."""
+        if not all(n in self.statics for n in names):
+            return False
+        shapes = [o.type.static_shape for o in node.outputs]
+        if any(s is None or int(np.prod(s, dtype=object)) > MAX_FOLDED_ELEMENTS for s in shapes):
+            return False
+        values = [self.statics[n] for n in names]
+        try:
+            result = values[0] if kernel.fn is None else kernel.fn(*values)
+        except CALL_ERRORS as exc:
+            raise node.refuse(f"the constant cannot be computed: {exc}") from exc
+        results = (result,) if len(node.outputs) == 1 else tuple(result)
+        for output, value in zip(node.outputs, results, strict=True):
+            self.statics[output.name] = value
+        return True
+
+    def _operation(self, raw: Operation) -> Call | None:
+        if raw.type == "const":
+            if raw.value is None or len(raw.outputs) != 1:
+                raise ArtefactError(f"const (output {raw.name!r}) holds no value")
+            self._define(raw.outputs)
+            self.statics[raw.name] = to_tensor(raw.value.decode(), raw.value.type)
+            return None
+        operation, entry = self._named(raw), TABLE[raw.type]
+        node = Node(operation, self._opset, self.statics, self.types, lambda i: self._subprogram(operation, i))
+        try:
+            kernel = self._rounded(entry.build(node), entry, operation.outputs)
+        except CALL_ERRORS as exc:
+            raise node.refuse(f"malformed: {exc}") from exc
+        names: list[str] = []
+        for parameter in kernel.operands:
+            if not node.has(parameter):
+                raise node.refuse(f"parameter {parameter!r} is missing")
+            names += node.names(parameter)
+        names += kernel.captured
+        if entry.pure and not operation.blocks and self._fold(node, kernel, names):
+            for output in operation.outputs:
+                self.types[output.name] = output.type
+            return None
+        args = tuple(self.slot(n) for n in names)
+        self._define(operation.outputs)
+        if kernel.fn is None:
+            self._slots[operation.name] = args[0]
+            return None
+        places = self._new_slots(o.name for o in operation.outputs)
+        out: int | slice = (
+            places[0] if len(places) == 1 else slice(len(self._template) - len(places), len(self._template))
+        )
+        fn = kernel.fn if len(places) == 1 else _counted(kernel.fn, len(places))
+        return Call(fn, args, out, (), node.place)
+
+    def compile(self) -> Code:
+        """The block as code."""
+        self._define(self._block.inputs)
+        inputs = self._new_slots(i.name for i in self._block.inputs)
+        calls = [c for c in map(self._operation, self._block.operations) if c is not None]
+        outputs = tuple(self.slot(name) for name in self._block.outputs)
+        captured = [self._slots[name] for name in self._captured]
+        constants = {s for s, value in enumerate(self._template) if value is not None}
+        return Code(_with_deaths(calls, {*outputs, *constants}), tuple(self._template), (*inputs, *captured), outputs)
+
+
+def _counted(fn: Callable[..., Any], count: int) -> Callable[..., Any]:
+    """fn, checked to give `count` values: a wrong number would move every slot behind."""
+
+    def run(*values: Any) -> Any:
+        results = fn(*values)
+        if len(results) != count:
+            raise ValueError(f"expected {count} results, got {len(results)}")
+        return results
+
+    return run
+
+
+def _with_deaths(calls: list[Call], kept: set[int]) -> tuple[Call, ...]:
+    """The calls, each told which slots nobody reads after it."""
+    seen = set(kept)
+    backwards: list[Call] = []
+    for call in reversed(calls):
+        made = range(call.out.start, call.out.stop) if isinstance(call.out, slice) else (call.out,)
+        dead = tuple(sorted({*call.args, *made} - seen))
+        seen.update(dead)
+        backwards.append(call._replace(dead=dead))
+    return tuple(reversed(backwards))
+
+
+def compile_function(function: Function, mode: Mode) -> Code:
+    """Compile an entry point.
+
+    Args:
+        function: the entry point.
+        mode: number mode, see runtimes.mil.
+
+    Returns:
+        code that takes the function's inputs in order and returns its outputs.
+
+    Raises:
+        ArtefactError: an operation is missing or malformed, or a constant cannot be read.
+    """
+    check_operations(function)
+    with torch.inference_mode():
+        return _Scope(function.block, mode, opset_version(function.opset)).compile()

@@ -1,0 +1,36 @@
+"""The two heavy packages, imported late and without their noise."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from models.errors import MissingDependencyError
+from runtimes.quiet import quiet
+
+
+def _require(module: str, package: str, purpose: str) -> ModuleType:
+    # On Linux coremltools logs a warning for each macOS library it lacks and one for an untested torch version.
+    try:
+        with quiet():
+            return importlib.import_module(module)
+    except ImportError as exc:
+        raise MissingDependencyError(package, "export", purpose) from exc
+
+
+def require_coremltools(purpose: str = "reading a .mlpackage") -> ModuleType:
+    """coremltools, or MissingDependencyError.
+
+    Args:
+        purpose: what needs it, for the message.
+    """
+    return _require("coremltools", "coremltools", purpose)
+
+
+def require_torch(purpose: str = "running a .mlpackage") -> ModuleType:
+    """torch, or MissingDependencyError.
+
+    Args:
+        purpose: what needs it, for the message.
+    """
+    return _require("torch", "torch", purpose)

@@ -1,0 +1,122 @@
+"""Convolutions. Padding that is alike on both sides goes to torch's own argument; the rest is padded first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from runtimes.mil.ops.table import Kernel, Node, op
+
+CONV: dict[int, Callable[..., Tensor]] = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}
+CONV_TRANSPOSE: dict[int, Callable[..., Tensor]] = {
+    1: torch.conv_transpose1d,
+    2: torch.conv_transpose2d,
+    3: torch.conv_transpose3d,
+}
+
+
+def same_pads(
+    sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], lower: bool
+) -> list[int]:
+    """Padding [before, after] of each axis so that output size = ceil(input / stride).
+
+    Args:
+        sizes: spatial input sizes.
+        kernel: kernel sizes.
+        strides: strides.
+        dilations: dilations.
+        lower: the odd element goes before (same_lower) instead of after (same).
+    """
+    pads: list[int] = []
+    for size, k, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
+        total = max(0, (-(-size // stride) - 1) * stride + (k - 1) * dilation + 1 - size)
+        half = total // 2
+        pads += [total - half, half] if lower else [half, total - half]
+    return pads
+
+
+def torch_pads(pads: Sequence[int]) -> list[int]:
+    """[before, after] pairs from the first axis on, in F.pad's order: last axis first."""
+    return [p for i in range(len(pads) - 2, -1, -2) for p in (pads[i], pads[i + 1])]
+
+
+@op("conv")
+def conv(node: Node) -> Kernel:
+    """Convolution in 1 to 3 dimensions, grouped or not."""
+    spatial = node.rank() - 2
+    if spatial not in CONV:
+        raise node.refuse(f"expected rank 3 to 5, got {node.rank()}")
+    function, groups = CONV[spatial], node.integer("groups", 1)
+    strides = node.integers("strides") or [1] * spatial
+    dilations = node.integers("dilations") or [1] * spatial
+    pad_type = node.text("pad_type", "valid").lower()
+    kernel, sizes = node.type("weight").shape[2:], node.type().shape[2:]
+    known_kernel = [k for k in kernel if k is not None]
+    bias = node.tensor("bias") if node.is_static("bias") else None
+    operands = ("x", "weight", "bias") if node.has("bias") and bias is None else ("x", "weight")
+
+    if pad_type == "valid":
+        pads = [0] * (2 * spatial)
+    elif pad_type == "custom":
+        pads = node.integers("pad") or [0] * (2 * spatial)
+    elif pad_type in ("same", "same_lower"):
+        lower = pad_type == "same_lower"
+        known = [n for n in sizes if n is not None]
+        if len(known) < spatial:
+            return Kernel(
+                lambda x, w, b=bias: function(
+                    F.pad(x, torch_pads(same_pads(x.shape[2:], known_kernel, strides, dilations, lower))),
+                    w, b, strides, 0, dilations, groups,
+                ),
+                operands,
+            )  # fmt: skip
+        pads = same_pads(known, known_kernel, strides, dilations, lower)
+    else:
+        raise node.refuse(f"unknown pad_type {pad_type!r}")
+
+    if pads[::2] == pads[1::2]:
+        padding = pads[::2]
+        return Kernel(lambda x, w, b=bias: function(x, w, b, strides, padding, dilations, groups), operands)
+    before = torch_pads(pads)
+    return Kernel(lambda x, w, b=bias: function(F.pad(x, before), w, b, strides, 0, dilations, groups), operands)
+
+
+@op("conv_transpose")
+def conv_transpose(node: Node) -> Kernel:
+    """Transposed convolution: the full result, then cut (or zero-extended) to the declared size."""
+    spatial = node.rank() - 2
+    if spatial not in CONV_TRANSPOSE:
+        raise node.refuse(f"expected rank 3 to 5, got {node.rank()}")
+    function, groups = CONV_TRANSPOSE[spatial], node.integer("groups", 1)
+    strides = node.integers("strides") or [1] * spatial
+    dilations = node.integers("dilations") or [1] * spatial
+    pad_type = node.text("pad_type", "valid").lower()
+    pads = (node.integers("pad") if pad_type == "custom" else None) or [0] * (2 * spatial)
+    wanted = node.integers("output_shape")
+    bias = node.tensor("bias")
+    channels = None if bias is None else bias.reshape([-1] + [1] * spatial)
+
+    if wanted is None and pad_type in ("valid", "custom") and pads[::2] == pads[1::2]:
+        padding = pads[::2]
+        return Kernel(lambda x, w: function(x, w, bias, strides, padding, 0, groups, dilations), ("x", "weight"))
+
+    def run(x: Tensor, weight: Tensor) -> Tensor:
+        full = function(x, weight, None, strides, 0, 0, groups, dilations)
+        cuts: list[int] = []
+        for i in range(spatial):
+            size = full.shape[2 + i]
+            if wanted is not None:
+                target = wanted[2 + i] if len(wanted) > spatial else wanted[i]
+            elif pad_type == "same":
+                target = x.shape[2 + i] * strides[i]
+            else:
+                target = size - pads[2 * i] - pads[2 * i + 1]
+            start = max(0, size - target) // 2 if pad_type == "same" else pads[2 * i]
+            cuts += [-start, target - (size - start)]
+        y = F.pad(full, torch_pads(cuts))
+        return y if channels is None else y + channels
+
+    return Kernel(run, ("x", "weight"))

@@ -1,0 +1,147 @@
+"""Whole recurrent layers. Rounding to half applies to what comes out of the layer, not between its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from runtimes.mil.ops.table import Kernel, Node, op
+
+Activation = Callable[[Tensor], Tensor]
+Step = Callable[[Tensor, tuple[Tensor, ...]], tuple[Tensor, ...]]
+
+ACTIVATIONS: dict[str, Activation] = {
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "linear": lambda x: x,
+    "hard_sigmoid": lambda x: torch.clamp(0.2 * x + 0.5, 0.0, 1.0),
+    "scaled_tanh": lambda x: 1.7159 * torch.tanh(x * (2.0 / 3.0)),
+}
+
+
+class _Weights(NamedTuple):
+    """Weights of one direction: gates' inputs are x W_ih^T + b."""
+
+    input: Tensor
+    hidden: Tensor
+    bias: Tensor | None
+
+
+def _activation(node: Node, parameter: str, default: str) -> Activation:
+    name = node.text(parameter, default).lower()
+    if name not in ACTIVATIONS:
+        raise node.refuse(f"unknown activation {name!r}; known: {', '.join(sorted(ACTIVATIONS))}")
+    return ACTIVATIONS[name]
+
+
+def _weights(node: Node, suffix: str = "") -> _Weights:
+    return _Weights(node.need(f"weight_ih{suffix}"), node.need(f"weight_hh{suffix}"), node.tensor(f"bias{suffix}"))
+
+
+def _scan(gates: Tensor, state: tuple[Tensor, ...], step: Step, backwards: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """All steps of one direction: hidden states in the order of computation [s, b, H], and the last state."""
+    hidden: list[Tensor] = []
+    for gate in reversed(gates.unbind(0)) if backwards else gates.unbind(0):
+        state = step(gate, state)
+        hidden.append(state[0])
+    return torch.stack(hidden), state
+
+
+def _direction(node: Node) -> str:
+    direction = node.text("direction", "forward").lower()
+    if direction not in ("forward", "reverse", "bidirectional"):
+        raise node.refuse(f"unknown direction {direction!r}")
+    return direction
+
+
+def _lstm_step(node: Node, weights: _Weights, peephole: Tensor | None) -> Step:
+    gate = _activation(node, "recurrent_activation", "sigmoid")
+    cell = _activation(node, "cell_activation", "tanh")
+    out = _activation(node, "activation", "tanh")
+    limit = node.number("clip", float("inf"))
+    clipped = limit != float("inf")
+    p_in, p_forget, p_out = torch.zeros(3, 1) if peephole is None else peephole.reshape(3, -1)
+
+    def step(gates: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        h, c = state
+        i, f, o, z = (gates + F.linear(h, weights.hidden)).chunk(4, -1)
+        if peephole is not None:
+            i, f = i + p_in * c, f + p_forget * c
+        z = cell(z)
+        fresh = gate(f) * c + gate(i) * z
+        if clipped:
+            fresh = torch.clamp(fresh, -limit, limit)
+        if peephole is not None:
+            o = o + p_out * fresh
+        return gate(o) * out(fresh), fresh
+
+    return step
+
+
+@op("lstm")
+def lstm(node: Node) -> Kernel:
+    """Long short-term memory over a sequence [s, b, I]; gates in the order input, forget, output, cell."""
+    direction, whole = _direction(node), node.flag("output_sequence", False)
+    ways: list[tuple[_Weights, Step, bool]] = []
+    front = _weights(node)
+    ways.append((front, _lstm_step(node, front, node.tensor("peephole")), direction == "reverse"))
+    if direction == "bidirectional":
+        back = _weights(node, "_back")
+        ways.append((back, _lstm_step(node, back, node.tensor("peephole_back")), True))
+
+    def run(x: Tensor, initial_h: Tensor, initial_c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        sequences: list[Tensor] = []
+        finals: list[tuple[Tensor, ...]] = []
+        starts = zip(initial_h.chunk(len(ways), -1), initial_c.chunk(len(ways), -1), strict=True)
+        for (weights, step, backwards), start in zip(ways, starts, strict=True):
+            sequence, final = _scan(F.linear(x, weights.input, weights.bias), start, step, backwards)
+            # A single layer in reverse gives its steps as computed; of two directions both stand in order of time.
+            sequences.append(sequence.flip(0) if backwards and len(ways) == 2 else sequence)
+            finals.append(final)
+        h, c = torch.cat([f[0] for f in finals], -1), torch.cat([f[1] for f in finals], -1)
+        return (torch.cat(sequences, -1) if whole else h.unsqueeze(0)), h, c
+
+    return Kernel(run, ("x", "initial_h", "initial_c"))
+
+
+def _single(node: Node, step: Step) -> Kernel:
+    """A layer with one state, in one direction."""
+    whole, backwards = node.flag("output_sequence", False), _direction(node) == "reverse"
+    weights = _weights(node)
+
+    def run(x: Tensor, initial_h: Tensor) -> tuple[Tensor, Tensor]:
+        sequence, (h,) = _scan(F.linear(x, weights.input, weights.bias), (initial_h,), step, backwards)
+        return (sequence if whole else h.unsqueeze(0)), h
+
+    return Kernel(run, ("x", "initial_h"))
+
+
+@op("gru")
+def gru(node: Node) -> Kernel:
+    """Gated recurrent unit; gates in the order reset, output, update; reset acts after the product."""
+    gate = _activation(node, "recurrent_activation", "sigmoid")
+    out = _activation(node, "activation", "tanh")
+    hidden = node.need("weight_hh")
+
+    def step(gates: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        (h,) = state
+        r_in, o_in, z_in = gates.chunk(3, -1)
+        r_h, o_h, z_h = F.linear(h, hidden).chunk(3, -1)
+        z = gate(z_in + z_h)
+        o = out(o_in + gate(r_in + r_h) * o_h)
+        return ((1.0 - z) * o + z * h,)
+
+    return _single(node, step)
+
+
+@op("rnn")
+def rnn(node: Node) -> Kernel:
+    """Plain recurrent layer."""
+    out = _activation(node, "activation", "tanh")
+    hidden = node.need("weight_hh")
+    return _single(node, lambda gates, state: (out(gates + F.linear(state[0], hidden)),))

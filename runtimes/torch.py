@@ -1,0 +1,104 @@
+"""The torch original: the offline net that artefacts are held against, and its step form as a runtime."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from models.catalog import ModelEntry
+from models.errors import ArtefactError, MissingDependencyError
+from models.geometry import GraphSignature
+from runtimes.protocol import Array, Outputs, RuntimeInfo, State, check_call, zero_state
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def _torch() -> Any:
+    try:
+        import torch
+    except ImportError as exc:
+        raise MissingDependencyError("torch", "export", "running the original net") from exc
+    return torch
+
+
+def load_net(entry: ModelEntry, weights: Mapping[str, np.ndarray[Any, Any]]) -> nn.Module:
+    """The offline net of a catalogue entry, in eval mode.
+
+    Args:
+        entry: which net.
+        weights: arrays by the net's own key names (models.weights.load gives them).
+
+    Raises:
+        MissingDependencyError: torch is not installed.
+        WeightsError: the weights are another net's.
+    """
+    _torch()
+    module_name, _, function = entry.factory.partition(":")
+    module = importlib.import_module(module_name)
+    net: nn.Module = getattr(module, function)(weights)
+    return net.eval()
+
+
+def load_graph(entry: ModelEntry, net: nn.Module, hops_per_call: int) -> nn.Module:
+    """The form of `net` that is exported: fixed buffer in, fixed buffer out, explicit state."""
+    module = importlib.import_module(entry.factory.partition(":")[0])
+    graph: nn.Module = module.graph(net, hops_per_call)
+    return graph.eval()
+
+
+def run_offline(net: nn.Module, samples: Array) -> Array:
+    """The whole signal through the offline net at once.
+
+    Args:
+        net: what `load_net` returned.
+        samples: float32 [n] at the net's rate.
+
+    Returns:
+        float32: [n'] for an enhancer, [windows, labels] for a classifier.
+    """
+    torch = _torch()
+    with torch.inference_mode():
+        out = net(torch.from_numpy(np.ascontiguousarray(samples, np.float32)[None]))
+    result: Array = out[0].numpy()
+    return result
+
+
+class TorchRuntime:
+    """The step graph in torch eager: the reference that every engine can be swapped for."""
+
+    def __init__(self, graph: nn.Module, signature: GraphSignature) -> None:
+        self._torch = _torch()
+        self._graph = graph
+        self._signature = signature
+
+    @property
+    def signature(self) -> GraphSignature:
+        return self._signature
+
+    @property
+    def info(self) -> RuntimeInfo:
+        return RuntimeInfo("torch", str(self._torch.__version__), f"{self._torch.get_num_threads()} threads")
+
+    def reset(self) -> State:
+        return zero_state(self._signature)
+
+    def step(self, block: Array, state: State) -> tuple[Outputs, State]:
+        check_call(self._signature, block, state)
+        arguments = [self._torch.from_numpy(block)]
+        arguments += [self._torch.from_numpy(np.asarray(state[s.name])) for s in self._signature.states]
+        with self._torch.inference_mode():
+            results = self._graph(*arguments)
+        arrays = [np.array(r.numpy(), copy=True) for r in results]
+        expected = len(self._signature.outputs) + len(self._signature.states)
+        if len(arrays) != expected:
+            raise ArtefactError(f"the graph returned {len(arrays)} tensors, its signature names {expected}")
+        outputs = {t.name: a for t, a in zip(self._signature.outputs, arrays, strict=False)}
+        states = arrays[len(self._signature.outputs) :]
+        return outputs, {s.name: a for s, a in zip(self._signature.states, states, strict=True)}
+
+    def close(self) -> None:
+        """Nothing to release."""

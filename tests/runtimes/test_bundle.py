@@ -1,0 +1,200 @@
+"""A bundle opens when it is whole and valid; otherwise one clear error says what is wrong."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.errors import BundleError
+from models.hashing import sha256_bytes
+from runtimes.bundle import Bundle, Decisions, parse_manifest
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = b"TFL3 not really"
+
+
+def manifest() -> dict[str, Any]:
+    """A small valid manifest of a classifier."""
+    file = {"path": "litert/tiny.fp32.tflite", "sha256": sha256_bytes(DATA), "bytes": len(DATA)}
+    audio = {"name": "audio", "shape": [1, 4], "dtype": "float32", "range": [-1.0, 1.0], "meaning": "waveform"}
+    scores = {"name": "scores", "shape": [1, 2], "dtype": "float32", "range": [0.0, 1.0], "meaning": "probabilities"}
+    return {
+        "schema": "hearpack/1",
+        "name": "tiny",
+        "task": "classifier",
+        "created_by": {"hearpack": "0", "toolchain": {}},
+        "original": {"factory": "models.tiny:build", "weights_sha256": "0" * 64},
+        "geometry": {"sample_rate_hz": 8000, "channels": 1, "window_samples": 4, "hop_samples": 2, "delay_samples": 0},
+        "buffer": {"kind": "window", "hops_per_call": 1, "samples": 4},
+        "inputs": [audio],
+        "outputs": [scores],
+        "states": [{"in": "h1", "out": "h1_out", "shape": [1, 3], "dtype": "float32", "reset": "zeros"}],
+        "decisions": {"window_hop_samples": 2, "on_threshold": 0.5, "off_threshold": 0.3},
+        "artefacts": [
+            {
+                "id": "litert-fp32",
+                "format": "litert",
+                "precision": {"weights": "fp32", "compute": "fp32"},
+                "files": [file],
+                "minimum_os": {"android_api": 26},
+                "allowed_compute": ["cpu"],
+                "io": {},
+                "state_mode": "explicit",
+                "tolerance": [{"metric": "score_max_abs_error", "limit": 1e-4}],
+            }
+        ],
+        "weights": [{"source": "p", "version": "1", "sha256": "0" * 64, "licence": "MIT", "citation": "c"}],
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    bundle = tmp_path / "tiny-4.hearpack"
+    (bundle / "litert").mkdir(parents=True)
+    (bundle / "litert" / "tiny.fp32.tflite").write_bytes(DATA)
+    (bundle / "labels.txt").write_text("a\nb\n")
+    (bundle / "manifest.json").write_text(json.dumps(manifest()))
+    return bundle
+
+
+def test_a_whole_bundle_opens(folder: Path) -> None:
+    for path in (folder, folder / "manifest.json", str(folder)):
+        bundle = Bundle.open(path)
+        assert bundle.manifest.folder_name == folder.name
+        assert bundle.manifest.signature.output_names == ("scores", "h1_out")
+        assert bundle.labels() == ("a", "b")
+        bundle.check_files()
+
+
+def test_dump_is_sorted_stable_and_reads_back(folder: Path) -> None:
+    parsed = Bundle.open(folder).manifest
+    text = parsed.dump()
+    assert text.endswith("}\n")
+    assert list(json.loads(text)) == sorted(json.loads(text))
+    assert '"in": "h1"' in text
+    assert parse_manifest(text, "x") == parsed
+
+
+def test_unknown_fields_are_ignored() -> None:
+    data = manifest()
+    data["from_the_future"] = 1
+    data["geometry"]["from_the_future"] = 1
+    assert parse_manifest(json.dumps(data), "x").name == "tiny"
+
+
+def drop(*path: str | int) -> Callable[[Any], None]:
+    def change(data: Any) -> None:
+        for part in path[:-1]:
+            data = data[part]
+        del data[path[-1]]
+
+    return change
+
+
+def put(value: Any, *path: str | int) -> Callable[[Any], None]:
+    def change(data: Any) -> None:
+        for part in path[:-1]:
+            data = data[part]
+        data[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (drop("schema"), "expected a manifest with schema"),
+        (put("hearpack/2", "schema"), "not one this hearpack reads"),
+        (put("other/1", "schema"), "expected a manifest with schema"),
+        (drop("geometry"), "geometry: Field required"),
+        (drop("decisions"), "must have `decisions`"),
+        (put("detector", "task"), "task: Input should be"),
+        (put(0, "geometry", "hop_samples"), "geometry.hop_samples"),
+        (put(5, "buffer", "samples"), "buffer.samples says 5"),
+        (put([1, 5], "inputs", 0, "shape"), "audio takes 5 samples"),
+        (put("../x.tflite", "artefacts", 0, "files", 0, "path"), "does not stay inside"),
+        (put("/etc/passwd", "artefacts", 0, "files", 0, "path"), "does not stay inside"),
+        (put("0", "artefacts", 0, "files", 0, "sha256"), "sha256"),
+        (put([], "artefacts"), "artefacts"),
+        (put(0.9, "decisions", "off_threshold"), "off_threshold 0.9 is above on_threshold 0.5"),
+        (put({"a": {"on_threshold": 0.1}}, "decisions", "per_label"), "per_label"),
+    ],
+)
+def test_an_invalid_manifest_names_the_fault(change: Callable[[Any], None], message: str) -> None:
+    data = copy.deepcopy(manifest())
+    change(data)
+    with pytest.raises(BundleError, match=message):
+        parse_manifest(json.dumps(data), "manifest.json")
+
+
+def test_a_minor_schema_of_the_same_major_is_read() -> None:
+    data = manifest()
+    data["schema"] = "hearpack/1.3"
+    assert parse_manifest(json.dumps(data), "x").name == "tiny"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "1", '"x"', "{}"])
+def test_text_that_is_no_manifest(text: str) -> None:
+    with pytest.raises(BundleError):
+        parse_manifest(text, "manifest.json")
+
+
+@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)))
+def test_any_json_gives_a_manifest_or_a_bundle_error(data: Any) -> None:
+    for value in (data, {**manifest(), "geometry": data}, {**manifest(), "artefacts": data}):
+        try:
+            parse_manifest(json.dumps(value), "x")
+        except BundleError as error:
+            assert "\n" not in str(error)
+
+
+def test_missing_things_are_named(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="no such bundle"):
+        Bundle.open(tmp_path / "none")
+    with pytest.raises(BundleError, match="expected a bundle"):
+        Bundle.open(tmp_path)
+    with pytest.raises(BundleError, match="it has: litert-fp32"):
+        Bundle.open(folder).artefact("coreml-fp32")
+    (folder / "labels.txt").write_text("a\n")
+    with pytest.raises(BundleError, match="expected 2 labels"):
+        Bundle.open(folder).labels()
+
+
+@pytest.mark.parametrize("data", [DATA[:-1], b"X" + DATA[1:], None])
+def test_an_artefact_that_was_changed_is_found(folder: Path, data: bytes | None) -> None:
+    file = folder / "litert" / "tiny.fp32.tflite"
+    if data is None:
+        file.unlink()
+    else:
+        file.write_bytes(data)
+    with pytest.raises(BundleError, match=r"missing|does not match the manifest"):
+        Bundle.open(folder).check_files()
+
+
+def test_decisions_are_outside_every_hash(folder: Path) -> None:
+    data = manifest()
+    data["decisions"]["on_threshold"] = 0.9
+    (folder / "manifest.json").write_text(json.dumps(data))
+    bundle = Bundle.open(folder)
+    bundle.check_files()
+    assert bundle.manifest.decisions == Decisions(window_hop_samples=2, on_threshold=0.9, off_threshold=0.3)
+
+
+def test_published_schema_is_the_one_in_force() -> None:
+    spec = importlib.util.spec_from_file_location("write_schema", ROOT / "tools" / "write_schema.py")
+    assert spec is not None
+    assert spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    text = (ROOT / "docs" / "manifest.schema.json").read_text()
+    assert text == tool.schema_text(), "run: .venv/bin/python tools/write_schema.py"
+    jsonschema.validate(manifest(), json.loads(text))

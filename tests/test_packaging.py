@@ -1,0 +1,61 @@
+"""The names of our packages are generic, so: each one imported is ours, and the built wheel carries them all."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("models", "runtimes", "streaming", "converters", "hearpack")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imported_package_is_ours(package: str) -> None:
+    module = importlib.import_module(package)
+    assert module.__file__ is not None
+    assert Path(module.__file__).resolve().parent == ROOT / package
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (built,) = out.glob("hearpack-*.whl")
+    return built
+
+
+def test_wheel_carries_every_source_and_nothing_else(wheel: Path) -> None:
+    carried = {n for n in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in n}
+    ours = {
+        p.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for p in (ROOT / package).rglob("*")
+        if p.is_file() and "__pycache__" not in p.parts
+    }
+    assert carried == ours
+    assert any(n.endswith(".py") for n in carried)
+
+
+def test_wheel_offers_the_command_and_the_extras(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    (metadata,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+    text = archive.read(metadata).decode()
+    for extra in ("export", "keras", "live", "dev"):
+        assert f"Provides-Extra: {extra}" in text
+    (entry,) = (n for n in archive.namelist() if n.endswith("entry_points.txt"))
+    assert "hearpack = hearpack.cli:main" in archive.read(entry).decode()
+
+
+def test_no_large_file_is_kept_in_the_tree() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if tracked.returncode != 0:
+        pytest.skip("not a git checkout")
+    fixtures = [ROOT / f for f in tracked.stdout.split() if f.startswith("tests/fixtures/")]
+    assert sum(f.stat().st_size for f in fixtures if f.is_file()) < 1_000_000
