@@ -145,8 +145,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=None, help="write the figures here too")
     options = parser.parse_args()
     figures = measure(options.blocks, options.calls)
-    print(f"ours  {figures['ours_ms']:.3f} ms a call (least {figures['ours_min_ms']:.3f}), {figures['bytes']['ours']} bytes")
-    print(f"plain {figures['plain_ms']:.3f} ms a call (least {figures['plain_min_ms']:.3f}), {figures['bytes']['plain']} bytes")
+    for name in ("ours", "plain"):
+        typical, least = figures[f"{name}_ms"], figures[f"{name}_min_ms"]
+        print(f"{name:5} {typical:.3f} ms a call (least {least:.3f}), {figures['bytes'][name]} bytes")
     print(f"ratio {figures['ratio']:.3f} (ours / plain, median of {figures['blocks']} pairs of blocks)")
     if options.json is not None:
         options.json.write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -7,11 +7,8 @@ operation into the program, and that is how fp16 keeps the submodules in `fp32_m
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,12 +17,12 @@ import numpy as np
 
 from converters.checks import example_inputs, refuse_mutation
 from converters.coreml_bytes import write_package
+from converters.coreml_precision import flat, inside, module_of, quiet_coremltools, stays_fp32
 from converters.folders import atomic_folder
-from models.errors import ArtefactError, ConversionError, MissingDependencyError, UsageError
+from models.errors import ConversionError, UsageError
 from models.geometry import GraphSignature, StreamGeometry
 from models.version import __version__
 from runtimes.bundle import SCHEMA
-from runtimes.quiet import quiet
 
 if TYPE_CHECKING:
     import torch
@@ -58,23 +55,6 @@ class CoreMLMetadata:
     labels: tuple[str, ...] = ()
     created_by: str = f"hearpack {__version__}"
     bundle_schema: str = SCHEMA
-
-
-@dataclass(frozen=True)
-class PrecisionReport:
-    """What a saved package computes with.
-
-    Attributes:
-        ops: {op type: {element type of its first output: how many}}, constants left out.
-        constants: {element type: number of elements in constants}.
-    """
-
-    ops: Mapping[str, Mapping[str, int]]
-    constants: Mapping[str, int]
-
-    def count(self, dtype: str, *, casts: bool = False) -> int:
-        """Operations whose result is `dtype` ("float16"); casts only where asked for."""
-        return sum(by.get(dtype, 0) for op, by in self.ops.items() if casts or op != "cast")
 
 
 def convert(
@@ -118,60 +98,6 @@ def convert(
         write_package(spec, weights, package)
 
 
-@contextlib.contextmanager
-def quiet_coremltools() -> Iterator[Any]:
-    """coremltools with its log lines, version warnings and progress bars kept off the terminal.
-
-    Yields:
-        the coremltools module, imported inside.
-
-    Raises:
-        MissingDependencyError: coremltools is not installed.
-    """
-    with quiet():
-        try:
-            import coremltools
-            from tqdm import std
-        except ImportError as exc:
-            raise MissingDependencyError("coremltools", "export", "writing or reading a .mlpackage") from exc
-        original = std.tqdm.__init__
-        std.tqdm.__init__ = functools.partialmethod(original, disable=True)
-        try:
-            yield coremltools
-        finally:
-            std.tqdm.__init__ = original
-
-
-def precision_report(package: Path) -> PrecisionReport:
-    """Count the operations and constants of a saved package by element type.
-
-    Raises:
-        ArtefactError: not a readable ML Program.
-        MissingDependencyError: coremltools is not installed.
-    """
-    with quiet_coremltools() as ct:
-        from coremltools.proto import MIL_pb2
-
-        try:
-            spec = ct.utils.load_spec(str(package))
-            function = spec.mlProgram.functions["main"]
-            block = function.block_specializations[function.opset]
-        except Exception as exc:  # a C++ reader behind several kinds of exception
-            raise ArtefactError(f"{package}: not a readable Core ML package: {exc}") from exc
-    ops: dict[str, Counter[str]] = {}
-    constants: Counter[str] = Counter()
-    for op in block.operations:
-        tensor = op.outputs[0].type.tensorType
-        dtype = MIL_pb2.DataType.Name(tensor.dataType).lower()
-        if op.type == "const":
-            constants[dtype] += int(np.prod([d.constant.size for d in tensor.dimensions], dtype=np.int64))
-        else:
-            ops.setdefault(op.type, Counter())[dtype] += 1
-    if not ops:
-        raise ArtefactError(f"{package}: not an ML Program, or one without operations")
-    return PrecisionReport({name: dict(by) for name, by in sorted(ops.items())}, dict(sorted(constants.items())))
-
-
 # --- steps of convert, in order ---------------------------------------------------------------------------
 
 
@@ -182,7 +108,9 @@ def _check_names(signature: GraphSignature) -> None:
         raise ConversionError(f"Core ML refuses equal names among inputs and outputs: {', '.join(twice)}; rename one")
     bad = [name for name in names if not _NAME.fullmatch(name)]
     if bad:
-        raise ConversionError(f"tensor names must be letters, digits and _, not starting with a digit: {', '.join(bad)}")
+        raise ConversionError(
+            f"tensor names must be letters, digits and _, not starting with a digit: {', '.join(bad)}"
+        )
 
 
 def _check_modules(graph: torch.nn.Module, fp32_modules: tuple[str, ...]) -> None:
@@ -190,7 +118,8 @@ def _check_modules(graph: torch.nn.Module, fp32_modules: tuple[str, ...]) -> Non
     unknown = [name for name in fp32_modules if name not in known]
     if unknown:
         raise ConversionError(
-            f"fp32_modules: {type(graph).__name__} has no submodule {', '.join(unknown)}; it has: {', '.join(known) or 'none'}"
+            f"fp32_modules: {type(graph).__name__} has no submodule {', '.join(unknown)}; "
+            f"it has: {', '.join(known) or 'none'}"
         )
 
 
@@ -215,12 +144,13 @@ def _to_program(
 
     try:
         with torch.no_grad():
-            traced = torch.jit.trace(graph, example_inputs(signature), check_trace=False, strict=False)
+            trace: Any = torch.jit.trace  # untyped in torch
+            traced = trace(graph, example_inputs(signature), check_trace=False, strict=False)
     except Exception as exc:  # forward may raise anything
         raise ConversionError(f"{type(graph).__name__} cannot be traced: {_first_line(exc)}") from exc
     compute = ct.precision.FLOAT32
     if precision == "fp16":
-        compute = ct.transform.FP16ComputePrecision(op_selector=lambda op: not _stays_fp32(op, fp32_modules))
+        compute = ct.transform.FP16ComputePrecision(op_selector=lambda op: not stays_fp32(op, fp32_modules))
     try:
         return ct.convert(
             traced,
@@ -244,7 +174,9 @@ def _explain(exc: Exception, traced: Any) -> str:
     unsupported = re.search(r"for op '([^']+)' not implemented", str(exc))
     if unsupported is None:
         if "different from its corresponding var's name" in str(exc):
-            return f"an input is returned unchanged as an output, which Core ML cannot name ({text}); compute it, or clamp it"
+            return (
+                f"an input is returned unchanged as an output, which Core ML cannot name; compute or clamp it ({text})"
+            )
         return f"coremltools cannot convert this net: {text}"
     op = unsupported.group(1)
     where = ""
@@ -254,27 +186,14 @@ def _explain(exc: Exception, traced: Any) -> str:
             line = re.search(r"([^/\\\s]+\.py)\((\d+)\)", node.sourceRange())
             where = f" in {module or 'the graph'}" + (f" ({line.group(1)}, line {line.group(2)})" if line else "")
             break
-    return f"Core ML has no operation for torch's {op!r}{where}; write it with others (matmul, conv, slices, elementwise)"
+    return (
+        f"Core ML has no operation for torch's {op!r}{where}; write it with others (matmul, conv, slices, elementwise)"
+    )
 
 
 def _first_line(exc: Exception) -> str:
     lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
     return lines[0] if lines else type(exc).__name__
-
-
-def _module_of(op: Any) -> str:
-    """Dotted torch module an operation came from; "" for the graph's own forward."""
-    from coremltools.converters.mil.mil.scope import ScopeSource
-
-    scope = op.scopes.get(ScopeSource.TORCHSCRIPT_MODULE_NAME) or []
-    return ".".join(scope[:-1])  # the last part is the operation's own name
-
-
-def _stays_fp32(op: Any, fp32_modules: tuple[str, ...]) -> bool:
-    if op.op_type == "const":  # a constant follows those who read it; a half reader casts it for itself
-        return any(_stays_fp32(child, fp32_modules) for child in op.outputs[0].child_ops)
-    module = _module_of(op)
-    return any(module == name or module.startswith(f"{name}.") for name in fp32_modules)
 
 
 def _check_program(program: Any, signature: GraphSignature, fp32_modules: tuple[str, ...]) -> None:
@@ -288,7 +207,7 @@ def _check_program(program: Any, signature: GraphSignature, fp32_modules: tuple[
 
     main = program.functions["main"]
     for op in main.operations:
-        where = f"{op.op_type} {op.name!r} from {_module_of(op) or 'the graph'}"
+        where = f"{op.op_type} {op.name!r} from {module_of(op) or 'the graph'}"
         if op.op_type in _CONTROL_FLOW:
             raise ConversionError(
                 f"the program has a {where}: nn.GRU, nn.LSTM and loops become one; write the cell out for one step "
@@ -296,19 +215,14 @@ def _check_program(program: Any, signature: GraphSignature, fp32_modules: tuple[
             )
         integer = [v for v in op.outputs if op.op_type != "const" and types.is_int(v.dtype)]
         if integer:
-            raise ConversionError(f"the program computes integers at run time ({where}); use fixed shapes and constant indices")
-        if op.op_type not in ("const", "cast") and _stays_fp32(op, fp32_modules):
-            half = [v.name for v in (*op.outputs, *_flat(op.inputs)) if getattr(v, "dtype", None) == types.fp16]
+            raise ConversionError(
+                f"the program computes integers at run time ({where}); use fixed shapes and constant indices"
+            )
+        if op.op_type not in ("const", "cast") and inside(op, fp32_modules):
+            half = [v.name for v in (*op.outputs, *flat(op.inputs)) if getattr(v, "dtype", None) == types.fp16]
             if half:
                 raise ConversionError(f"{where} was to stay in float32 but reads or writes half: {', '.join(half)}")
     _check_io(main, signature, types)
-
-
-def _flat(inputs: Mapping[str, Any]) -> list[Any]:
-    values: list[Any] = []
-    for value in inputs.values():
-        values.extend(value if isinstance(value, (list, tuple)) else [value])
-    return values
 
 
 def _check_io(main: Any, signature: GraphSignature, types: Any) -> None:
@@ -319,16 +233,22 @@ def _check_io(main: Any, signature: GraphSignature, types: Any) -> None:
             f"two outputs are the same tensor, or the graph returns another number of them"
         )
     if tuple(main.inputs) != signature.input_names:
-        raise ConversionError(f"expected inputs {', '.join(signature.input_names)}, the program has {', '.join(main.inputs)}")
+        raise ConversionError(
+            f"expected inputs {', '.join(signature.input_names)}, the program has {', '.join(main.inputs)}"
+        )
     shapes = [t.shape for t in signature.outputs] + [s.shape for s in signature.states]
     for var, shape in zip(main.outputs, shapes, strict=True):
         if var.dtype != types.fp32 or tuple(var.shape) != shape:
-            raise ConversionError(f"output {var.name}: expected float32 {shape}, got {types.builtin_to_string(var.dtype)} {var.shape}")
+            raise ConversionError(
+                f"output {var.name}: expected float32 {shape}, got {types.builtin_to_string(var.dtype)} {var.shape}"
+            )
         if var.op is None or (var.op.op_type == "identity" and var.op.x.op is None):
             raise ConversionError(f"output {var.name} is an input handed through unchanged; compute it, or clamp it")
         if var.op.op_type == "const":
             raise ConversionError(f"output {var.name} is a constant: it does not depend on any input")
-    read = {v.name for op in main.operations if not op.name.endswith("_tmp") for v in _flat(op.inputs) if hasattr(v, "name")}
+    read = {
+        v.name for op in main.operations if not op.name.endswith("_tmp") for v in flat(op.inputs) if hasattr(v, "name")
+    }
     unread = [name for name in signature.input_names if name not in read]
     if unread:
         raise ConversionError(f"nothing reads {', '.join(unread)}; take it out of the signature")
@@ -344,7 +264,9 @@ def _describe(model: Any, signature: GraphSignature, metadata: CoreMLMetadata) -
     for tensor in signature.outputs:
         model.output_description[tensor.name] = f"{tensor.meaning}; {tensor.range[0]:g} to {tensor.range[1]:g}"
     for state in signature.states:
-        model.input_description[state.name] = f"state: {state.out_name} of the call before; {state.reset} at the start of a stream"
+        model.input_description[state.name] = (
+            f"state: {state.out_name} of the call before; {state.reset} at the start of a stream"
+        )
         model.output_description[state.out_name] = f"state: goes into the next call as {state.name}"
     geometry = metadata.geometry
     facts = {

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from converters.writing import (
 from models import weights as weights_store
 from models.errors import BundleError, ConversionError, OutputError
 from models.hashing import sha256_tree
-from runtimes.bundle import MANIFEST, Artefact, Bundle, Manifest
+from runtimes.bundle import MANIFEST, Artefact, Bundle, Decisions, Manifest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,6 +63,7 @@ class _Job:
     weights: weights_store.WeightsFile
     folder: Path
     progress: Progress
+    lowered: dict[str, bytes] = field(default_factory=dict)  # fp16 is made from fp32: one conversion for both
 
 
 def export(spec: ExportSpec, output: Path, force: bool = False, progress: Progress = silent) -> ExportResult:
@@ -171,7 +173,10 @@ def _convert_litert(job: _Job, graph: nn.Module, precision: Any, labels: tuple[s
 
     model = job.spec.model
     signature = model.signature(job.spec.hops_per_call)
-    data = litert.convert(graph, signature, precision, model.fp32_modules)
+    data = job.lowered.get("fp32") or litert.convert(graph, signature, "fp32", model.fp32_modules)
+    job.lowered["fp32"] = data
+    if precision == "fp16":
+        data = litert.halve(data, graph, signature, model.fp32_modules).tflite
     if model.task == "classifier" and model.buffer_kind == "window":
         origin = job.weights.sources[0] if job.weights.sources else None
         data = add_mediapipe_metadata(
@@ -240,15 +245,8 @@ def _install(stored: Path, target: Path) -> bool:
         except BundleError:
             present = None
         if present is not None:
-            fresh = Bundle.open(stored).manifest.decisions
-            decisions = present.manifest.decisions if present.manifest.decisions != fresh else None
-            skip = frozenset({MANIFEST, "parity"})
-            same_files = sha256_tree(target, skip) == sha256_tree(stored, skip)
-            without = {"decisions": None}
-            same_manifest = present.manifest.model_copy(update=without) == Bundle.open(stored).manifest.model_copy(
-                update=without
-            )
-            if same_files and same_manifest:
+            decisions = _edited_decisions(present)
+            if _same_but_decisions(present, Bundle.open(stored)):
                 return decisions is not None
     with atomic_folder(target) as folder:
         shutil.copytree(stored, folder, dirs_exist_ok=True)
@@ -256,3 +254,20 @@ def _install(stored: Path, target: Path) -> bool:
             manifest = Bundle.open(folder).manifest.model_copy(update={"decisions": decisions})
             (folder / MANIFEST).write_text(manifest.dump(), encoding="utf-8")
     return decisions is not None
+
+
+def _edited_decisions(present: Bundle) -> Decisions | None:
+    """The decisions of a bundle if they are not those it was exported with, which golden/ has a copy of."""
+    try:
+        golden = json.loads((present.path / "golden" / "golden.json").read_text(encoding="utf-8"))
+        exported = Decisions.model_validate(golden["decisions"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return present.manifest.decisions
+    return None if present.manifest.decisions == exported else present.manifest.decisions
+
+
+def _same_but_decisions(present: Bundle, stored: Bundle) -> bool:
+    skip = frozenset({MANIFEST, "parity"})
+    without = {"decisions": None}
+    same_manifest = present.manifest.model_copy(update=without) == stored.manifest.model_copy(update=without)
+    return same_manifest and sha256_tree(present.path, skip) == sha256_tree(stored.path, skip)

@@ -63,7 +63,7 @@ def convert(
     tflite = _lower(graph, signature, example)
     refuse_aliasing(tflite)
     if precision == "fp16":
-        return _halve(tflite, signature, segments).tflite
+        return _halve(tflite, graph, signature, segments).tflite
     prove_runs(tflite, signature)
     return tflite
 
@@ -83,13 +83,13 @@ def halve(
         the new file, and which constants were cast or kept, and why.
 
     Raises:
-        ConversionError: a named module does not exist or left no constant in the file.
+        ConversionError: a named module does not exist, or holds tensors and left no constant in the file.
         ArtefactError: damaged file.
     """
-    return _halve(tflite, signature, module_segments(graph, fp32_modules))
+    return _halve(tflite, graph, signature, module_segments(graph, fp32_modules))
 
 
-def _halve(tflite: bytes, signature: GraphSignature, segments: dict[str, str]) -> HalfReport:
+def _halve(tflite: bytes, graph: torch.nn.Module, signature: GraphSignature, segments: dict[str, str]) -> HalfReport:
     hit: set[str] = set()
 
     def keep(names: str) -> str | None:
@@ -101,7 +101,8 @@ def _halve(tflite: bytes, signature: GraphSignature, segments: dict[str, str]) -
         return None
 
     report = cast_to_half(tflite, keep)
-    missed = sorted(set(segments) - hit)
+    # A module without tensors of its own only computes, which LiteRT does in float32 anyway.
+    missed = sorted(m for m in set(segments) - hit if any(True for _ in _own_tensors(graph.get_submodule(m))))
     if missed:
         raise ConversionError(
             f"no constant of {', '.join(map(repr, missed))} was found in the converted graph, "
@@ -109,6 +110,11 @@ def _halve(tflite: bytes, signature: GraphSignature, segments: dict[str, str]) -
         )
     prove_runs(report.tflite, signature)
     return report
+
+
+def _own_tensors(module: torch.nn.Module) -> Iterator[torch.Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()
 
 
 def prove_runs(tflite: bytes, signature: GraphSignature) -> None:

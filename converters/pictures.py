@@ -23,10 +23,10 @@ def _pyplot() -> Any:
         import matplotlib as mpl
 
         mpl.use("Agg")
-        from matplotlib import pyplot
+        import matplotlib.pyplot as plt
     except ImportError as exc:
         raise MissingDependencyError("matplotlib", "export", "drawing pictures") from exc
-    return pyplot
+    return plt
 
 
 def _save(figure: Any, path: Path) -> None:

@@ -118,7 +118,9 @@ def mix_at_snr(speech: Signal, noise: Signal, snr_db: float) -> Signal:
     n = np.resize(n, s.shape)
     powers = float(np.mean(s * s)), float(np.mean(n * n))
     if min(powers) == 0.0:
-        raise AudioError(f"expected speech and noise that are not silent; {'speech' if powers[0] == 0.0 else 'noise'} is")
+        raise AudioError(
+            f"expected speech and noise that are not silent; {'speech' if powers[0] == 0.0 else 'noise'} is"
+        )
     gain = math.sqrt(powers[0] / powers[1] / 10.0 ** (snr_db / 10.0))
     mixed: Signal = (s + gain * n).astype(np.asarray(speech).dtype)
     return mixed
@@ -166,7 +168,9 @@ def _dnsmos(signal: Signal, sample_rate_hz: int, model: Path | None) -> tuple[di
     audio = _finite(signal, "signal").astype(np.float32)
     while audio.size < DNSMOS_SAMPLES:  # doubled, as the reference does, so that scores compare
         audio = np.concatenate([audio, audio])
-    starts = [DNSMOS_RATE_HZ * i for i in range(max(1, audio.size // DNSMOS_RATE_HZ - 9))]  # windows as the reference counts them
+    starts = [
+        DNSMOS_RATE_HZ * i for i in range(max(1, audio.size // DNSMOS_RATE_HZ - 9))
+    ]  # windows as the reference counts them
     try:
         session = _session(model, model.stat().st_mtime_ns)
         name = session.get_inputs()[0].name
@@ -203,5 +207,7 @@ def _finite(values: Signal, what: str) -> NDArray[np.float64]:
 def _pair(reference: Signal, signal: Signal) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     s, x = _finite(reference, "reference"), _finite(signal, "signal")
     if s.shape != x.shape:
-        raise AudioError(f"expected signals of one length, got a reference of {s.size} and a signal of {x.size} samples")
+        raise AudioError(
+            f"expected signals of one length, got a reference of {s.size} and a signal of {x.size} samples"
+        )
     return s, x

@@ -13,8 +13,7 @@ from models.errors import BundleError
 from runtimes.bundle import Manifest
 from runtimes.protocol import Runtime
 from runtimes.torch import TorchRuntime, load_graph, run_offline
-from streaming.file_run import make_loop
-from streaming.loop import run_loop
+from streaming.loop import make_loop, run_loop
 from streaming.parity import AudioParity, ScoreParity, audio_parity, score_parity
 
 if TYPE_CHECKING:

@@ -81,7 +81,8 @@ def hops_from_arguments(model: ModelEntry, hops: str | None, buffer_ms: float | 
         samples = round(exact)
         if abs(exact - samples) > 1e-6:
             raise UsageError(
-                f"--buffer-ms {buffer_ms:g} is {exact:.3f} samples at {model.geometry.sample_rate_hz} Hz, not a whole number; "
+                f"--buffer-ms {buffer_ms:g} is {exact:.3f} samples at {model.geometry.sample_rate_hz} Hz, "
+                f"not a whole number; "
                 f"one hop is {model.geometry.ms(model.geometry.hop_samples):g} ms"
             )
         return (model.hops_for(samples),)

@@ -1,4 +1,4 @@
-"""Every artefact of a bundle against the torch original, over a minute of real audio and the streams that break models."""
+"""Every artefact of a bundle against the torch original: a minute of real audio, and streams that break models."""
 
 from __future__ import annotations
 
@@ -34,6 +34,10 @@ Progress = Callable[[str, float], None]
 
 STRESS_SECONDS = 4.0
 SHORTEST_SECONDS = 2.0
+
+
+def _silent(_what: str, _fraction: float) -> None:
+    """A progress function that says nothing."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ def verify(
     seconds: float | None = None,
     audio: Path | None = None,
     weights: Path | None = None,
-    progress: Progress = lambda what, fraction: None,
+    progress: Progress = _silent,
 ) -> VerifyReport:
     """Stream real audio through every artefact, on every engine of this machine, and hold it against the original.
 

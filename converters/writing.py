@@ -121,7 +121,9 @@ def build_manifest(spec: ExportSpec, weights: weights_store.WeightsFile, artefac
         inputs=tuple(map(tensor, signature.inputs)),
         outputs=tuple(map(tensor, signature.outputs)),
         states=tuple(
-            StateTensor(in_name=s.name, out_name=s.out_name, shape=s.shape, dtype=s.dtype, reset=s.reset)
+            StateTensor.model_validate(
+                {"in": s.name, "out": s.out_name, "shape": s.shape, "dtype": s.dtype, "reset": s.reset}
+            )
             for s in signature.states
         ),
         decisions=Decisions.model_validate(dict(model.decisions)) if model.decisions else None,
@@ -171,8 +173,8 @@ def _card_lines(spec: ExportSpec, manifest: Manifest) -> list[str]:
         "",
         "## What one call does",
         "",
-        f"- takes `audio` {list(manifest.inputs[0].shape)}, {buffer.samples} samples = {geometry.ms(buffer.samples):g} ms at "
-        f"{geometry.sample_rate_hz} Hz, float32, full scale 1.0",
+        f"- takes `audio` {list(manifest.inputs[0].shape)}: {buffer.samples} samples = {geometry.ms(buffer.samples):g} ms",
+        f"- at {geometry.sample_rate_hz} Hz, float32, full scale 1.0",
         *(f"- gives `{t.name}` {list(t.shape)}: {t.meaning}" for t in manifest.outputs),
         f"- algorithmic delay: {geometry.delay_samples} samples = {geometry.ms(geometry.delay_samples):g} ms",
         f"- states: {', '.join(f'`{s.in_name}` -> `{s.out_name}` {list(s.shape)}' for s in manifest.states) or 'none'}",
@@ -196,8 +198,8 @@ def _card_lines(spec: ExportSpec, manifest: Manifest) -> list[str]:
         "",
         "## Limits",
         "",
-        "- Scores and masks are as good as the pretrained net; hearpack does not retrain it. Try it on your own recordings.",
-        "- `hearpack verify` measures each artefact on your machine. Core ML figures from a machine that is not a Mac come",
+        "- The net is as good as its pretrained weights; hearpack does not retrain it. Try it on your own recordings.",
+        "- `hearpack verify` measures each artefact on your machine. Core ML figures from a machine that is no Mac come",
         "  from the evaluator: half precision is emulated there, it is not Apple's hardware.",
     ]
     return lines

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from models.dtln_graph import StepGraph
 from models.dtln_weights import BINS, FEATURES, FRAME_SAMPLES, NORM_EPSILON, UNITS, check
-from models.errors import UsageError
+from models.errors import AudioError, UsageError
 
 HOP_SAMPLES = 128
 DELAY_SAMPLES = FRAME_SAMPLES - HOP_SAMPLES
@@ -38,7 +38,8 @@ class Core1(nn.Module):
         """Args: magnitude [hops, 257], not normalised. Returns: mask [hops, 257], 0 to 1."""
         x, _ = self.lstm1(magnitude)  # [hops, 128]
         x, _ = self.lstm2(x)  # [hops, 128]
-        return torch.sigmoid(self.mask(x))  # [hops, 257]
+        mask: Tensor = self.mask(x)
+        return torch.sigmoid(mask)  # [hops, 257]
 
 
 class Core2(nn.Module):
@@ -80,16 +81,19 @@ class DTLN(nn.Module):
         Returns:
             enhanced [1, n rounded up to 128], DELAY_SAMPLES (384) behind `audio`, as the stream has it: to get
             the last of n samples, append 384 zeros.
+
+        Raises:
+            AudioError: no audio, or another shape.
         """
         if audio.ndim != 2 or audio.shape[0] != 1 or audio.shape[1] == 0:
-            raise UsageError(f"dtln: expected audio [1, samples], got {list(audio.shape)}")
+            raise AudioError(f"dtln: expected audio [1, samples], at least one sample, got {list(audio.shape)}")
         tail = -audio.shape[1] % HOP_SAMPLES
         padded = nn.functional.pad(audio, (DELAY_SAMPLES, tail))  # [1, 384 + 128 hops]
         frames = padded[0].unfold(0, FRAME_SAMPLES, HOP_SAMPLES)  # [hops, 512]
         spectrum = torch.fft.rfft(frames)  # [hops, 257]
         mask = self.core1(spectrum.abs())  # [hops, 257]
         estimate = torch.fft.irfft(spectrum * mask, n=FRAME_SAMPLES)  # [hops, 512]
-        cleaned = self.core2(estimate)  # [hops, 512]
+        cleaned: Tensor = self.core2(estimate)  # [hops, 512]
         hops = cleaned.shape[0]
         rows = cleaned.reshape(hops, FRAME_SAMPLES // HOP_SAMPLES, HOP_SAMPLES)  # [hops, 4, 128]
         summed = cleaned.new_zeros(hops + 3, HOP_SAMPLES)

@@ -2,8 +2,8 @@
 
 What is rewritten, each an identity (tests hold the result against the offline net):
 
-- The 512-point DFT is 16 times 32: a DFT over 16, twiddle factors, a DFT over 32. 55 k multiplications a hop with
-  3 k constants instead of 263 k of each: the caches of a phone are kept for the LSTMs. Only half of the bins of real
+- The 512-point DFT is 16 times 32: a DFT over 16, twiddle factors, a DFT over 32. 56 k multiplications a hop with
+  6 k constants instead of 263 k of each: the caches of a phone are kept for the LSTMs. Only half of the bins of real
   audio are computed, in an order that is nobody's business: the columns of core 1 are put into that order.
 - Nothing but linear maps lies between core 1's masked spectrum and core 2's features, so the inverse DFT and the
   encoder are one matrix. The phase is never computed: mask * real, mask * imaginary.
@@ -17,7 +17,7 @@ not read from a shape: a traced shape would become operations.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -37,10 +37,11 @@ _HALF = _OUTER // 2 + 1
 # Bin k1 + 16 k2, k1 = 0..8, k2 = 0..31, are 288 bins of which 31 mirror others: in this order of k2 the mirrors
 # are the first 15 (k1 = 0) and the last 16 (k1 = 8), so one slice leaves each frequency once. A bin above 256
 # stands for its mirror: its imaginary part has the other sign, which the matrix behind the mask knows.
+# FREQUENCY: which of the 257 frequencies stands at each place.
 _K2 = np.array([*range(17, 32), 16, *range(16)])
 _FIRST = 15
 _BIN_ORDER = (np.arange(_HALF)[:, None] + _OUTER * _K2).ravel()[_FIRST : _FIRST + BINS]
-_FREQUENCY = np.minimum(_BIN_ORDER, FRAME_SAMPLES - _BIN_ORDER)
+FREQUENCY = np.minimum(_BIN_ORDER, FRAME_SAMPLES - _BIN_ORDER)
 
 
 def _linear(weight: Float64, bias: Float64 | None = None) -> nn.Linear:
@@ -49,7 +50,7 @@ def _linear(weight: Float64, bias: Float64 | None = None) -> nn.Linear:
     layer.weight.data = torch.from_numpy(np.ascontiguousarray(weight, dtype=np.float32))
     if bias is not None:
         layer.bias.data = torch.from_numpy(bias.astype(np.float32))
-    return layer
+    return layer.requires_grad_(False)
 
 
 def _roots(rows: NDArray[np.int64], columns: NDArray[np.int64], size: int) -> NDArray[np.complex128]:
@@ -60,8 +61,8 @@ def _roots(rows: NDArray[np.int64], columns: NDArray[np.int64], size: int) -> ND
 def _stack(rows: list[Tensor]) -> Tensor:
     """LSTM outputs of [1, 128] as [hops, 128].
 
-    XNNPACK leaves a concatenation of more than four to slower code, and the LiteRT converter merges nested ones:
-    the clamp, which no LSTM output reaches, keeps them apart.
+    XNNPACK does not take over a concatenation of 16, which would split the graph into five partitions, and the LiteRT
+    converter merges nested ones: the clamp, which no LSTM output reaches, keeps them apart.
     """
     while len(rows) > 4:
         rows = [torch.clamp(torch.cat(rows[first : first + 4]), -1.0, 1.0) for first in range(0, len(rows), 4)]
@@ -127,7 +128,7 @@ class LstmCell(nn.Module):
     """What an LSTM does behind its matrices."""
 
     def forward(self, drive: Tensor, feedback: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-        """Args: drive, feedback [1, 512]: input, forget, output, cell; cell [1, 128]. Returns: hidden, cell [1, 128]."""
+        """Args: drive and feedback [1, 512], cell [1, 128]. Returns: hidden and cell [1, 128]."""
         gates = drive + feedback
         opened = torch.sigmoid(gates[:, : 3 * UNITS])  # [1, 384]
         offered = torch.tanh(gates[:, 3 * UNITS :])  # [1, 128]
@@ -167,7 +168,9 @@ class Core(nn.Module):
         super().__init__()
         self.lstm1, self.lstm2, self.mask = lstm1, lstm2, mask
 
-    def forward(self, x: Tensor, hidden: list[Tensor], cell: list[Tensor]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    def forward(
+        self, x: Tensor, hidden: Sequence[Tensor], cell: Sequence[Tensor]
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Args: x [hops, inputs], two states each. Returns: mask [hops, outputs], 0 to 1, and the new states."""
         x, hidden1, cell1 = self.lstm1(x, hidden[0], cell[0])
         x, hidden2, cell2 = self.lstm2(x, hidden[1], cell[1])
@@ -180,7 +183,7 @@ class Encoder(nn.Module):
     def __init__(self, encoder: Float64) -> None:
         super().__init__()
         # A real frame's bins count twice, but for those that are their own mirror.
-        counted = np.where(_FREQUENCY % (FRAME_SAMPLES // 2) == 0, 1.0, 2.0) / FRAME_SAMPLES
+        counted = np.where(FREQUENCY % (FRAME_SAMPLES // 2) == 0, 1.0, 2.0) / FRAME_SAMPLES
         basis = _roots(np.arange(FRAME_SAMPLES), _BIN_ORDER, FRAME_SAMPLES) * counted  # conj(inverse DFT), [512, 257]
         self.matrix = _linear(np.concatenate([encoder @ basis.real, encoder @ basis.imag], 1))
 
@@ -247,10 +250,8 @@ class StepGraph(nn.Module):
             gain: Float64 | None = None,
             offset: Float64 | None = None,
         ) -> Lstm:
-            weight, bias = (
-                weights[f"{name}.weight_ih_l0"],
-                weights[f"{name}.bias_ih_l0"] + weights[f"{name}.bias_hh_l0"],
-            )
+            weight = weights[f"{name}.weight_ih_l0"]
+            bias = weights[f"{name}.bias_ih_l0"] + weights[f"{name}.bias_hh_l0"]
             if offset is not None:
                 bias = bias + weight @ offset
             if gain is not None:
@@ -260,9 +261,9 @@ class StepGraph(nn.Module):
         self.framing = Framing(hops)
         self.front_end = FrontEnd(hops)
         self.core1 = Core(
-            lstm("core1.lstm1", columns=_FREQUENCY),
+            lstm("core1.lstm1", columns=FREQUENCY),
             lstm("core1.lstm2"),
-            _linear(weights["core1.mask.weight"][_FREQUENCY], weights["core1.mask.bias"][_FREQUENCY]),
+            _linear(weights["core1.mask.weight"][FREQUENCY], weights["core1.mask.bias"][FREQUENCY]),
         )
         self.encoder = Encoder(weights["core2.encoder.weight"])
         self.norm = Norm()
@@ -288,7 +289,7 @@ class StepGraph(nn.Module):
         Returns:
             enhanced [1, 128 hops], and samples, overlap, hidden and cell for the next call.
         """
-        h, c = hidden.split(UNITS, 1), cell.split(UNITS, 1)  # four of [1, 128]
+        h, c = hidden.chunk(4, 1), cell.chunk(4, 1)  # four of [1, 128]
         frames, samples = self.framing(audio, samples)  # [hops, 512]
         real, imag, magnitude = self.front_end(frames)  # [hops, 257]
         mask1, h1, c1 = self.core1(magnitude, h[:2], c[:2])  # [hops, 257]

@@ -36,14 +36,16 @@ _TABLE = _crc_table()
 def crc32c(data: bytes) -> int:
     """CRC-32C of some bytes, in many lanes at once (a byte-wise loop in Python takes seconds on 15 MB)."""
     if len(data) < 4:
-        raise ValueError(f"crc32c takes at least 4 bytes, got {len(data)}")
+        crc = 0xFFFFFFFF
+        for byte in data:
+            crc = int(_TABLE[(crc ^ byte) & 0xFF]) ^ crc >> 8
+        return crc ^ 0xFFFFFFFF
     steps = max(64, math.isqrt(len(data)))
     lanes = max(1, -(-len(data) // steps))
     padded = np.zeros(lanes * steps, np.uint8)  # zeros in front leave a zero register at zero
     start = padded.size - len(data)
     padded[start:] = np.frombuffer(data, np.uint8)
-    if len(data) >= 4:
-        padded[start : start + 4] ^= 0xFF  # the same as starting from all ones
+    padded[start : start + 4] ^= 0xFF  # the same as starting from all ones
     columns = np.ascontiguousarray(padded.reshape(lanes, steps).T)
     # behind the data's lanes: 32 more that show what `steps` zero bytes do to each bit of the register
     register = np.concatenate([np.zeros(lanes, np.uint32), np.uint32(1) << np.arange(32, dtype=np.uint32)])
@@ -95,6 +97,10 @@ def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Keys and values of a block; keys share a prefix with the one before."""
     restarts = int.from_bytes(block[-4:], "little")
     end = len(block) - 4 * (restarts + 1)
+    if end < 0:
+        raise WeightsError(
+            f"checkpoint index: a block of {len(block)} bytes cannot have {restarts} restarts; it is corrupt"
+        )
     at, key = 0, b""
     while at < end:
         shared, at = _varint(block, at)

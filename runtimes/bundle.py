@@ -299,7 +299,8 @@ class Bundle:
         file = folder / MANIFEST
         if not folder.is_dir() or not file.is_file():
             raise BundleError(
-                f"{folder}: expected a bundle (a folder with {MANIFEST}), found none; make one with: hearpack export NAME"
+                f"{folder}: expected a bundle (a folder with {MANIFEST}), found none; "
+                f"make one with: hearpack export NAME"
             )
         try:
             text = file.read_text(encoding="utf-8")
@@ -353,6 +354,6 @@ class Bundle:
                 if digest != entry.sha256:
                     came = f"sha256 {digest[:12]}…" if digest else f"{size} bytes"
                     raise BundleError(
-                        f"{file}: does not match the manifest (expected {entry.bytes} bytes, sha256 {entry.sha256[:12]}…, "
-                        f"got {came}); artefact {artefact.id} was changed or damaged, export the bundle again"
+                        f"{file}: does not match the manifest (expected {entry.bytes} bytes, "
+                        f"sha256 {entry.sha256[:12]}…, got {came}); artefact {artefact.id} was changed or damaged, export the bundle again"
                     )

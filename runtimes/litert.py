@@ -209,7 +209,7 @@ def _interpreter_class() -> tuple[Any, str, str]:
         except ImportError:
             continue
         return module.Interpreter, distribution, _version(distribution)
-    raise MissingDependencyError("ai-edge-litert", "litert", "running a .tflite")
+    raise MissingDependencyError("ai-edge-litert", "export", "running a .tflite")
 
 
 def _version(distribution: str) -> str:
@@ -255,7 +255,7 @@ def _open_compiled(
             from ai_edge_litert.hardware_accelerator import HardwareAccelerator
             from ai_edge_litert.options import CpuOptions, Options
     except ImportError as exc:
-        raise MissingDependencyError("ai-edge-litert", "litert", "running a .tflite with CompiledModel") from exc
+        raise MissingDependencyError("ai-edge-litert", "export", "running a .tflite with CompiledModel") from exc
     version = _version("ai-edge-litert")
     _silence_exit()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from models.errors import UsageError
+from models.fetch import cache_dir
 from runtimes.bundle import Artefact, Bundle
 from runtimes.protocol import Runtime
 
@@ -81,7 +82,12 @@ def open_runtime(bundle: Bundle, choice: Choice, threads: int = 1) -> Runtime:
         from runtimes.litert import LiteRTRuntime
 
         engine: Literal["interpreter", "compiled"] = "compiled" if choice.engine.endswith("compiled") else "interpreter"
-        return LiteRTRuntime(path, signature, engine=engine, threads=threads, io_names=choice.artefact.io)
+        # Unrolled hops repeat the same weights: without the cache each is packed again (docs/latency.md).
+        unrolled = engine == "compiled" and bundle.manifest.buffer.hops_per_call > 1
+        cache = cache_dir() / "xnnpack" if unrolled else None
+        return LiteRTRuntime(
+            path, signature, engine=engine, threads=threads, weight_cache=cache, io_names=choice.artefact.io
+        )
     if choice.engine == "coreml":
         from runtimes.coreml import CoreMLRuntime
 

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import UsageError
-from runtimes.bundle import Bundle, Manifest
+from runtimes.bundle import Bundle
 from runtimes.opening import choose, open_runtime
-from runtimes.protocol import Runtime
+from runtimes.protocol import Outputs, Runtime, State
 from streaming.act import Event, detect
-from streaming.loop import LoopOutput, StreamLoop
+from streaming.loop import LoopOutput, make_loop
 from streaming.resample import Resampler, resample
 from streaming.wav import AudioClip, atomic_file, read_wav, write_wav
 
@@ -32,6 +32,10 @@ Array = NDArray[np.float32]
 Progress = Callable[[str, float], None]
 
 _BLOCK_S = 0.1
+
+
+def _silent(_what: str, _fraction: float) -> None:
+    """A progress function that says nothing."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def run_file(
     output: Path | None = None,
     artefact: str | None = None,
     engine: str | None = None,
-    progress: Progress = lambda what, fraction: None,
+    progress: Progress = _silent,
 ) -> RunResult:
     """Run one artefact of a bundle over an audio file.
 
@@ -128,13 +132,6 @@ def run_file(
     )
 
 
-def make_loop(manifest: Manifest, runtime: Runtime) -> StreamLoop:
-    """The loop that a manifest asks for."""
-    buffer, decisions = manifest.buffer, manifest.decisions
-    hop = decisions.window_hop_samples if decisions is not None and buffer.kind == "window" else None
-    return StreamLoop(runtime, manifest.stream_geometry, buffer.kind, buffer.samples, hop)
-
-
 class _Timed:
     """A runtime that counts its calls and the time inside them."""
 
@@ -145,7 +142,7 @@ class _Timed:
         self.calls = 0
         self.seconds = 0.0
 
-    def step(self, block, state):  # type: ignore[no-untyped-def]
+    def step(self, block: Array, state: State) -> tuple[Outputs, State]:
         began = time.perf_counter()
         result = self._runtime.step(block, state)
         self.seconds += time.perf_counter() - began

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from models.errors import ArtefactError, UsageError
 from models.geometry import StreamGeometry
+from runtimes.bundle import Manifest
 from runtimes.protocol import Runtime
 from streaming.resample import check_block
 
@@ -195,6 +196,13 @@ class StreamLoop:
         if self.in_samples <= max(covered, self._start):
             return []
         return self._feed(np.zeros(self.buffer_samples - self._filled, np.float32))
+
+
+def make_loop(manifest: Manifest, runtime: Runtime) -> StreamLoop:
+    """The loop that a manifest asks for."""
+    buffer, decisions = manifest.buffer, manifest.decisions
+    hop = decisions.window_hop_samples if decisions is not None and buffer.kind == "window" else None
+    return StreamLoop(runtime, manifest.stream_geometry, buffer.kind, buffer.samples, hop)
 
 
 def _check_runtime(runtime: Runtime, geometry: StreamGeometry, buffer_samples: int) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from hearpack.commands.shared import JsonOption, print_json, progress_bars
+from hearpack.commands.shared import JsonOption, print_json, progress_bars, wide_console
 
 if TYPE_CHECKING:
     from converters.demo import DemoResult
@@ -41,13 +41,12 @@ def demo(
 
 
 def _show(result: DemoResult) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from converters.demo_report import shown
     from hearpack.commands.verify import show
 
-    console = Console()
+    console = wide_console()
     for report in result.verifications:
         show(report)
         console.print()
@@ -61,7 +60,8 @@ def _show(result: DemoResult) -> None:
     heard = [e for e in timeline.events if e.label == "Bicycle bell"]
     at = ", ".join(f"{e.onset_sample / timeline.sample_rate_hz:.1f} s" for e in heard)
     console.print(
-        f"\nthe street, YAMNet: {len(timeline.events)} events; bicycle bell heard at {at or 'no time'}; labelled at {bells}"
+        f"\nthe street, YAMNet: {len(timeline.events)} events; "
+        f"bicycle bell heard at {at or 'no time'}; labelled at {bells}"
     )
     how = "from the cache" if all(result.cached) else "converted"
     console.print(f"exports: {result.export_seconds:.1f} s ({how})")

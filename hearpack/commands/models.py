@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hearpack.commands.shared import JsonOption, print_json
+from hearpack.commands.shared import JsonOption, print_json, wide_console
 
 
 def models(json_output: bool = JsonOption) -> None:
@@ -31,7 +31,6 @@ def models(json_output: bool = JsonOption) -> None:
     if json_output:
         print_json(rows)
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("name", "task", "what it is", "hop", "window", "delay", "params", "weights", box=None, pad_edge=False)
@@ -47,4 +46,4 @@ def models(json_output: bool = JsonOption) -> None:
             f"{e.parameters_millions:g} M",
             "cached" if row["weights_cached"] else f"hearpack pull {e.name}",
         )
-    Console().print(table)
+    wide_console().print(table)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 
 from hearpack.commands.shared import JsonOption, megabytes, print_json, progress_bars
@@ -22,7 +24,7 @@ def pull(
     if bool(name) == everything:
         raise UsageError(f"expected a model or --all; models: {', '.join(sorted(CATALOG))}")
     names = sorted(CATALOG) if everything else [find(name).name]
-    rows = []
+    rows: list[dict[str, Any]] = []
     with progress_bars(json_output) as progress:
         for model in names:
             progress(f"weights of {model}", 0.0)

@@ -8,9 +8,12 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Progress = Callable[[str, float], None]
 
@@ -44,6 +47,13 @@ def megabytes(count: int) -> str:
     return f"{count / 1e6:.2f} MB"
 
 
+def wide_console() -> Console:
+    """A console on stdout; 120 columns where the output goes into a file or a pipe."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 120)
+
+
 @contextlib.contextmanager
 def progress_bars(quiet: bool = False) -> Iterator[Progress]:
     """A function (what, fraction 0 to 1) that draws a bar a task on stderr; draws nothing when quiet or piped."""
@@ -69,7 +79,7 @@ def progress_bars(quiet: bool = False) -> Iterator[Progress]:
 def _plain_lines(quiet: bool) -> Progress:
     seen: set[str] = set()
 
-    def report(what: str, fraction: float) -> None:
+    def report(what: str, _fraction: float) -> None:
         if not quiet and what not in seen:
             seen.add(what)
             sys.stderr.write(f"  {what}\n")

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from hearpack.commands.shared import JsonOption, print_json, progress_bars
+from hearpack.commands.shared import JsonOption, print_json, progress_bars, wide_console
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from converters.verify import ArtefactReport, VerifyReport
 
 
@@ -38,10 +40,9 @@ def verify(
 
 def show(report: VerifyReport) -> None:
     """The report as text: a table of the stream, one of the stress streams, a verdict."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = wide_console()
     console.print(
         f"{report.bundle} against the {report.reference}: {report.seconds:.0f} s of {report.material}, {report.machine}"
     )
@@ -56,16 +57,19 @@ def show(report: VerifyReport) -> None:
                 f"{check.direction} {check.limit:g}",
                 "ok" if check.passed else "FAILED",
             )
-        table.add_row("", "", _worst(item), "", "", "")
     console.print(table)
+    for item in report.artefacts:
+        console.print(f"{item.artefact} on {item.engine}: {_worst(item)}")
     if any(item.stress for item in report.artefacts):
         console.print(_stress_table(report))
     console.print("passed" if report.passed else "FAILED: an artefact is past its tolerance")
 
 
 def _worst(item: ArtefactReport) -> str:
+    from streaming.parity import AudioParity
+
     figures = item.figures
-    if hasattr(figures, "worst_frame_s"):
+    if isinstance(figures, AudioParity):
         return (
             f"worst frame {figures.worst_frame_snr_db:.1f} dB at {figures.worst_frame_s:.1f} s; "
             f"first 10 s {figures.first_snr_db:.1f} dB, last 10 s {figures.last_snr_db:.1f} dB"
@@ -76,7 +80,7 @@ def _worst(item: ArtefactReport) -> str:
     )
 
 
-def _stress_table(report: VerifyReport):  # type: ignore[no-untyped-def]
+def _stress_table(report: VerifyReport) -> Table:
     from rich.table import Table
 
     names = [s.stream for s in report.artefacts[0].stress]

@@ -251,7 +251,15 @@ def describe(source: Path | bytes) -> TfliteReport:
     Raises:
         ArtefactError: it cannot be read, is no .tflite, or is damaged.
     """
-    data = load_bytes(source)
+    try:
+        return _describe(load_bytes(source))
+    except ArtefactError as exc:
+        if isinstance(source, bytes) or str(source) in str(exc):
+            raise
+        raise ArtefactError(f"{source}: {exc}") from exc
+
+
+def _describe(data: bytes) -> TfliteReport:
     found = walk(data)
     names = op_names(found)
     ops = Counter(names[opcode] for graph in found.graphs for opcode, _, _ in graph.ops)

@@ -230,6 +230,9 @@ class _Scope:
             self.statics[raw.name] = to_tensor(raw.value.decode(), raw.value.type)
             return None
         operation, entry = self._named(raw), TABLE[raw.type]
+        for output in operation.outputs:
+            if output.type.kind == "tensor" and output.type.dtype not in TORCH_DTYPES:
+                raise ArtefactError(f"{output.name!r} ({operation.type}): type {output.type.dtype} is not supported")
         node = Node(operation, self._opset, self.statics, self.types, lambda i: self._subprogram(operation, i))
         try:
             kernel = self._rounded(entry.build(node), entry, operation.outputs)
@@ -273,8 +276,8 @@ def _counted(fn: Callable[..., Any], count: int) -> Callable[..., Any]:
 
     def run(*values: Any) -> Any:
         results = fn(*values)
-        if len(results) != count:
-            raise ValueError(f"expected {count} results, got {len(results)}")
+        if not isinstance(results, (tuple, list)) or len(results) != count:
+            raise ValueError(f"the program expects {count} results of it")
         return results
 
     return run

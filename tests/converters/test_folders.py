@@ -36,9 +36,14 @@ def test_failure_leaves_what_was_there(tmp_path: Path) -> None:
     target = tmp_path / "x.hearpack"
     target.mkdir()
     (target / "old").write_text("old")
-    with pytest.raises(ValueError, match="stop"), atomic_folder(target) as folder:
-        (folder / "new").write_text("new")
-        raise ValueError("stop")
+
+    def write_half() -> None:
+        with atomic_folder(target) as folder:
+            (folder / "new").write_text("new")
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        write_half()
     assert names(tmp_path) == ["x.hearpack"]
     assert names(target) == ["old"]
 

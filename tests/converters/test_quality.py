@@ -134,7 +134,9 @@ def test_an_absent_metric_is_named_with_its_reason(monkeypatch: pytest.MonkeyPat
     assert "cannot be run" in str(_by_name(measure(tone, tone, RATE, text))["dnsmos_bak"].absent_reason)
 
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert "'onnxruntime' is not installed" in str(_by_name(measure(tone, tone, RATE, text))["dnsmos_bak"].absent_reason)
+    assert "'onnxruntime' is not installed" in str(
+        _by_name(measure(tone, tone, RATE, text))["dnsmos_bak"].absent_reason
+    )
 
 
 def test_metrics_of_one_rate_say_so_at_another() -> None:
@@ -185,3 +187,17 @@ def test_dnsmos_windows_and_fit(probe_net: Path, seconds: float, windows: int) -
     assert metrics["dnsmos_sig"].value == pytest.approx(sig, abs=1e-6)
     assert metrics["dnsmos_ovr"].value == pytest.approx(ovr, abs=1e-6)
     assert metrics["dnsmos_bak"].absent_reason is None
+
+
+def test_dnsmos_of_real_speech_equals_its_authors_code() -> None:
+    """Figures of speechmos 0.0.1.1's own `dnsmos.run` on the same two files."""
+    pytest.importorskip("onnxruntime")
+    from models.audio_assets import pull_asset
+
+    clean, noisy = _speech("clean_p287_001.wav"), _speech("noisy_p287_001.wav")
+    model = pull_asset("dnsmos")
+    expected = {"clean": (3.543049, 4.029318, 3.263464), "noisy": (3.333664, 2.618346, 2.368152)}
+    for name, audio in (("clean", clean), ("noisy", noisy)):
+        metrics = _by_name(measure(clean, audio, RATE, model))
+        got = [metrics[key].value for key in ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovr")]
+        assert got == pytest.approx(expected[name], abs=1e-3)

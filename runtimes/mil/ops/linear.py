@@ -24,6 +24,8 @@ def matmul(node: Node) -> Kernel:
         return Kernel(lambda x, y: torch.matmul(x.mT, y), ("x", "y"))
     if flip_y:
         return Kernel(lambda x, y: torch.matmul(x, y.mT), ("x", "y"))
+    if node.is_float("x") != node.is_float("y"):
+        return Kernel(lambda x, y: torch.matmul(x.to(torch.float32), y.to(torch.float32)), ("x", "y"))
     return Kernel(torch.matmul, ("x", "y"))
 
 
