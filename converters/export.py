@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from converters.folders import atomic_folder, sweep, write_text_atomic
+from converters.folders import atomic_folder, exclusive, sweep, write_text_atomic
 from converters.spec import ExportSpec, export_key
 from converters.tolerances import tolerance
 from converters.writing import (
@@ -88,12 +88,13 @@ def export(spec: ExportSpec, output: Path, force: bool = False, progress: Progre
     weights = _weights_of(spec)
     key = export_key(spec, weights.sha256)
     stored = weights_store.cache_dir() / "exports" / key[:32] / spec.folder_name
-    sweep(stored)
-    hit = not force and _is_intact(stored)
-    if not hit:
-        with atomic_folder(stored) as folder:
-            _build(_Job(spec, weights, folder, progress))
-    kept = _install(stored, target)
+    with exclusive(stored.parent):
+        sweep(stored)
+        hit = not force and _is_intact(stored)
+        if not hit:
+            with atomic_folder(stored) as folder:
+                _build(_Job(spec, weights, folder, progress))
+        kept = _install(stored, target)
     return ExportResult(target, hit, key, kept)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -90,6 +91,23 @@ def _put_in_place(partial: Path, target: Path) -> None:
         replaced.rename(target)
         raise
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Let one process at a time work in `folder` (made if missing); the others wait.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as exc:
+        raise OutputError(f"{folder}: cannot be written: {exc.strerror or exc}; set HEARPACK_CACHE elsewhere") from exc
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel lets go of it when the process ends, however it ends
+        yield
 
 
 def write_text_atomic(path: Path, text: str) -> None:

@@ -94,11 +94,9 @@ def _halve(tflite: bytes, graph: torch.nn.Module, signature: GraphSignature, seg
 
     def keep(names: str) -> str | None:
         scopes = {segment for name in names.split(";") for segment in name.split("/")}
-        for module, segment in segments.items():
-            if segment in scopes:
-                hit.add(module)
-                return f"belongs to {module}"
-        return None
+        owners = [module for module, segment in segments.items() if segment in scopes]
+        hit.update(owners)
+        return f"belongs to {owners[0]}" if owners else None
 
     report = cast_to_half(tflite, keep)
     # A module without tensors of its own only computes, which LiteRT does in float32 anyway.

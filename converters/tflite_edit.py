@@ -126,7 +126,7 @@ def cast_to_half(tflite: bytes, keep: Callable[[str], str | None]) -> HalfReport
             names = [name] + [_text(graph.tensors[i].name) for op in consumers[index] for i in op.outputs]
             values = data.view(np.float32) if len(data) % 4 == 0 else None
             shape = [] if tensor.shape is None else list(tensor.shape)
-            reason = _why_kept(shape, values) or keep(";".join(names))
+            reason = keep(";".join(names)) or _why_kept(shape, values)
             if reason is None and outside[tensor.buffer] != [(number, index)]:
                 reason = "its bytes are shared with another tensor"
             if reason is not None or values is None:

@@ -207,7 +207,7 @@ def _lint_operations(function: Function) -> list[Lint]:
             Lint(
                 "high-rank",
                 f"{len(ranks)} values of rank {HIGH_RANK} or more; the first is {ranks[0][0]!r} of rank {ranks[0][1]}",
-                "Core ML ends at rank 5; four axes on the Neural Engine, by one report on an M4 Max (alvaro-videla.com/ane-book)",
+                "Core ML ends at rank 5, the Neural Engine at 4 by one M4 Max report (alvaro-videla.com/ane-book)",
             )
         )
     return lints

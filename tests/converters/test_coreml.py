@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -58,6 +59,15 @@ def _refused(module: Any, folder: Path, signature: GraphSignature | None = None,
     assert list(folder.iterdir()) == []
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Small operations on a busy machine: a second thread costs more than it gives."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
@@ -221,13 +231,13 @@ def test_yamnet_on_a_street_in_both_precisions(tmp_path: Path) -> None:
     assert expected.max() > 0.9  # something is heard
 
     figures = {}
-    for precision, kept in (("fp32", ()), ("fp16", YAMNET.fp32_modules)):
+    for precision, kept, every in (("fp32", (), 8), ("fp16", YAMNET.fp32_modules, 1)):
         path = tmp_path / f"{precision}.mlpackage"
         metadata = CoreMLMetadata(YAMNET.summary, "", "", "", YAMNET.geometry, weights.labels("yamnet"))
         convert(graph, YAMNET.signature(1), precision, kept, path, metadata)
         program = Program.load(path, mode=precision)
-        scores = np.concatenate([program.run({"audio": w})["scores"] for w in windows])
-        figures[precision] = score_parity(expected, scores, ends, 16000)
+        scores = np.concatenate([program.run({"audio": w})["scores"] for w in windows[::every]])
+        figures[precision] = score_parity(expected[::every], scores, ends[::every], 16000)
     assert figures["fp32"].score_max_abs_error <= 1e-5
     assert figures["fp16"].score_max_abs_error <= 1e-2
     assert figures["fp16"].score_max_abs_error > 1e-4  # half was computed at all
@@ -235,7 +245,7 @@ def test_yamnet_on_a_street_in_both_precisions(tmp_path: Path) -> None:
     assert figures["fp16"].top5_clear_flips == 0
     report = precision_report(tmp_path / "fp16.mlpackage")
     assert report.constants["float16"] > 3_000_000
-    assert report.ops["conv"] == {"float32": 3, "float16": 24}
+    assert report.ops["conv"] == {"float32": 1, "float16": 26}
 
 
 @pytest.mark.parametrize(("hops", "precision", "least_db"), [(1, "fp32", 110.0), (1, "fp16", 55.0), (3, "fp32", 110.0)])
@@ -275,20 +285,20 @@ def _tree(package: Path) -> dict[str, bytes]:
     return files
 
 
-def test_two_processes_write_the_same_bytes(small: dict[str, Path], tmp_path: Path) -> None:
-    for seed in ("1", "2"):
-        command = [sys.executable, str(FIXTURES / "nets.py"), str(tmp_path / f"seed{seed}.mlpackage")]
-        environment = {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT), "PATH": "", "HOME": str(tmp_path)}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=ROOT)
-        assert done.returncode == 0, done.stderr[-2000:]
-        assert done.stdout + done.stderr == ""  # no progress bars, no version warnings, no log lines
-    one, two = (_tree(tmp_path / f"seed{seed}.mlpackage") for seed in ("1", "2"))
-    assert one.keys() == {
+def test_another_process_with_another_hash_seed_writes_the_same_bytes(small: dict[str, Path], tmp_path: Path) -> None:
+    """A fresh process, seed 1, against this one: random seed, other conversions before."""
+    path = tmp_path / "mixed.mlpackage"
+    environment = {"PYTHONHASHSEED": "1", "PYTHONPATH": str(ROOT), "PATH": "", "HOME": str(tmp_path)}
+    command = [sys.executable, str(FIXTURES / "nets.py"), str(path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout + done.stderr == ""  # no progress bars, no version warnings, no log lines
+    assert _tree(path).keys() == {
         "Manifest.json",
         "Data/com.apple.CoreML/model.mlmodel",
         "Data/com.apple.CoreML/weights/weight.bin",
     }
-    assert one == two
+    assert _tree(path) == _tree(small["mixed"])
 
 
 def test_package_has_the_layout_that_coremltools_writes(small: dict[str, Path], tmp_path: Path) -> None:
@@ -369,7 +379,7 @@ def test_names_modules_and_labels_are_checked_first(tmp_path: Path) -> None:
     assert "no submodule frontend" in text
     assert "front_end" in text
     assert "8 classes, got 2 labels" in _refused(nets.Sum(), tmp_path, metadata=_metadata(("a", "b")))
-    broken = tuple("abcdefg") + ("h\ni",)
+    broken = (*tuple("abcdefg"), "h\ni")
     assert "one line" in _refused(nets.Sum(), tmp_path, metadata=_metadata(broken))
     with pytest.raises(ConversionError, match="training mode"):
         convert(nets.Sum().train(), _pair(), "fp32", (), tmp_path / "net.mlpackage", _metadata())

@@ -1,0 +1,117 @@
+"""Exports are whole, reproducible, and survive a kill; artefacts stay within tolerance of the torch original."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from converters.golden import check_golden, read_golden
+from models import weights
+from models.hashing import sha256_tree
+from runtimes.bundle import Bundle
+
+pytestmark = pytest.mark.xdist_group("bundles")
+
+ROOT = Path(__file__).resolve().parents[2]
+FORCED = "import sys, hearpack; hearpack.export('dtln', sys.argv[1], force=True)"
+
+
+def start(output: Path, cache: Path, seed: str) -> subprocess.Popen[str]:
+    env = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT), "HEARPACK_CACHE": str(cache)}
+    command = [sys.executable, "-c", FORCED, str(output)]
+    return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def make_cache(cache: Path) -> Path:
+    """A cache of its own that shares the pulled weights and audio."""
+    for name in ("dtln", "yamnet"):
+        weights.pull(name)
+    weights.pull_asset("speech")
+    cache.mkdir()
+    for item in weights.cache_dir().iterdir():
+        if item.is_dir() and item.name != "exports" and not item.name.startswith("."):
+            (cache / item.name).symlink_to(item, target_is_directory=True)
+    return cache
+
+
+def test_two_processes_with_other_hash_seeds_give_the_same_bytes(tmp_path: Path) -> None:
+    running = [start(tmp_path / seed, make_cache(tmp_path / f"cache-{seed}"), seed) for seed in ("1", "4242")]
+    for process in running:
+        _, log = process.communicate(timeout=900)
+        assert process.returncode == 0, log
+    one, two = (tmp_path / seed / "dtln-128.hearpack" for seed in ("1", "4242"))
+    assert sha256_tree(one) == sha256_tree(two)
+    assert (one / "coreml").is_dir()
+
+
+def test_a_killed_export_leaves_no_bundle_and_the_next_one_succeeds(tmp_path: Path) -> None:
+    output, own_cache = tmp_path / "out", make_cache(tmp_path / "cache")
+    process = start(output, own_cache, "0")
+    deadline = time.monotonic() + 600
+    partial: list[Path] = []
+    while not any(p.rglob("*.tflite") for p in partial) and time.monotonic() < deadline and process.poll() is None:
+        partial = list(own_cache.glob("exports/*/.*.partial-*"))
+        partial = [p for p in partial if list(p.rglob("*.tflite"))]
+        time.sleep(0.05)
+    assert partial, "the export ended before it could be killed half-way"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not list(output.glob("*.hearpack"))
+    assert not list(own_cache.glob("exports/*/*.hearpack"))
+    again = start(output, own_cache, "0")
+    _, log = again.communicate(timeout=900)
+    assert again.returncode == 0, log
+    Bundle.open(output / "dtln-128.hearpack").check_files()
+    assert not list(own_cache.glob("exports/*/.*.partial-*"))
+    assert [p.name for p in output.iterdir()] == ["dtln-128.hearpack"]
+
+
+@pytest.mark.parametrize("name", ["yamnet", "dtln"])
+def test_every_artefact_is_within_tolerance_of_the_original(exported: dict[str, Path], name: str) -> None:
+    results = list(check_golden(Bundle.open(exported[name])))
+    assert len(results) >= 6
+    for result in results:
+        for check in result.checks:
+            assert check.passed, f"{result.artefact} on {result.engine}: {check}"
+
+
+def test_fp32_core_ml_is_closer_than_its_tolerance(exported: dict[str, Path]) -> None:
+    figures = {r.artefact: r.figures for r in check_golden(Bundle.open(exported["yamnet"]))}
+    assert figures["coreml-fp32"].metrics()["score_max_abs_error"] <= 1e-5
+
+
+def test_golden_streams_are_real_and_at_both_rates(exported: dict[str, Path]) -> None:
+    for name, path in exported.items():
+        streams = read_golden(Bundle.open(path))
+        assert [s.sample_rate_hz for s in streams] == [16000, 48000]
+        for stream in streams:
+            assert len(stream.samples) == 10 * stream.sample_rate_hz
+            assert stream.output.std() > 1e-3
+            assert bool(stream.events) == (name == "yamnet")
+
+
+def test_golden_check_finds_a_wrong_artefact(copy_of: Callable[[str], Path]) -> None:
+    """The bundle of one net with the golden output of silence: every artefact must be past its tolerance."""
+    bundle = copy_of("dtln")
+    output = bundle / "golden" / "enhanced.f32"
+    output.write_bytes(bytes(output.stat().st_size))
+    results = list(check_golden(Bundle.open(bundle)))
+    assert results
+    assert not any(all(c.passed for c in r.checks) for r in results)
+
+
+def test_manifest_has_no_time_host_or_path(exported: dict[str, Path]) -> None:
+    for path in exported.values():
+        text = (path / "manifest.json").read_text()
+        created = json.loads(text)["created_by"]
+        assert set(created) == {"hearpack", "toolchain"}
+        for secret in (str(Path.home()), str(ROOT), os.uname().nodename):
+            assert secret not in text
