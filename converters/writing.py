@@ -173,7 +173,7 @@ def _card_lines(spec: ExportSpec, manifest: Manifest) -> list[str]:
         "",
         "## What one call does",
         "",
-        f"- takes `audio` {list(manifest.inputs[0].shape)}: {buffer.samples} samples = {geometry.ms(buffer.samples):g} ms",
+        f"- takes `audio` {list(manifest.inputs[0].shape)}, which lasts {geometry.ms(buffer.samples):g} ms",
         f"- at {geometry.sample_rate_hz} Hz, float32, full scale 1.0",
         *(f"- gives `{t.name}` {list(t.shape)}: {t.meaning}" for t in manifest.outputs),
         f"- algorithmic delay: {geometry.delay_samples} samples = {geometry.ms(geometry.delay_samples):g} ms",
@@ -198,8 +198,8 @@ def _card_lines(spec: ExportSpec, manifest: Manifest) -> list[str]:
         "",
         "## Limits",
         "",
-        "- The net is as good as its pretrained weights; hearpack does not retrain it. Try it on your own recordings.",
-        "- `hearpack verify` measures each artefact on your machine. Core ML figures from a machine that is no Mac come",
-        "  from the evaluator: half precision is emulated there, it is not Apple's hardware.",
+        "- The net is as good as its pretrained weights; it was not retrained. Try it on your own recordings.",
+        "- `hearpack verify` measures each artefact on your machine. Core ML figures from a machine that is no Mac",
+        "  come from the evaluator: half precision is emulated there, it is not Apple's hardware.",
     ]
     return lines

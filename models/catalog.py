@@ -102,7 +102,7 @@ YAMNET = ModelEntry(
     parameters_millions=3.73,
     paper="Plakal & Ellis, YAMNet, tensorflow/models (2020), on MobileNet arXiv:1704.04861 and AudioSet (ICASSP 2017)",
     # Half precision emulated over the 60 s street recording, 123 windows: with these in float32 scores move by at most
-    # 0.005 and 122 windows keep their top 5; 0.008 and 116 with the front end alone, 0.19 and 106 with none. In half,
+    # 0.005 and 122 windows keep their top 5; 0.008 and 116 with the front end alone, 0.18 and 107 with none. In half,
     # scores below 6e-8 (a silent window's runners-up) are all 0, and the first layer rounds the log-mel patch itself.
     fp32_modules=("front_end", "body.layers.0", "body.sigmoid"),
     # on the pinned street recording: both long rings come out as one event each, and half as many events flicker as
@@ -138,8 +138,8 @@ DTLN = ModelEntry(
         StateSpec("hidden", (1, 512)),
         StateSpec("cell", (1, 512)),
     ),
-    # Half precision emulated over speech, -60 dBFS, full-scale square and DC: 66, 54, 56 and 51 dB with these in
-    # float32; 62, 45, 4 and 1.5 dB with none (squares of a loud spectrum overflow, a long-lived cell loses its steps).
+    # The fp16 package in the evaluator over speech, -60 dBFS, a full-scale square and DC: 66, 62, 41 and 57 dB with these
+    # in float32; 55, 40, 1 and 1 dB with none (squares of a loud spectrum overflow, a long-lived cell loses its steps).
     fp32_modules=(
         "framing",
         "front_end",

@@ -355,5 +355,6 @@ class Bundle:
                     came = f"sha256 {digest[:12]}…" if digest else f"{size} bytes"
                     raise BundleError(
                         f"{file}: does not match the manifest (expected {entry.bytes} bytes, "
-                        f"sha256 {entry.sha256[:12]}…, got {came}); artefact {artefact.id} was changed or damaged, export the bundle again"
+                        f"sha256 {entry.sha256[:12]}…, got {came}); "
+                        f"artefact {artefact.id} was changed or damaged, export the bundle again"
                     )

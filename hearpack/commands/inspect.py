@@ -53,9 +53,19 @@ def _show_list(title: str, value: list[Any], indent: str) -> None:
         shown = ", ".join(map(str, value[:12])) + (f", … ({len(value)} in all)" if len(value) > 12 else "")
         typer.echo(f"{indent}{title}: {shown}")
         return
+    if all(isinstance(v, list) and len(v) == 2 for v in value):
+        typer.echo(f"{indent}{title}: " + ", ".join(f"{name} {figure}" for name, figure in value))
+        return
     typer.echo(f"{indent}{title}:")
     for item in value:
-        if isinstance(item, dict):
-            typer.echo(f"{indent}  - " + ", ".join(f"{k} {v}" for k, v in item.items() if v not in (None, "", [], {})))
-        else:
-            typer.echo(f"{indent}  - {item}")
+        typer.echo(f"{indent}  - {_inline(item)}")
+
+
+def _inline(value: Any) -> str:
+    """A nested value on one line."""
+    if isinstance(value, dict):
+        kept = {k: v for k, v in value.items() if v not in (None, "", [], {})}
+        return ", ".join(f"{k.replace('_', ' ')} {_inline(v)}" for k, v in kept.items())
+    if isinstance(value, list) and any(isinstance(v, dict) for v in value):
+        return "(" + "; ".join(map(_inline, value)) + ")"
+    return str(value)

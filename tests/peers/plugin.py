@@ -1,0 +1,293 @@
+"""pytest plugin: coremltools' own tests, with predictions made by runtimes.mil instead of Core ML.
+
+coremltools compares Core ML's predictions with torch or numpy only on macOS. This plugin tells it that it is on
+macOS 26 and puts the evaluator where its native proxy would be. Everything else is theirs: the conversion, the inputs,
+the expected values, the comparison and its tolerances; `MLModel.predict` and `make_state` themselves are their code.
+
+Run it through run.py (or `make peer-tests`); docs/core-ml-anywhere.md says what the verdicts mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import coremltools
+import numpy as np
+import pytest
+
+from models.errors import ArtefactError
+from runtimes.mil import Program
+
+COREMLTOOLS = Path(coremltools.__file__).resolve().parent
+MACOS = (26, 0)
+NEWEST_SPECIFICATION = 10
+
+
+class OutOfScopeError(Exception):
+    """A prediction that no ML Program makes."""
+
+
+@dataclass
+class Trace:
+    """What the evaluator saw during one test."""
+
+    predictions: int = 0
+    out_of_scope: str = ""
+    missing: str = ""
+    refused: str = ""
+
+
+@dataclass
+class Settings:
+    """The run's choices, the same in every worker."""
+
+    mode: Any = "fp16"
+    sample: float = 1.0
+    seed: int = 0
+    out_of_scope: Counter[str] = field(default_factory=Counter)
+
+
+TRACE = Trace()
+SETTINGS = Settings()
+
+
+# ---------------------------------------------------------------------------- the proxy
+
+
+def _as_port(port: Any, value: Any) -> np.ndarray[Any, Any]:
+    """A value as Core ML's converter would hand it over: cast to the input's type, a scalar as a scalar."""
+    if not isinstance(value, (np.ndarray, np.generic, int, float, bool, list)):
+        raise OutOfScopeError(f"input {port.name!r} is a {type(value).__name__}: image input")
+    array = np.asarray(value)
+    kind = np.float32 if port.dtype.startswith("fp") else bool if port.dtype == "bool" else np.int32
+    array = array.astype(kind)
+    # Core ML has no rank 0 at its boundary: a scalar comes as one element.
+    return array.reshape(()) if port.shape == () and array.size == 1 else array
+
+
+class EvaluatorState:
+    """Stands for Core ML's native state object."""
+
+    def __init__(self, program: Program) -> None:
+        self.state = program.make_state()
+
+    def read_state(self, name: str) -> np.ndarray[Any, Any]:
+        return self.state.read(name)
+
+    def write_state(self, name: str, value: np.ndarray[Any, Any]) -> None:
+        cell = self.state.cell(name)
+        cell[0] = cell[0].new_tensor(value)
+
+
+class EvaluatorProxy:
+    """Stands for coremltools' native `_MLModelProxy`; loads its program at the first prediction."""
+
+    def __init__(self, path: str, compute_units: str, function: str, hints: Any, asset: Any) -> None:
+        self._path, self._function = Path(path), function
+        self._program: Program | None = None
+
+    @staticmethod
+    def maximum_supported_specification_version() -> int:
+        return NEWEST_SPECIFICATION
+
+    def _loaded(self) -> Program:
+        if not self._path.is_dir():
+            TRACE.out_of_scope = "not an ML Program"
+            raise OutOfScopeError(f"{self._path.name} is not an ML Program package")
+        if self._program is None:
+            self._program = Program.load(self._path, SETTINGS.mode, self._function or None)
+        return self._program
+
+    def predict(self, data: dict[str, Any], state: EvaluatorState | None = None) -> dict[str, Any]:
+        try:
+            program = self._loaded()
+            ports = {p.name: p for p in program.inputs}
+            inputs = {n: _as_port(ports[n], v) if n in ports else v for n, v in data.items()}
+            results = program.run(inputs, None if state is None else state.state)
+        except OutOfScopeError as exc:
+            TRACE.out_of_scope = str(exc)
+            raise
+        except ArtefactError as exc:
+            if "is not implemented by the evaluator" in str(exc):
+                TRACE.missing = str(exc).split("'")[1]
+            else:
+                TRACE.refused = str(exc)
+            raise
+        TRACE.predictions += 1
+        return {name: value.reshape(1) if value.shape == () else value for name, value in results.items()}
+
+    def batchPredict(self, data: list[dict[str, Any]]) -> list[dict[str, Any]]:  # noqa: N802  their name
+        return [self.predict(one) for one in data]
+
+    def newState(self) -> EvaluatorState:  # noqa: N802  their name
+        return EvaluatorState(self._loaded())
+
+
+def believe_in_macos() -> None:
+    """Tell coremltools that predictions are possible; called before any of its test modules is imported."""
+    from coremltools import _deps
+    from coremltools.models import model, utils
+
+    _deps._IS_MACOS = True
+    for module in (utils, model):
+        module._is_macos = lambda: True
+        module._macos_version = lambda: MACOS
+    coremltools.utils._is_macos, coremltools.utils._macos_version = utils._is_macos, utils._macos_version
+    model._MLModelProxy = EvaluatorProxy
+    # Imported after the change, so that their copies of the names are true as well.
+    from coremltools.converters.mil import testing_utils
+    from coremltools.converters.mil.frontend.torch.test import testing_utils as torch_testing_utils
+
+    if not (testing_utils._IS_MACOS and torch_testing_utils._IS_MACOS):
+        raise RuntimeError("coremltools' test utilities were imported before the plugin; load it with -p")
+
+
+# ---------------------------------------------------------------------------- pytest's hooks
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("peers")
+    group.addoption("--peer-sample", type=float, default=1.0, help="fraction of the cases to run")
+    group.addoption("--peer-seed", type=int, default=0, help="which cases, and their random values")
+    group.addoption("--peer-mode", choices=("fp16", "fp32"), default="fp16", help="number mode, see runtimes.mil")
+    group.addoption("--peer-out", default="", help="JSON lines, one a case")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    SETTINGS.mode = config.getoption("--peer-mode")
+    SETTINGS.sample, SETTINGS.seed = config.getoption("--peer-sample"), config.getoption("--peer-seed")
+    believe_in_macos()
+    if not hasattr(config, "workerinput") and config.getoption("--peer-out"):
+        config.pluginmanager.register(_Writer(Path(config.getoption("--peer-out"))), "peer-writer")
+
+
+def case_name(item: pytest.Item) -> str:
+    """File inside coremltools, class, function and parameters: the same on every machine."""
+    try:
+        file = item.path.resolve().relative_to(COREMLTOOLS).as_posix()
+    except ValueError:
+        file = item.path.name
+    return f"{file}::{item.nodeid.partition('::')[2]}"
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+def _backend(item: pytest.Item) -> str:
+    """The backend that a case names in its parameters; empty where it names none."""
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    for value in parameters.values():
+        name = getattr(value, "backend", None) or (value[0] if isinstance(value, tuple) and value else None)
+        if name in ("neuralnetwork", "mlprogram"):
+            return str(name)
+    return ""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    kept, dropped = [], []
+    for item in items:
+        # A case is in the sample by its own name: the order and the other cases do not matter.
+        if _number(f"{SETTINGS.seed}:{case_name(item)}") >= SETTINGS.sample * 2.0**64:
+            dropped.append(item)
+        elif _backend(item) == "neuralnetwork":
+            dropped.append(item)
+            SETTINGS.out_of_scope[group_of(case_name(item))] += 1
+        else:
+            kept.append(item)
+    items[:] = kept
+    config.hook.pytest_deselected(items=dropped)
+
+
+def group_of(case: str) -> str:
+    """The row of the table: folder, file and class."""
+    file, _, rest = case.partition("::")
+    parts = Path(file).parts
+    folder = f"{parts[-2]}/" if parts[-2].startswith(("iOS", "coreml_")) else ""
+    return f"{folder}{Path(file).stem}::{rest.partition('[')[0].split('::')[0]}"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    TRACE.__init__()  # type: ignore[misc]
+    # Their tests draw from the global generators: a case gets the same values alone, in a sample, and in a worker.
+    seed = _number(f"values:{SETTINGS.seed}:{case_name(item)}") % 2**32
+    random.seed(seed)
+    np.random.seed(seed)
+    import torch
+
+    torch.manual_seed(seed)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
+    report = yield
+    if report.when == "call" or report.outcome != "passed":
+        text = "" if call.excinfo is None else f"{call.excinfo.typename}: {call.excinfo.value}"
+        entry = {"case": case_name(item), "trace": asdict(TRACE), "error": text[:2000]}
+        report.user_properties = [p for p in report.user_properties if p[0] != "peer"] + [("peer", entry)]
+    return report
+
+
+def verdict(trace: dict[str, Any], outcome: str, expected_failure: bool) -> str:
+    """One word for what happened; docs/core-ml-anywhere.md explains each."""
+    if trace["out_of_scope"]:
+        return "out of scope"
+    if trace["missing"]:
+        return "unsupported"
+    if trace["predictions"] and outcome == "passed":
+        return "equal"
+    if expected_failure:
+        return "expected failure"
+    if outcome == "failed" and trace["refused"]:
+        return "refused"
+    if trace["predictions"] and outcome == "failed":
+        return "different"
+    return f"no prediction, {outcome}"
+
+
+class _Writer:
+    """In the process that sees all reports: one JSON line a case, then the counts."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8")
+        self._out_of_scope: Counter[str] = Counter()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        entry = dict(report.user_properties).get("peer")
+        if not isinstance(entry, dict) or (report.when == "teardown" and report.passed):
+            return
+        trace = entry["trace"]
+        word = verdict(trace, report.outcome, hasattr(report, "wasxfail"))
+        line = {
+            "case": entry["case"],
+            "group": group_of(entry["case"]),
+            "verdict": word,
+            "s": round(report.duration, 3),
+        }
+        if word != "equal":
+            line |= {"what": trace["missing"] or trace["refused"] or trace["out_of_scope"] or entry["error"]}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+    @pytest.hookimpl(optionalhook=True)  # xdist's
+    def pytest_testnodedown(self, node: Any, error: Any) -> None:
+        counts = getattr(node, "workeroutput", {}).get("peer_out_of_scope")
+        # Every worker collects everything, so each has the same counts.
+        self._out_of_scope = Counter(counts or self._out_of_scope)
+
+    def pytest_unconfigure(self) -> None:
+        for group, count in (self._out_of_scope or SETTINGS.out_of_scope).items():
+            line = {"case": "", "group": group, "verdict": "out of scope", "count": count}
+            self._file.write(json.dumps(line) + "\n")
+        self._file.close()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["peer_out_of_scope"] = dict(SETTINGS.out_of_scope)
