@@ -23,10 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
+from converters import litert
 from models import dtln, weights
 from models.catalog import DTLN
 from models.errors import UsageError
@@ -39,29 +38,10 @@ AUTHORS_PAIR = tuple(REFERENCE / f"dtln_model_{core}.tflite" for core in (1, 2))
 Call = Callable[[], object]
 
 
-class _Named(nn.Module):
-    """The graph with names for its tensors, as litert-torch wants them: keywords in, a dictionary out."""
-
-    def __init__(self, hops: int) -> None:
-        super().__init__()
-        self.net = dtln.graph(dtln.build(weights.load("dtln")), hops)
-        self.signature = DTLN.signature(hops)
-
-    def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
-        outputs = self.net(*(inputs[name] for name in self.signature.input_names))
-        return dict(zip(self.signature.output_names, outputs, strict=True))
-
-
 def convert(hops: int, file: Path) -> Path:
-    """Write the .tflite of `hops` hops a call."""
-    import litert_torch
-
-    named = _Named(hops).eval()
-    shapes = zip(named.signature.input_names, named.signature.input_shapes, strict=True)
-    with quiet():
-        litert_torch.convert(named, sample_kwargs={name: torch.zeros(shape) for name, shape in shapes}).export(
-            str(file)
-        )
+    """Write the .tflite of `hops` hops a call, as an export makes it."""
+    graph = dtln.graph(dtln.build(weights.load("dtln")), hops).eval()
+    file.write_bytes(litert.convert(graph, DTLN.signature(hops), "fp32"))
     return file
 
 
@@ -148,7 +128,6 @@ def against_authors(file: Path, blocks: int, calls: int) -> dict[str, Any]:
 
 def measure(tflite: Path | None, hops: tuple[int, ...], blocks: int, calls: int) -> dict[str, Any]:
     """Convert what is not given, then measure everything."""
-    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = {n: tflite if n == 1 and tflite else convert(n, folder / f"dtln{n}.tflite") for n in sorted({1, *hops})}

@@ -10,6 +10,8 @@ that a busy machine slows both; the ratio is the median over blocks of ours / pl
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import tempfile
 import time
@@ -26,6 +28,7 @@ from torch.nn import functional
 from models import weights as weights_store
 from models import yamnet
 from models.yamnet_weights import BLOCKS, CLASSES, STEM_CHANNELS, conv_names
+from runtimes.quiet import quiet
 from streaming.wav import read_wav
 
 
@@ -94,9 +97,10 @@ class _Runner:
 
 
 def _convert(net: nn.Module, file: Path) -> _Runner:
-    import litert_torch
+    with quiet(), contextlib.redirect_stdout(io.StringIO()):
+        import litert_torch
 
-    litert_torch.convert(net, (torch.zeros(1, yamnet.WINDOW_SAMPLES),)).export(str(file))
+        litert_torch.convert(net, (torch.zeros(1, yamnet.WINDOW_SAMPLES),)).export(str(file))
     return _Runner(file)
 
 
