@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import uuid
 from pathlib import Path
 from typing import Any
 
+from converters.folders import copy_tree
 from models.hashing import sha256_bytes, sha256_tree
 
 AUTHOR = "com.apple.CoreML"
@@ -44,7 +44,7 @@ def write_package(spec: Any, weights_folder: Path | None, package: Path) -> None
     (data / MODEL_FILE).write_bytes(model)
     items = {MODEL_FILE: ("CoreML Model Specification", sha256_bytes(model))}
     if weights_folder is not None and weights_folder.is_dir():
-        shutil.copytree(weights_folder, data / WEIGHTS_FOLDER, copy_function=shutil.copyfile)
+        copy_tree(weights_folder, data / WEIGHTS_FOLDER)
         items[WEIGHTS_FOLDER] = ("CoreML Model Weights", sha256_tree(data / WEIGHTS_FOLDER))
     (package / "Manifest.json").write_text(_manifest(items), encoding="utf-8")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from converters.folders import atomic_folder, exclusive, sweep, write_text_atomic
+from converters.folders import atomic_folder, copy_tree, exclusive, sweep, write_text_atomic
 from converters.spec import ExportSpec, export_key
 from converters.tolerances import tolerance
 from converters.writing import (
@@ -250,7 +249,7 @@ def _install(stored: Path, target: Path) -> bool:
             if _same_but_decisions(present, Bundle.open(stored)):
                 return decisions is not None
     with atomic_folder(target) as folder:
-        shutil.copytree(stored, folder, dirs_exist_ok=True)
+        copy_tree(stored, folder)
         if decisions is not None:
             manifest = Bundle.open(folder).manifest.model_copy(update={"decisions": decisions})
             (folder / MANIFEST).write_text(manifest.dump(), encoding="utf-8")

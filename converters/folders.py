@@ -30,6 +30,17 @@ def _pid_of(folder: Path, marker: str) -> int | None:
     return int(tail) if tail.isdigit() else None
 
 
+def copy_tree(source: Path, target: Path) -> None:
+    """Copy a folder's files into `target`; the first OSError ends it (shutil.copytree collects them all into one)."""
+    target.mkdir(parents=True, exist_ok=True)
+    for file in sorted(source.rglob("*")):
+        copy = target / file.relative_to(source)
+        if file.is_dir():
+            copy.mkdir(exist_ok=True)
+        else:
+            shutil.copyfile(file, copy)
+
+
 def sweep(target: Path) -> None:
     """Undo what a killed process left beside `target`: drop half-written folders, restore a replaced one."""
     for folder in sorted(target.parent.glob(f".{target.name}{REPLACED}*")):

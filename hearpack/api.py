@@ -93,6 +93,7 @@ def verify(
     artefacts: tuple[str, ...] = (),
     seconds: float | None = None,
     audio: str | Path | None = None,
+    weights: str | Path | None = None,
     progress: Progress = _silent,
 ) -> VerifyReport:
     """Stream real audio through every artefact and the original, and hold them together.
@@ -102,6 +103,7 @@ def verify(
         artefacts: ids to look at; all of them when empty.
         seconds: length of the stream; 60 when None.
         audio: a file of your own instead of hearpack's material.
+        weights: the checkpoint that a bundle of your own weights was exported from.
         progress: called with (what, fraction done).
 
     Returns:
@@ -111,7 +113,10 @@ def verify(
     from runtimes.bundle import Bundle
 
     audio_file = None if audio is None else Path(audio)
-    return run_verify(Bundle.open(bundle), artefacts, seconds=seconds, audio=audio_file, progress=progress)
+    checkpoint = None if weights is None else Path(weights)
+    return run_verify(
+        Bundle.open(bundle), artefacts, seconds=seconds, audio=audio_file, weights=checkpoint, progress=progress
+    )
 
 
 def run(

@@ -138,7 +138,7 @@ DTLN = ModelEntry(
         StateSpec("hidden", (1, 512)),
         StateSpec("cell", (1, 512)),
     ),
-    # The fp16 package in the evaluator over speech, -60 dBFS, a full-scale square and DC: 66, 62, 41 and 57 dB with these
+    # The fp16 package in the evaluator over speech, -60 dBFS, a full-scale square and DC: 66, 62, 41, 57 dB with these
     # in float32; 55, 40, 1 and 1 dB with none (squares of a loud spectrum overflow, a long-lived cell loses its steps).
     fp32_modules=(
         "framing",

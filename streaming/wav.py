@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -253,4 +253,5 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     except OSError as exc:
         raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}; nothing was changed") from exc
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only folder refuses even this, and the first error is the one to tell
+            temporary.unlink(missing_ok=True)

@@ -24,12 +24,12 @@ def verify(
     json_output: bool = JsonOption,
 ) -> None:
     """Hold every artefact against the original; exit 1 if one is past its tolerance."""
-    from converters.verify import verify as run_verify
-    from runtimes.bundle import Bundle
+    from hearpack.api import verify as run_verify
 
-    opened = Bundle.open(bundle)
     with progress_bars(json_output) as progress:
-        report = run_verify(opened, artefact, seconds=seconds, audio=audio, weights=weights, progress=progress)
+        report = run_verify(
+            bundle, artefacts=tuple(artefact), seconds=seconds, audio=audio, weights=weights, progress=progress
+        )
     if json_output:
         print_json(report)
     else:

@@ -203,14 +203,42 @@ def test_output_folder_that_cannot_be_written(tmp_path: Path) -> None:
     assert tree(tmp_path) == {"file": b"mine", "out/dtln-128.hearpack/mine": b"mine"}
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def on_a_full_disk(most_bytes: int, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command in a process that may write no file larger than `most_bytes`: the write fails as on a full disk."""
+    code = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({most_bytes}, {most_bytes})); "
+    code += "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    code += "from hearpack.cli import main; main()"
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
 def test_output_file_on_a_full_disk(exported: dict[str, Path], tmp_path: Path) -> None:
     file = tmp_path / "in.wav"
     soundfile.write(file, tone(32000, 16000), 16000)
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); "
-    limit += "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-    code = limit + "from hearpack.cli import main; main()"
-    command = [sys.executable, "-c", code, "run", str(exported["dtln"]), str(file), "-o", str(tmp_path / "out.wav")]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    done = on_a_full_disk(20_000, "run", exported["dtln"], file, "-o", tmp_path / "out.wav")
     assert_one_clear_line(done, "out.wav", "cannot be written")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.wav"]
+
+
+def test_export_onto_a_full_disk(exported: dict[str, Path], tmp_path: Path) -> None:
+    assert exported["dtln"].is_dir()  # it is in the cache: what is left to do is the copy
+    done = on_a_full_disk(1_000_000, "export", "dtln", "-o", tmp_path)
+    assert_one_clear_line(done, "dtln-128.hearpack", "cannot be written", "nothing was changed")
+    assert max(map(len, done.stderr.splitlines())) < 300
+    assert tree(tmp_path) == {}
+
+
+def test_a_folder_on_a_read_only_disk(
+    exported: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole file system is read-only: even tidying up is refused, and the first error is the one that is told."""
+    from models.errors import OutputError
+    from streaming.wav import write_wav
+
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(OutputError, match="Read-only file system"):
+        write_wav(tmp_path / "out.wav", np.zeros(16, np.float32), 16000)
