@@ -147,7 +147,9 @@ def worst_stress(item: ArtefactReport) -> str:
 
 def shown(metric: Metric) -> str:
     """A metric's value, or why there is none."""
-    return f"{metric.value:.2f}" if metric.value is not None else f"absent: {metric.absent_reason}"
+    if metric.value is None:
+        return f"absent: {metric.absent_reason}"
+    return f"{round(metric.value, 2) + 0.0:.2f}"  # adding 0.0 makes -0.00 into 0.00
 
 
 def _quality_table(enhancements: tuple[Enhancement, ...]) -> str:

@@ -21,7 +21,7 @@ FORMATS: tuple[ArtefactFormat, ...] = get_args(ArtefactFormat)
 PRECISIONS: tuple[PrecisionName, ...] = get_args(PrecisionName)
 
 # What decides the bytes of an export, beside our own sources.
-TOOLCHAIN = ("ai-edge-litert", "ai-edge-quantizer", "coremltools", "litert-converter", "litert-torch", "numpy", "torch")
+TOOLCHAIN = ("ai-edge-litert", "coremltools", "litert-converter", "litert-torch", "numpy", "torch")
 SOURCE_PACKAGES = ("models", "runtimes", "streaming", "converters")
 
 

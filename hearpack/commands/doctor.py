@@ -33,7 +33,7 @@ ABILITIES = (
     ("run .tflite", ("ai_edge_litert",), "pip install hearpack"),
     ("read and write audio files", ("soundfile",), "pip install hearpack"),
     ("run the torch original", ("torch",), "pip install 'hearpack[export]'"),
-    ("export to LiteRT", ("torch", "litert_torch", "ai_edge_quantizer"), "pip install 'hearpack[export]'"),
+    ("export to LiteRT", ("torch", "litert_torch"), "pip install 'hearpack[export]'"),
     ("export to Core ML", ("torch", "coremltools"), "pip install 'hearpack[export]'"),
     ("run .mlpackage in the evaluator (emulated halves)", ("torch", "coremltools"), "pip install 'hearpack[export]'"),
     ("export Keras models", ("tensorflow",), "pip install 'hearpack[keras]'"),

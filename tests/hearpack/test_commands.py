@@ -11,10 +11,13 @@ import jsonschema
 import numpy as np
 import pytest
 import soundfile
+import torch
 from typer.testing import CliRunner, Result
 
 from converters.material import noisy_speech, street
 from hearpack.cli import app
+from models import weights
+from models.errors import MissingDependencyError
 from runtimes.bundle import Bundle
 from streaming.resample import resample
 
@@ -180,3 +183,32 @@ def test_verify_fails_past_the_tolerance(copy_of: Any) -> None:
     result = hearpack("verify", bundle, "--seconds", "2", "--artefact", "litert-fp32")
     assert result.exit_code == 1
     assert "FAILED" in result.output
+
+
+def test_verify_without_torch_holds_against_golden_and_says_so(copy_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(*_: object) -> None:
+        raise MissingDependencyError("torch", "export", "running the original net")
+
+    monkeypatch.setattr("converters.verify.load_net", absent)
+    for name in ("dtln", "yamnet"):
+        report = as_json("verify", copy_of(name), "--artefact", "litert-fp32")
+        assert report["reference"] == "golden"
+        assert "torch" in report["material"]
+        assert report["passed"]
+
+
+def test_a_checkpoint_of_ones_own_exports_and_verifies(tmp_path: Path) -> None:
+    """The pretrained weights, saved by torch as a user would, with one layer changed: another net, another bundle."""
+    own = {name: torch.from_numpy(value) for name, value in weights.load("dtln").items()}
+    own["core1.mask.bias"] = own["core1.mask.bias"] + 1.0
+    checkpoint = tmp_path / "mine.pt"
+    torch.save({"state_dict": own}, checkpoint)
+    (row,) = as_json(
+        "export", "dtln", "--weights", checkpoint, "--format", "litert", "--precision", "fp32", "-o", tmp_path
+    )
+    manifest = Bundle.open(row["path"]).manifest
+    assert manifest.weights[0].source == "user file"
+    assert as_json("verify", row["path"], "--weights", checkpoint, "--seconds", "3")["passed"]
+    pretrained = as_json("export", "dtln", "-o", tmp_path / "other")[0]["path"]
+    golden = [(Path(p) / "golden" / "enhanced.f32").read_bytes() for p in (row["path"], pretrained)]
+    assert golden[0] != golden[1]
