@@ -18,8 +18,6 @@ from models import weights
 from models.hashing import sha256_tree
 from runtimes.bundle import Bundle
 
-pytestmark = pytest.mark.xdist_group("bundles")
-
 ROOT = Path(__file__).resolve().parents[2]
 FORCED = "import sys, hearpack; hearpack.export('dtln', sys.argv[1], force=True)"
 

@@ -18,8 +18,6 @@ from runtimes.opening import choose, open_runtime
 from runtimes.torch import load_net
 from streaming.loop import make_loop
 
-pytestmark = pytest.mark.xdist_group("bundles")
-
 SECONDS = 3.0
 SIZES = st.lists(st.integers(1, 6000), min_size=1, max_size=40)
 

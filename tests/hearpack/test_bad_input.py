@@ -15,8 +15,6 @@ import soundfile
 
 from models import weights
 
-pytestmark = pytest.mark.xdist_group("bundles")
-
 ROOT = Path(__file__).resolve().parents[2]
 Copy = Callable[[str], Path]
 

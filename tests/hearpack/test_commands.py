@@ -21,8 +21,6 @@ from models.errors import MissingDependencyError
 from runtimes.bundle import Bundle
 from streaming.resample import resample
 
-pytestmark = pytest.mark.xdist_group("bundles")
-
 ROOT = Path(__file__).resolve().parents[2]
 RATE = 16000
 
