@@ -8,7 +8,7 @@ import sys
 import typer
 
 from hearpack import __version__
-from hearpack.commands import demo, doctor, export, inspect, models, pull, run, verify
+from hearpack.commands import demo, doctor, export, inspect, models, predict, pull, run, verify
 from models.errors import HearpackError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ for command in (
     verify.verify,
     inspect.inspect,
     run.run,
+    predict.predict,
     demo.demo,
     doctor.doctor,
 ):

@@ -103,7 +103,7 @@ Tensors = tuple[TensorInfo, ...]
 
 
 def _tensor(name: str, kind: ValueType) -> TensorInfo:
-    return TensorInfo(name, kind.shape, kind.dtype)
+    return TensorInfo(name, kind.shape, kind.dtype or kind.kind)
 
 
 def _literals(operation: Operation) -> list[Literal]:

@@ -13,12 +13,14 @@ another order or width, flush denormals, or fuse operations; only a device can t
 
 How it works: package.py opens the directory, graph.py reads the protobuf into a small graph, compile.py turns
 it into a flat list of calls (constants decoded once, attributes and static shapes resolved once, values in
-slots, a value released after its last use), ops/ holds one small builder for each operation.
+slots, a value released after its last use), ops/ holds one small builder for each operation; mlmodel.py is the
+drop-in for coremltools' MLModel.
 
 Importing this package imports neither torch nor coremltools; loading a program does.
 """
 
+from runtimes.mil.mlmodel import MLModel, MLState
 from runtimes.mil.program import Mode, Port, Program
 from runtimes.mil.runtime import MilRuntime
 
-__all__ = ["MilRuntime", "Mode", "Port", "Program"]
+__all__ = ["MLModel", "MLState", "MilRuntime", "Mode", "Port", "Program"]

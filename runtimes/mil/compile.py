@@ -231,7 +231,7 @@ class _Scope:
             return None
         operation, entry = self._named(raw), TABLE[raw.type]
         for output in operation.outputs:
-            if output.type.kind == "tensor" and output.type.dtype not in TORCH_DTYPES:
+            if output.type.kind == "tensor" and output.type.dtype not in {*TORCH_DTYPES, "string"}:
                 raise ArtefactError(f"{output.name!r} ({operation.type}): type {output.type.dtype} is not supported")
         node = Node(operation, self._opset, self.statics, self.types, lambda i: self._subprogram(operation, i))
         try:

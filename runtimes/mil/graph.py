@@ -165,7 +165,24 @@ class _Reader:
             self._blobs[name] = BlobFile(self._package.resolve(name))
         return self._blobs[name]
 
+    @staticmethod
+    def _decode_list(proto: Any) -> Constant:
+        """A list of texts or of integers (class labels), as Python values."""
+        items: list[Any] = []
+        for item in proto.immediateValue.list.values:
+            tensor = item.immediateValue.tensor
+            field = tensor.WhichOneof("value")
+            values: list[Any] = []
+            if field in ("strings", "ints", "longInts"):
+                values = list(getattr(tensor, field).values)
+            if len(values) != 1:
+                raise ArtefactError("a constant list holds something else than single texts or integers; not supported")
+            items.append(str(values[0]) if field == "strings" else int(values[0]))
+        return np.array(items, dtype=object)
+
     def _decode(self, proto: Any, kind: ValueType) -> Constant:
+        if kind.kind == "list":
+            return self._decode_list(proto)
         shape = kind.static_shape
         if shape is None:
             raise ArtefactError(f"a constant of type {kind} has no fixed tensor shape; not supported")

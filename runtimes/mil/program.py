@@ -59,6 +59,16 @@ class State:
         return self._cells[name]
 
 
+def check_mode(mode: str) -> None:
+    """Stop on an unknown number mode.
+
+    Raises:
+        UsageError: unknown mode.
+    """
+    if mode not in ("fp32", "fp16"):
+        raise UsageError(f"unknown number mode {mode!r}; expected 'fp32' or 'fp16'")
+
+
 def _port(name: str, kind: ValueType) -> Port:
     return Port(name, kind.shape, kind.dtype)
 
@@ -110,8 +120,7 @@ class Program:
             MissingDependencyError: coremltools or torch is not installed.
             UsageError: unknown mode.
         """
-        if mode not in ("fp32", "fp16"):
-            raise UsageError(f"unknown number mode {mode!r}; expected 'fp32' or 'fp16'")
+        check_mode(mode)
         return cls(read_function(open_package(path), function), mode)
 
     def make_state(self) -> State:
@@ -121,6 +130,22 @@ class Program:
             shape = [n for n in port.shape if n is not None]
             cells[port.name] = [self._torch.zeros(shape, dtype=self._dtypes[port.dtype])]
         return State(cells)
+
+    def write_state(self, state: State, name: str, value: NDArray[Any]) -> None:
+        """Set one state to a value of its shape and kind.
+
+        Args:
+            state: what `make_state` gave.
+            name: which state.
+            value: float or integer array.
+
+        Raises:
+            ArtefactError: no such state, or a value of another shape or kind.
+        """
+        ports = [p for p in self.states if p.name == name]
+        if not ports:
+            raise ArtefactError(f"no state {name!r}; there are: {', '.join(p.name for p in self.states) or 'none'}")
+        state.cell(name)[0] = self._tensor(ports[0], value).clone()
 
     def _tensor(self, port: Port, value: NDArray[Any]) -> Any:
         array = np.asarray(value)
@@ -138,7 +163,7 @@ class Program:
             return self._round(tensor) if self.mode == "fp16" and port.dtype == "fp16" else tensor
         return self._torch.from_numpy(np.array(array)).to(self._dtypes[port.dtype])
 
-    def run(self, inputs: Mapping[str, NDArray[Any]], state: State | None = None) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: Mapping[str, NDArray[Any]], state: State | None = None) -> dict[str, Any]:
         """One call.
 
         Args:
@@ -146,7 +171,8 @@ class Program:
             state: what `make_state` gave, changed by the call; only for stateful programs.
 
         Returns:
-            a fresh array for each output; floats are float32 in both modes.
+            a fresh array for each output; floats are float32 in both modes. A classifier's label is text or an
+            integer, its probabilities a dict of floats by label.
 
         Raises:
             ArtefactError: a wrong name, shape or type, or an operation failed on these values.
@@ -163,7 +189,10 @@ class Program:
                 for i in self._order
             ]
             results = self._code(*values)
-            return {p.name: r.numpy().copy() for p, r in zip(self.outputs, results, strict=True)}
+            return {
+                p.name: r.numpy().copy() if isinstance(r, self._torch.Tensor) else r
+                for p, r in zip(self.outputs, results, strict=True)
+            }
 
     def _next(self, ports: Any, inputs: Mapping[str, NDArray[Any]]) -> Any:
         port = next(ports)

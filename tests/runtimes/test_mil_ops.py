@@ -78,7 +78,7 @@ def numpy_gru(x: Any) -> Any:
     for row in x.numpy():
         r = 1 / (1 + np.exp(-(row @ wr.T + h @ ur.T + br)))
         z = 1 / (1 + np.exp(-(row @ wz.T + h @ uz.T + bz)))
-        h = (1 - z) * np.tanh(row @ wo.T + bo + r * (h @ uo.T)) + z * h
+        h = (1 - z) * np.tanh(row @ wo.T + bo + (r * h) @ uo.T) + z * h
         steps.append(h)
     return np.stack(steps)
 

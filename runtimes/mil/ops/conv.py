@@ -84,6 +84,23 @@ def conv(node: Node) -> Kernel:
     return Kernel(lambda x, w, b=bias: function(F.pad(x, before), w, b, strides, 0, dilations, groups), operands)
 
 
+@op("conv_quantized")
+def conv_quantized(node: Node) -> Kernel:
+    """Convolution with weights stored as integers: weight * quant_scale + quant_bias, per tensor or per channel."""
+    if node.text("quantization_type", "linear").lower() != "linear":
+        raise node.refuse("only quantization_type 'linear' is documented; use constexpr_lut_to_dense for palettes")
+    weight, inner, bias = node.need("weight").float(), conv(node), node.tensor("bias")
+    run = inner.fn
+    if run is None:
+        raise node.refuse("a convolution without a kernel")
+    scale, shift = (
+        v if v.numel() == 1 else v.reshape([-1] + [1] * (weight.dim() - 1))
+        for v in (node.need("quant_scale"), node.need("quant_bias"))
+    )
+    dense, added = weight * scale + shift, None if bias is None else bias.float()
+    return Kernel(lambda x: run(x, dense, added), ("x",))
+
+
 @op("conv_transpose")
 def conv_transpose(node: Node) -> Kernel:
     """Transposed convolution: the full result, then cut (or zero-extended) to the declared size."""

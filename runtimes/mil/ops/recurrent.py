@@ -20,7 +20,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "relu": torch.relu,
     "linear": lambda x: x,
     "hard_sigmoid": lambda x: torch.clamp(0.2 * x + 0.5, 0.0, 1.0),
-    "scaled_tanh": lambda x: 1.7159 * torch.tanh(x * (2.0 / 3.0)),
+    "scaled_tanh": torch.tanh,  # alpha and beta cannot be given here, and are 1 (coremltools' tests of lstm)
 }
 
 
@@ -109,10 +109,9 @@ def lstm(node: Node) -> Kernel:
     return Kernel(run, ("x", "initial_h", "initial_c"))
 
 
-def _single(node: Node, step: Step) -> Kernel:
+def _single(node: Node, weights: _Weights, step: Step) -> Kernel:
     """A layer with one state, in one direction."""
     whole, backwards = node.flag("output_sequence", False), _direction(node) == "reverse"
-    weights = _weights(node)
 
     def run(x: Tensor, initial_h: Tensor) -> tuple[Tensor, Tensor]:
         sequence, (h,) = _scan(F.linear(x, weights.input, weights.bias), (initial_h,), step, backwards)
@@ -123,25 +122,39 @@ def _single(node: Node, step: Step) -> Kernel:
 
 @op("gru")
 def gru(node: Node) -> Kernel:
-    """Gated recurrent unit; gates in the order reset, output, update; reset acts after the product."""
+    """Gated recurrent unit; gates in the order reset, output, update.
+
+    The reset gate acts on the state before the product with the hidden weights, unless `reset_after` (iOS 18). The
+    formula in coremltools' documentation reads the other way; its own tests say this.
+    """
     gate = _activation(node, "recurrent_activation", "sigmoid")
     out = _activation(node, "activation", "tanh")
-    hidden = node.need("weight_hh")
+    hidden, bias, input_bias = node.need("weight_hh"), node.tensor("bias"), node.tensor("input_bias")
+    after = node.flag("reset_after", False)
+    hidden_r, hidden_o, hidden_z = hidden.chunk(3)
+    hidden_rz = torch.cat([hidden_r, hidden_z])
+    zeros = torch.zeros(len(hidden))
+    bias_r, bias_o, bias_z = (zeros if bias is None else bias).chunk(3)
+    # With reset_after the hidden bias of the output gate is reset too, so it is not added to the inputs' beforehand.
+    reset_bias = bias_o if after else None
+    early = torch.cat([bias_r, torch.zeros_like(bias_o) if after else bias_o, bias_z])
+    total = early if input_bias is None else early + input_bias
 
     def step(gates: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         (h,) = state
         r_in, o_in, z_in = gates.chunk(3, -1)
-        r_h, o_h, z_h = F.linear(h, hidden).chunk(3, -1)
-        z = gate(z_in + z_h)
-        o = out(o_in + gate(r_in + r_h) * o_h)
-        return ((1.0 - z) * o + z * h,)
+        r_h, z_h = F.linear(h, hidden_rz).chunk(2, -1)
+        r, z = gate(r_in + r_h), gate(z_in + z_h)
+        o_h = r * F.linear(h, hidden_o, reset_bias) if after else F.linear(r * h, hidden_o)
+        return ((1.0 - z) * out(o_in + o_h) + z * h,)
 
-    return _single(node, step)
+    return _single(node, _Weights(node.need("weight_ih"), hidden, total), step)
 
 
 @op("rnn")
 def rnn(node: Node) -> Kernel:
     """Plain recurrent layer."""
     out = _activation(node, "activation", "tanh")
-    hidden = node.need("weight_hh")
-    return _single(node, lambda gates, state: (out(gates + F.linear(state[0], hidden)),))
+    weights = _weights(node)
+    hidden = weights.hidden
+    return _single(node, weights, lambda gates, state: (out(gates + F.linear(state[0], hidden)),))
