@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from converters.folders import atomic_folder, copy_tree, exclusive, sweep, write_text_atomic
+from converters.folders import atomic_folder, copy_tree, exclusive, sweep
 from converters.spec import ExportSpec, export_key
 from converters.tolerances import tolerance
 from converters.writing import (
@@ -103,14 +104,13 @@ def _check_target(target: Path) -> None:
         sweep(target)
     if target.exists() and not (target / MANIFEST).is_file() and any(target.iterdir() if target.is_dir() else [target]):
         raise OutputError(f"{target}: is there already and is not a bundle; move it away or choose another --output")
-    probe = target.parent
     try:
-        probe.mkdir(parents=True, exist_ok=True)
-        write_text_atomic(probe / f".{target.name}.probe", "")
-        (probe / f".{target.name}.probe").unlink()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
     except OSError as exc:
         raise OutputError(
-            f"{probe}: cannot be written: {exc.strerror or exc}; choose another folder with --output"
+            f"{target.parent}: cannot be written: {exc.strerror or exc}; choose another folder with --output"
         ) from exc
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from models.errors import OutputError
+from streaming.wav import atomic_file
 
 PARTIAL = ".partial-"
 REPLACED = ".replaced-"
@@ -122,18 +123,14 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 
 def write_text_atomic(path: Path, text: str) -> None:
-    """Write a text file whole or not at all.
+    """Write a text file whole or not at all; its folder is made if missing.
 
     Raises:
         OutputError: the place cannot be written.
     """
-    partial = path.with_name(f".{path.name}{PARTIAL}{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
     except OSError as exc:
         raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+    with atomic_file(path) as file:
+        file.write(text.encode())

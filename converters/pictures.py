@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.demo import BELL, Timeline
-from converters.folders import PARTIAL
-from models.errors import MissingDependencyError, OutputError
+from models.errors import MissingDependencyError
+from streaming.wav import atomic_file
 
 Array = NDArray[np.float32]
 
@@ -31,17 +30,10 @@ def _pyplot() -> Any:
 
 
 def _save(figure: Any, path: Path) -> None:
-    partial = path.with_name(f".{path.stem}{PARTIAL}{path.suffix}")
-    try:
+    with atomic_file(path) as file:
         # No creation date or version inside: same figures, same bytes.
-        figure.savefig(partial, dpi=130, metadata={"Software": None})
-        partial.replace(path)
-    except OSError as exc:
-        raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        _pyplot().close(figure)
+        figure.savefig(file, format="png", dpi=130, metadata={"Software": None})
+    _pyplot().close(figure)
 
 
 def spectrograms(signals: dict[str, Array], sample_rate_hz: int, path: Path) -> None:
