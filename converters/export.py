@@ -100,18 +100,17 @@ def export(spec: ExportSpec, output: Path, force: bool = False, progress: Progre
 
 def _check_target(target: Path) -> None:
     """Refuse early what could not be written at the end, and never replace what is not a bundle."""
-    if target.exists():
-        sweep(target)
-    if target.exists() and not (target / MANIFEST).is_file() and any(target.iterdir() if target.is_dir() else [target]):
-        raise OutputError(f"{target}: is there already and is not a bundle; move it away or choose another --output")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        sweep(target)
         with tempfile.TemporaryFile(dir=target.parent):
             pass
     except OSError as exc:
         raise OutputError(
             f"{target.parent}: cannot be written: {exc.strerror or exc}; choose another folder with --output"
         ) from exc
+    if target.exists() and not (target / MANIFEST).is_file() and any(target.iterdir() if target.is_dir() else [target]):
+        raise OutputError(f"{target}: is there already and is not a bundle; move it away or choose another --output")
 
 
 def _weights_of(spec: ExportSpec) -> weights_store.WeightsFile:

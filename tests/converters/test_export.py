@@ -113,3 +113,24 @@ def test_manifest_has_no_time_host_or_path(exported: dict[str, Path]) -> None:
         assert set(created) == {"hearpack", "toolchain"}
         for secret in (str(Path.home()), str(ROOT), os.uname().nodename):
             assert secret not in text
+
+
+def test_edited_decisions_survive_a_kill_in_the_middle_of_a_replacement(
+    exported: dict[str, Path], copy_of: Callable[[str], Path]
+) -> None:
+    """Killed between the two renames: the old bundle lies aside, and with it the user's thresholds."""
+    import hearpack
+
+    bundle = copy_of("yamnet")
+    data = json.loads((bundle / "manifest.json").read_text())
+    data["decisions"]["on_threshold"] = 0.77
+    (bundle / "manifest.json").write_text(json.dumps(data))
+    dead = subprocess.Popen([sys.executable, "-c", "pass"])
+    dead.wait()
+    bundle.rename(bundle.parent / f".{bundle.name}.replaced-{dead.pid}")
+    result = hearpack.export("yamnet", bundle.parent)
+    decisions = Bundle.open(result.path).manifest.decisions
+    assert result.kept_decisions
+    assert decisions is not None
+    assert decisions.on_threshold == 0.77
+    assert [p.name for p in bundle.parent.iterdir()] == [bundle.name]
