@@ -7,11 +7,12 @@ STAMP  := $(VENV)/.installed
 OUT    ?= build/demo
 JOBS   ?= 2
 
-.PHONY: help setup demo test check format bench clean
+.PHONY: help setup demo test peer-tests check format bench clean
 
 help:
 	@echo "make demo    set everything up and do the main job on real audio"
 	@echo "make test    set everything up and run the tests"
+	@echo "make peer-tests  coremltools' own tests on the evaluator; tables in build/peer-tests (an hour on 2 cores)"
 	@echo "make check   formatting, lint and types"
 	@echo "make bench   timings, side by side"
 	@echo "make format  apply formatting"
@@ -31,7 +32,10 @@ demo: $(STAMP)
 	@$(VENV)/bin/hearpack demo --output $(OUT)
 
 test: $(STAMP)
-	@$(PY) -m pytest -n $(JOBS) --dist loadgroup
+	@$(PY) -m pytest -n $(JOBS) --dist loadfile
+
+peer-tests: $(STAMP)
+	@$(PY) tests/peers/run.py -n $(JOBS)
 
 check: $(STAMP)
 	@$(VENV)/bin/ruff format --check .

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 import coremltools
 import numpy as np
 import pytest
+from run import verdict  # tests/peers/run.py: this folder is on the path
 
 from models.errors import ArtefactError
 from runtimes.mil import Program
@@ -41,13 +43,20 @@ class Trace:
     out_of_scope: str = ""
     missing: str = ""
     refused: str = ""
+    mode: Any = "fp16"
+    precision: str = ""
+
+    def restart(self, mode: str, precision: str) -> None:
+        """Forget the last test."""
+        self.predictions, self.out_of_scope, self.missing, self.refused = 0, "", "", ""
+        self.mode, self.precision = mode, precision
 
 
 @dataclass
 class Settings:
     """The run's choices, the same in every worker."""
 
-    mode: Any = "fp16"
+    mode: Any = "auto"
     sample: float = 1.0
     seed: int = 0
     out_of_scope: Counter[str] = field(default_factory=Counter)
@@ -63,7 +72,8 @@ SETTINGS = Settings()
 def _as_port(port: Any, value: Any) -> np.ndarray[Any, Any]:
     """A value as Core ML's converter would hand it over: cast to the input's type, a scalar as a scalar."""
     if not isinstance(value, (np.ndarray, np.generic, int, float, bool, list)):
-        raise OutOfScopeError(f"input {port.name!r} is a {type(value).__name__}: image input")
+        TRACE.out_of_scope = "image input"
+        raise OutOfScopeError(f"input {port.name!r} is a {type(value).__name__}")
     array = np.asarray(value)
     kind = np.float32 if port.dtype.startswith("fp") else bool if port.dtype == "bool" else np.int32
     array = array.astype(kind)
@@ -101,24 +111,24 @@ class EvaluatorProxy:
             TRACE.out_of_scope = "not an ML Program"
             raise OutOfScopeError(f"{self._path.name} is not an ML Program package")
         if self._program is None:
-            self._program = Program.load(self._path, SETTINGS.mode, self._function or None)
+            self._program = Program.load(self._path, TRACE.mode, self._function or None)
         return self._program
 
     def predict(self, data: dict[str, Any], state: EvaluatorState | None = None) -> dict[str, Any]:
         try:
             program = self._loaded()
+        except ArtefactError as exc:
+            missing = re.search(r"operation '(\w+)' .* is not implemented by the evaluator", str(exc))
+            TRACE.missing, TRACE.refused = missing[1] if missing else "", str(exc)
+            raise
+        try:
             ports = {p.name: p for p in program.inputs}
             inputs = {n: _as_port(ports[n], v) if n in ports else v for n, v in data.items()}
             results = program.run(inputs, None if state is None else state.state)
-        except OutOfScopeError as exc:
-            TRACE.out_of_scope = str(exc)
-            raise
         except ArtefactError as exc:
-            if "is not implemented by the evaluator" in str(exc):
-                TRACE.missing = str(exc).split("'")[1]
-            else:
-                TRACE.refused = str(exc)
-            raise
+            TRACE.refused = str(exc)
+            # The words of the native proxy: some of their tests expect a prediction to be refused.
+            raise RuntimeError(f"Unable to compute the prediction using ML Program: {exc}") from exc
         TRACE.predictions += 1
         return {name: value.reshape(1) if value.shape == () else value for name, value in results.items()}
 
@@ -155,7 +165,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("peers")
     group.addoption("--peer-sample", type=float, default=1.0, help="fraction of the cases to run")
     group.addoption("--peer-seed", type=int, default=0, help="which cases, and their random values")
-    group.addoption("--peer-mode", choices=("fp16", "fp32"), default="fp16", help="number mode, see runtimes.mil")
+    group.addoption(
+        "--peer-mode",
+        choices=("auto", "fp16", "fp32"),
+        default="auto",
+        help="number mode of runtimes.mil; auto takes a case's precision",
+    )
     group.addoption("--peer-out", default="", help="JSON lines, one a case")
 
 
@@ -180,14 +195,22 @@ def _number(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
-def _backend(item: pytest.Item) -> str:
-    """The backend that a case names in its parameters; empty where it names none."""
+def backend_of(item: pytest.Item) -> tuple[str, str]:
+    """The backend and the precision that a case names in its parameters; empty where it names none."""
     parameters = getattr(getattr(item, "callspec", None), "params", {})
     for value in parameters.values():
-        name = getattr(value, "backend", None) or (value[0] if isinstance(value, tuple) and value else None)
-        if name in ("neuralnetwork", "mlprogram"):
-            return str(name)
-    return ""
+        if isinstance(value, tuple) and len(value) >= 2 and value[0] in ("neuralnetwork", "mlprogram"):
+            return str(value[0]), str(value[1])
+        if hasattr(value, "backend") and hasattr(value, "precision"):
+            return str(value.backend), str(value.precision)
+    return "", ""
+
+
+def mode_of(item: pytest.Item) -> str:
+    """Number mode for a case: what the run says, or the precision that the case converts with."""
+    if SETTINGS.mode != "auto":
+        return str(SETTINGS.mode)
+    return "fp32" if backend_of(item)[1] == "fp32" else "fp16"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -196,7 +219,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         # A case is in the sample by its own name: the order and the other cases do not matter.
         if _number(f"{SETTINGS.seed}:{case_name(item)}") >= SETTINGS.sample * 2.0**64:
             dropped.append(item)
-        elif _backend(item) == "neuralnetwork":
+        elif backend_of(item)[0] == "neuralnetwork":
             dropped.append(item)
             SETTINGS.out_of_scope[group_of(case_name(item))] += 1
         else:
@@ -214,7 +237,7 @@ def group_of(case: str) -> str:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    TRACE.__init__()  # type: ignore[misc]
+    TRACE.restart(mode_of(item), backend_of(item)[1])
     # Their tests draw from the global generators: a case gets the same values alone, in a sample, and in a worker.
     seed = _number(f"values:{SETTINGS.seed}:{case_name(item)}") % 2**32
     random.seed(seed)
@@ -234,23 +257,6 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
     return report
 
 
-def verdict(trace: dict[str, Any], outcome: str, expected_failure: bool) -> str:
-    """One word for what happened; docs/core-ml-anywhere.md explains each."""
-    if trace["out_of_scope"]:
-        return "out of scope"
-    if trace["missing"]:
-        return "unsupported"
-    if trace["predictions"] and outcome == "passed":
-        return "equal"
-    if expected_failure:
-        return "expected failure"
-    if outcome == "failed" and trace["refused"]:
-        return "refused"
-    if trace["predictions"] and outcome == "failed":
-        return "different"
-    return f"no prediction, {outcome}"
-
-
 class _Writer:
     """In the process that sees all reports: one JSON line a case, then the counts."""
 
@@ -268,6 +274,7 @@ class _Writer:
             "case": entry["case"],
             "group": group_of(entry["case"]),
             "verdict": word,
+            "precision": trace["precision"],
             "s": round(report.duration, 3),
         }
         if word != "equal":
