@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from converters.verify import VerifyReport, verify
 from models import weights
 from models.catalog import DTLN, YAMNET
 from models.errors import FetchError
+from models.progress import Progress
 from runtimes.bundle import Bundle
 from runtimes.opening import choose, open_runtime
 from streaming.act import Event, detect
@@ -27,7 +27,6 @@ from streaming.file_run import run_file
 from streaming.wav import read_wav, write_wav
 
 Array = NDArray[np.float32]
-Progress = Callable[[str, float], None]
 
 SNRS_DB = (0.0, 5.0)
 CLIP_SECONDS = 20.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,16 +26,11 @@ from converters.writing import (
 from models import weights as weights_store
 from models.errors import BundleError, ConversionError, OutputError
 from models.hashing import sha256_tree
+from models.progress import Progress, silent
 from runtimes.bundle import MANIFEST, Artefact, Bundle, Decisions, Manifest
 
 if TYPE_CHECKING:
     from torch import nn
-
-Progress = Callable[[str, float], None]
-
-
-def silent(what: str, fraction: float) -> None:
-    """A progress function that says nothing."""
 
 
 @dataclass(frozen=True)

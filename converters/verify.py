@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from converters.reference import StreamOutput, compare, entry_of, original, stre
 from converters.spec import toolchain_versions
 from models import weights as weights_store
 from models.errors import MissingDependencyError, UsageError, WeightsError
+from models.progress import Progress, silent
 from runtimes.bundle import Artefact, Bundle, Manifest
 from runtimes.opening import Choice, Engine, engines_for, open_runtime
 from runtimes.protocol import Runtime
@@ -30,14 +31,9 @@ from streaming.stress import stress_streams
 from streaming.wav import read_wav
 
 Array = NDArray[np.float32]
-Progress = Callable[[str, float], None]
 
 STRESS_SECONDS = 4.0
 SHORTEST_SECONDS = 2.0
-
-
-def _silent(_what: str, _fraction: float) -> None:
-    """A progress function that says nothing."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +108,7 @@ def verify(
     seconds: float | None = None,
     audio: Path | None = None,
     weights: Path | None = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> VerifyReport:
     """Stream real audio through every artefact, on every engine of this machine, and hold it against the original.
 

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.errors import ArtefactError, UsageError
+from models.progress import Progress, silent
 
 if TYPE_CHECKING:
     from converters.export import ExportResult
     from converters.verify import VerifyReport
     from models.weights import WeightsFile
     from streaming.file_run import RunResult
-
-Progress = Callable[[str, float], None]
-
-
-def _silent(what: str, fraction: float) -> None:
-    """A progress function that says nothing."""
 
 
 def pull(name: str) -> WeightsFile:
@@ -49,7 +43,7 @@ def export(
     precisions: tuple[str, ...] = ("fp32", "fp16"),
     weights: str | Path | None = None,
     force: bool = False,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> ExportResult:
     """Export a model to a bundle in the folder `output`.
 
@@ -94,7 +88,7 @@ def verify(
     seconds: float | None = None,
     audio: str | Path | None = None,
     weights: str | Path | None = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> VerifyReport:
     """Stream real audio through every artefact and the original, and hold them together.
 
@@ -126,7 +120,7 @@ def run(
     output: str | Path | None = None,
     artefact: str | None = None,
     engine: str | None = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> RunResult:
     """Run a bundle over an audio file of any rate, mono or stereo.
 

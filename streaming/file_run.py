@@ -12,7 +12,7 @@ import dataclasses
 import io
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import UsageError
+from models.progress import Progress, silent
 from runtimes.bundle import Bundle
 from runtimes.opening import choose, open_runtime
 from runtimes.protocol import Outputs, Runtime, State
@@ -29,13 +30,8 @@ from streaming.resample import Resampler, resample
 from streaming.wav import AudioClip, atomic_file, read_wav, write_wav
 
 Array = NDArray[np.float32]
-Progress = Callable[[str, float], None]
 
 _BLOCK_S = 0.1
-
-
-def _silent(_what: str, _fraction: float) -> None:
-    """A progress function that says nothing."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,7 @@ def run_file(
     output: Path | None = None,
     artefact: str | None = None,
     engine: str | None = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> RunResult:
     """Run one artefact of a bundle over an audio file.
 

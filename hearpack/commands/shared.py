@@ -6,16 +6,17 @@ import contextlib
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from models.progress import Progress
+
 if TYPE_CHECKING:
     from rich.console import Console
 
-Progress = Callable[[str, float], None]
 
 JsonOption = typer.Option(False, "--json", help="Print the result as JSON on stdout and nothing else.")
 
