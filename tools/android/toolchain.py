@@ -91,7 +91,7 @@ PINS = (
         "libjna-jni",
         "5.13.0-2",
         "d5b384c75aad597509307308055302ded15227c00f778c46b0b5294800feddd1",
-        {"native/libjnidispatch.so": "usr/lib/x86_64-linux-gnu/jni/libjnidispatch.system.so"},
+        {"native/libjnidispatch.system.so": "usr/lib/x86_64-linux-gnu/jni/libjnidispatch.system.so"},
     ),
     Pin(
         "bookworm",
