@@ -100,7 +100,7 @@ data class Manifest(
     val outputs: List<TensorSpec>,
     val states: List<StateSpec>,
     val decisions: Decisions?,
-    val dsp: List<DspSpec>,
+    val dsp: List<Stage>,
     val prefillSamples: Int?,
     val artefacts: List<Artefact>,
 ) {

@@ -71,6 +71,7 @@ object ManifestReader {
         require(m.buffer.samples == expected) {
             "buffer.samples is ${m.buffer.samples}, geometry and hops_per_call give $expected"
         }
+        DspReader.check(m)
     }
 
     private inline fun require(
@@ -101,7 +102,7 @@ internal class Fields(
             outputs = list("outputs", 1) { it.tensor() },
             states = list("states", 0) { it.state() },
             decisions = optional("decisions")?.decisions(),
-            dsp = if (has("dsp")) list("dsp", 0) { it.dsp() } else emptyList(),
+            dsp = if (has("dsp")) list("dsp", 0) { DspReader.stage(it) } else emptyList(),
             prefillSamples = optional("playout")?.int("prefill_samples", 0),
             artefacts = list("artefacts", 1) { it.artefact() },
         )
@@ -179,11 +180,9 @@ internal class Fields(
         return FileEntry(file, sha256, number("bytes").toLong())
     }
 
-    private fun dsp() = DspSpec(string("kind"), names().filter { data.get(it) is Number }.associateWith { number(it) })
-
     fun has(name: String) = !data.isNull(name)
 
-    private fun names(): List<String> = data.keys().asSequence().map { it.toString() }.sorted().toList()
+    fun names(): List<String> = data.keys().asSequence().map { it.toString() }.sorted().toList()
 
     private fun fail(
         name: String,
@@ -191,9 +190,9 @@ internal class Fields(
         came: Any?,
     ): Nothing = throw InvalidField("$path$name: expected $expected, got ${came ?: "nothing"}")
 
-    private fun string(name: String): String = data.opt(name) as? String ?: fail(name, "a text", data.opt(name))
+    fun string(name: String): String = data.opt(name) as? String ?: fail(name, "a text", data.opt(name))
 
-    private fun number(name: String): Double {
+    fun number(name: String): Double {
         val value = (data.opt(name) as? Number)?.toDouble() ?: fail(name, "a number", data.opt(name))
         return if (value.isInfinite() || value.isNaN()) fail(name, "a finite number", value) else value
     }

@@ -62,7 +62,7 @@ class Resampler(
         down = inRateHz / divisor
         val same = up == down
         val widest = maxOf(up, down)
-        delayOutSamples = if (same) 0 else ceilDiv(HALF_WIDTH.toLong() * widest, down.toLong()).toInt()
+        delayOutSamples = resamplerDelay(inRateHz, outRateHz)
         tapsPerOutput =
             if (same) 1 else ((delayOutSamples.toLong() * down + HALF_WIDTH.toLong() * widest) / up).toInt() + 1
         rows = FloatArray(if (same) 0 else up * tapsPerOutput)
@@ -217,6 +217,17 @@ class Resampler(
         if (!known[phase]) fill(phase)
         return rows.copyOfRange(phase * tapsPerOutput, (phase + 1) * tapsPerOutput)
     }
+}
+
+/** How far a resampler's output lags its input, in output samples; 0 between equal rates. */
+fun resamplerDelay(
+    inRateHz: Int,
+    outRateHz: Int,
+): Int {
+    if (inRateHz == outRateHz) return 0
+    val divisor = gcd(inRateHz, outRateHz)
+    val down = inRateHz / divisor
+    return ceilDiv(HALF_WIDTH.toLong() * maxOf(outRateHz / divisor, down), down.toLong()).toInt()
 }
 
 /** The kernel at numerator / widest, times I0(BETA). */
