@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,14 +15,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
-
-import toolchain
 from models.errors import ConversionError, HearpackError
 from models.fetch import cache_dir
 from models.hashing import sha256_bytes, sha256_file
+from tools.android import toolchain
 
+ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "android-sample"
 KEPT_BUILDS = 12
 JVM_TARGET = "11"
@@ -83,10 +80,22 @@ def built(name: str, inputs: Iterable[Path], after: Iterable[Part], make: Callab
     return Part(target, key)
 
 
-def kotlinc(tools: toolchain.Toolchain, files: Sequence[Path], classpath: Sequence[Path], out: Path, module: str) -> None:
+def kotlinc(
+    tools: toolchain.Toolchain, files: Sequence[Path], classpath: Sequence[Path], out: Path, module: str
+) -> None:
     """Compile Kotlin into a jar; every warning is an error."""
     lib = tools.file("kotlinc")
-    jars = ":".join(str(lib / f"{n}.jar") for n in ("kotlin-compiler", "kotlin-stdlib", "kotlin-script-runtime", "kotlin-reflect", "kotlinx-coroutines-core-jvm", "annotations-13.0"))
+    jars = ":".join(
+        str(lib / f"{n}.jar")
+        for n in (
+            "kotlin-compiler",
+            "kotlin-stdlib",
+            "kotlin-script-runtime",
+            "kotlin-reflect",
+            "kotlinx-coroutines-core-jvm",
+            "annotations-13.0",
+        )
+    )
     options = ["-no-stdlib", "-no-reflect", "-no-jdk", "-jvm-target", JVM_TARGET, "-Werror", "-module-name", module]
     options += ["-Xstring-concat=inline", "-Xlambdas=class", "-Xsam-conversions=class", "-Xno-call-assertions"]
     if module != "app":
@@ -102,7 +111,9 @@ def javac(files: Sequence[Path], classpath: Sequence[Path], out: Path) -> None:
         path = ":".join(map(str, classpath))
         # Our stubs belong to packages of the class path's jar, hence no module system: release 8.
         options = ["-Xlint:-options", "-source", "8", "-target", "8", "-bootclasspath", path, "-implicit:none"]
-        run(["javac", "-nowarn", *options, "-sourcepath", SAMPLE / "stubs", "-d", classes, *files], "javac of the stubs")
+        run(
+            ["javac", "-nowarn", *options, "-sourcepath", SAMPLE / "stubs", "-d", classes, *files], "javac of the stubs"
+        )
         run(["jar", "--create", "--date=1980-01-01T00:00:02Z", "--file", out, "-C", classes, "."], "jar of the stubs")
 
 
@@ -128,8 +139,10 @@ def litert_api(tools: toolchain.Toolchain) -> Part:
 
 def app(tools: toolchain.Toolchain) -> Part:
     """The app's classes."""
+    from tools.android import apk
+
     files = sources("app/src/main")
-    parts = (core(tools), litert_api(tools), stubs(tools))
+    parts = (core(tools), litert_api(tools), stubs(tools), apk.resources(tools))
     classpath = [*tools.kotlin_libraries, *(p.file for p in parts), tools.file("android-23.jar")]
     return built("app", files, parts, lambda out: kotlinc(tools, files, classpath, out, "app"), ".jar")
 
@@ -145,7 +158,14 @@ def jvm_tests(tools: toolchain.Toolchain) -> Part:
 
 def test_classpath(tools: toolchain.Toolchain, parts: Sequence[Part]) -> list[Path]:
     """json.jar stands before android-23.jar, whose org.json is a stub that throws."""
-    names = ("json.jar", "kotlinc/kotlin-test.jar", "kotlinc/kotlin-test-junit.jar", "junit.jar", "hamcrest.jar", "jna.jar")
+    names = (
+        "json.jar",
+        "kotlinc/kotlin-test.jar",
+        "kotlinc/kotlin-test-junit.jar",
+        "junit.jar",
+        "hamcrest.jar",
+        "jna.jar",
+    )
     return [*(p.file for p in parts), *tools.kotlin_libraries, *map(tools.file, names), tools.file("android-23.jar")]
 
 
@@ -170,15 +190,16 @@ def java_command(tools: toolchain.Toolchain, main: str, properties: dict[str, st
 
 
 def main() -> None:
-    """Compile everything and copy the APK to the folder named."""
-    import apk
+    """Compile everything and build the APK, with the bundles that are installed, in the folder named."""
+    from tools.android import apk
 
     tools = toolchain.find()
     jvm_tests(tools)
-    target = Path(sys.argv[1] if len(sys.argv) > 1 else "build/android")
+    target = Path(sys.argv[1] if len(sys.argv) > 1 else "build/android").resolve()
     target.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(apk.build(tools).file, target / "hearpack.apk")
-    sys.stdout.write(f"{target / 'hearpack.apk'}\n")
+    assets = SAMPLE / "app/src/main/assets"
+    made = apk.build_apk(tools, target / "hearpack.apk", assets if assets.is_dir() else None)
+    sys.stdout.write(f"{made}\n")
 
 
 if __name__ == "__main__":

@@ -18,8 +18,6 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from models.errors import FetchError, HearpackError
 from models.fetch import cache_dir
 from models.hashing import sha256_bytes, sha256_file

@@ -74,7 +74,7 @@ class LiteRtEngine private constructor(
 
     companion object {
         /** The version that `app/build.gradle.kts` takes from Maven. */
-        const val VERSION = "2.1.6"
+        const val VERSION = "2.2.0"
         const val THREADS = 1
 
         /**
@@ -96,7 +96,7 @@ class LiteRtEngine private constructor(
                 }
             val options = CompiledModel.Options(accelerator)
             if (unit == ComputeUnit.CPU) {
-                options.cpuOptions = CompiledModel.CpuOptions(THREADS, null, weightCache)
+                options.cpuOptions = CompiledModel.CpuOptions(numThreads = THREADS, xnnPackWeightCachePath = weightCache)
             }
             val detail = if (unit == ComputeUnit.CPU) "XNNPACK, $THREADS thread" else "LiteRT ${unit.name}"
             return translated("load ${bundle.modelPath} on $unit") {

@@ -61,14 +61,22 @@ class OpenedEngine(
 fun openBest(
     bundle: Bundle,
     factory: EngineFactory,
+    clock: Clock,
+    trace: TraceRecorder,
 ): OpenedEngine {
     val refused = mutableListOf<Pair<ComputeUnit, String>>()
     for (unit in listOf(ComputeUnit.NPU, ComputeUnit.GPU, ComputeUnit.CPU)) {
         if (unit !in bundle.artefact.allowedCompute && unit != ComputeUnit.CPU) continue
         var engine: InferenceEngine? = null
         try {
+            val begin = clock.nanos()
             engine = factory.open(bundle, unit)
+            val loaded = clock.nanos()
             warmUp(bundle, engine)
+            val warm = clock.nanos()
+            trace.cold {
+                it.copy(loadBeginNs = begin, loadEndNs = loaded, firstCallBeginNs = loaded, firstCallEndNs = warm)
+            }
             return OpenedEngine(engine, refused)
         } catch (e: EngineException) {
             engine?.close()
