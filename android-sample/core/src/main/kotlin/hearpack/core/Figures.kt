@@ -137,8 +137,9 @@ data class LatencyLedger(
 /**
  * Notices audio that is missing: by the clock more frames must have come than did.
  *
- * Reads lag the microphone by a more or less constant number of frames. When for [PATIENCE] reads on end the lag
- * lies above its baseline by more than the system's buffer can hold, that much was dropped.
+ * Reads lag the microphone by a more or less constant number of frames. When the lag has lain above its baseline by
+ * more than the system's buffer can hold for [PATIENCE_NS] and more than [PATIENCE] reads, that much was dropped: what
+ * was only late would have come by then.
  */
 class GapDetector(
     private val rateHz: Int,
@@ -148,6 +149,7 @@ class GapDetector(
     private var frames = 0L
     private var baseline = Long.MAX_VALUE
     private var late = 0
+    private var lateSince = 0L
     private var smallest = Long.MAX_VALUE
 
     /**
@@ -168,7 +170,8 @@ class GapDetector(
             return 0
         }
         smallest = minOf(smallest, lag)
-        if (++late < PATIENCE) return 0
+        if (late++ == 0) lateSince = now
+        if (late <= PATIENCE || now - lateSince < PATIENCE_NS) return 0
         val missing = smallest - baseline
         baseline = smallest
         late = 0
@@ -178,5 +181,6 @@ class GapDetector(
 
     private companion object {
         const val PATIENCE = 8
+        const val PATIENCE_NS = 100_000_000L
     }
 }

@@ -46,6 +46,11 @@ fun interface ThreadStarter {
     ): Thread
 }
 
+/** Waits for some milliseconds. */
+fun interface Sleeper {
+    fun sleep(millis: Long)
+}
+
 enum class ThreadRole { CAPTURE, INFERENCE, PLAYBACK }
 
 /** The samples of one route: its rate, its ring, and its loss. A change of route makes a new one. */
@@ -83,7 +88,7 @@ class StreamSession(
     private val clock: Clock,
     private val trace: TraceRecorder,
     private val listener: SessionListener,
-    private val sleep: (Long) -> Unit = Thread::sleep,
+    private val sleeper: Sleeper = Sleeper(Thread::sleep),
 ) {
     private val rate = bundle.manifest.geometry.sampleRateHz
     private val computeMeter = ComputeMeter(clock, bundle.manifest.hopSamples * 1_000_000_000L / rate, trace)
@@ -185,7 +190,7 @@ class StreamSession(
                 return source.open()
             } catch (e: CaptureException) {
                 if (e.fault == CaptureFault.NO_PERMISSION || ++tries == REOPEN_TRIES || !running) throw e
-                sleep(REOPEN_WAIT_MS)
+                sleeper.sleep(REOPEN_WAIT_MS)
             }
         }
     }
@@ -235,7 +240,7 @@ class StreamSession(
                 recording?.reset()
             }
             if (current == null || pipeline == null) {
-                sleep(2)
+                sleeper.sleep(2)
                 continue
             }
             val pulled = pull(current, pipeline, block)
@@ -244,7 +249,7 @@ class StreamSession(
                 toldAt = now
                 tell(current, pipeline)
             }
-            if (pulled == 0) sleep(pause(current, pipeline))
+            if (pulled == 0) sleeper.sleep(pause(current, pipeline))
         }
         pipeline?.flush()
         playout.finish()
