@@ -1,6 +1,6 @@
-/**
- * For CI only: the names and signatures of LiteRT's Kotlin API that the app uses, run by libLiteRt.so on Linux. The app's
- * adapter compiles and runs against this unchanged; on a phone Google's own library takes its place.
+/*
+ * For CI only: the names and signatures of LiteRT's Kotlin API that the app uses, run by libLiteRt.so on Linux. The
+ * app's adapter compiles and runs against this unchanged; on a phone Google's own library takes its place.
  */
 package com.google.ai.edge.litert
 
@@ -94,8 +94,10 @@ class CompiledModel private constructor(
     }
 
     private val signature = made("find the signature") { c.LiteRtGetModelSignature(model, 0, it) }
-    private val inputNames = names(count { c.LiteRtGetNumSignatureInputs(signature, it) }, c::LiteRtGetSignatureInputName)
-    private val outputNames = names(count { c.LiteRtGetNumSignatureOutputs(signature, it) }, c::LiteRtGetSignatureOutputName)
+    private val inputNames =
+        names(count { c.LiteRtGetNumSignatureInputs(signature, it) }, c::LiteRtGetSignatureInputName)
+    private val outputNames =
+        names(count { c.LiteRtGetNumSignatureOutputs(signature, it) }, c::LiteRtGetSignatureOutputName)
 
     private fun count(ask: (LongByReference) -> Int): Int {
         val result = LongByReference()
@@ -120,7 +122,11 @@ class CompiledModel private constructor(
     ): TensorBuffer {
         val type = Memory(TENSOR_TYPE_BYTES)
         ok(c.LiteRtGetRankedTensorType(tensor, type), "ask for a type")
-        if (type.getInt(0) != FLOAT32) throw LiteRtException(1, "only float32 tensors, got element type ${type.getInt(0)}")
+        if (type.getInt(0) !=
+            FLOAT32
+        ) {
+            throw LiteRtException(1, "only float32 tensors, got element type ${type.getInt(0)}")
+        }
         val rank = type.getByte(4).toInt() and 0x7f
         val size = (0 until rank).fold(1) { product, i -> product * type.getInt(8L + 4 * i) }
         val made =
@@ -137,7 +143,10 @@ class CompiledModel private constructor(
         checkSignature(signature)
         val i = inputNames.find(inputName)
         val tensor = made("find $inputName") { c.LiteRtGetSignatureInputTensorByIndex(this.signature, i, it) }
-        return buffer(tensor, made("size $inputName") { c.LiteRtGetCompiledModelInputBufferRequirements(compiled, 0, i, it) })
+        return buffer(
+            tensor,
+            made("size $inputName") { c.LiteRtGetCompiledModelInputBufferRequirements(compiled, 0, i, it) },
+        )
     }
 
     fun createOutputBuffer(
@@ -147,7 +156,10 @@ class CompiledModel private constructor(
         checkSignature(signature)
         val i = outputNames.find(outputName)
         val tensor = made("find $outputName") { c.LiteRtGetSignatureOutputTensorByIndex(this.signature, i, it) }
-        return buffer(tensor, made("size $outputName") { c.LiteRtGetCompiledModelOutputBufferRequirements(compiled, 0, i, it) })
+        return buffer(
+            tensor,
+            made("size $outputName") { c.LiteRtGetCompiledModelOutputBufferRequirements(compiled, 0, i, it) },
+        )
     }
 
     fun run(
@@ -171,7 +183,11 @@ class CompiledModel private constructor(
         }
 
     private fun checkSignature(signature: String?) {
-        if (signature != null) throw LiteRtException(1, "this stand-in knows the default signature only, got $signature")
+        if (signature !=
+            null
+        ) {
+            throw LiteRtException(1, "this stand-in knows the default signature only, got $signature")
+        }
     }
 
     override fun destroy() {

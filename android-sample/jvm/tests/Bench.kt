@@ -2,6 +2,7 @@ package hearpack.tests
 
 import hearpack.core.CallMeter
 import hearpack.core.Pipeline
+import hearpack.core.StreamLoop
 
 /** Adds up the time inside the engine's calls. */
 private class Inside : CallMeter {
@@ -19,9 +20,9 @@ private class Inside : CallMeter {
     override fun failed(message: String) = Unit
 }
 
-/** What the pipeline costs above the inference call, a hop, side by side with the call itself: bench/android_loop.py. */
+/** What loop and pipeline cost above the inference call, a hop, beside the call itself: bench/android_loop.py. */
 object Bench {
-    private const val RUNS = 9
+    private const val RUNS = 15
 
     @JvmStatic
     fun main(arguments: Array<String>) {
@@ -33,8 +34,10 @@ object Bench {
                     val block = rate / 250
                     val inside = Inside()
                     val pipeline = Pipeline(bundle, engine, rate, block, { _, _, _ -> }, {}, inside)
+                    val loop = StreamLoop(engine, bundle.manifest, { _, _, _ -> }, inside)
                     val calls = mutableListOf<Double>()
                     val above = mutableListOf<Double>()
+                    val bare = mutableListOf<Double>()
                     repeat(RUNS) {
                         pipeline.reset()
                         inside.nanos = 0
@@ -43,8 +46,14 @@ object Bench {
                         val all = System.nanoTime() - began
                         calls += inside.nanos / 1e3 / pipeline.calls
                         above += (all - inside.nanos) / 1e3 / pipeline.calls
+                        loop.reset()
+                        inside.nanos = 0
+                        val again = System.nanoTime()
+                        for (at in 0..samples.size - block step block) loop.push(samples, at, block)
+                        bare += (System.nanoTime() - again - inside.nanos) / 1e3 / loop.calls
                     }
-                    println("bench $name $rate ${calls.sorted()[RUNS / 2]} ${above.sorted()[RUNS / 2]} ${above.max()}")
+                    val row = listOf(calls, bare, above).map { it.sorted()[RUNS / 2] }
+                    println("bench $name $rate ${bundle.manifest.hopSamples} ${row.joinToString(" ")}")
                 }
             }
         }

@@ -106,11 +106,22 @@ class BundleTest {
     }
 
     @Test fun decisionsAboutAnUnknownLabelAreRefused() {
-        val more = manifestText("classifier", "window", labels = 2).replace("\"per_label\":{}", "\"per_label\":{\"cow\":{}}")
+        val more =
+            manifestText(
+                "classifier",
+                "window",
+                labels = 2,
+            ).replace("\"per_label\":{}", "\"per_label\":{\"cow\":{}}")
         val bundle = Bundle.open(fakeFiles(more, listOf("a", "b")), Given.API)
         refused(BundleFault.INVALID, "cow") { DecisionTracker(bundle.manifest.decisions!!, bundle.labels, 16000) {} }
         refused(BundleFault.INVALID, "off_threshold", "above") {
-            parse(manifestText("classifier", "window", labels = 2).replace("\"off_threshold\":0.3", "\"off_threshold\":0.9"))
+            parse(
+                manifestText(
+                    "classifier",
+                    "window",
+                    labels = 2,
+                ).replace("\"off_threshold\":0.3", "\"off_threshold\":0.9"),
+            )
         }
     }
 }

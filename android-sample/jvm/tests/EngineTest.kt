@@ -125,7 +125,14 @@ class EngineTest {
         val folder = Given.scratch("cache")
         val bundle = Given.bundle("dtln")
         val cache = WeightCache(folder, "test")
-        val key = cache.key(bundle.artefact.files.first().sha256, "2.3.0", 1)
+        val key =
+            cache.key(
+                bundle.artefact.files
+                    .first()
+                    .sha256,
+                "2.3.0",
+                1,
+            )
 
         fun open(): Pair<Boolean, FloatArray> {
             val (warm, engine) = cache.open(key) { openEngine(bundle, Given.bundleFolder("dtln"), weightCache = it) }

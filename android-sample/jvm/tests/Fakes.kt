@@ -50,14 +50,22 @@ fun manifestText(
     more: String = "",
 ): String {
     val size = if (kind == "window") window else hop
-    val output = if (labels > 0) """{"name":"scores","shape":[1,$labels]""" else """{"name":"enhanced","shape":[1,$size]"""
+    val output =
+        if (labels >
+            0
+        ) {
+            """{"name":"scores","shape":[1,$labels]"""
+        } else {
+            """{"name":"enhanced","shape":[1,$size]"""
+        }
     val tail = ""","dtype":"float32","range":[-1,1],"meaning":"m"}"""
     val state = """{"in":"h","out":"h_out","shape":[1,2],"dtype":"float32","reset":"zeros"}"""
     val decisions =
         """"decisions":{"window_hop_samples":$hop,"smoothing_windows":2,"on_threshold":0.5,"off_threshold":0.3,
            "min_on_ms":0,"min_off_ms":0,"per_label":{}},"""
     return """{"schema":"$schema","name":"fake","task":"$task","from_the_future":1,
-        "geometry":{"sample_rate_hz":$rate,"channels":1,"window_samples":$window,"hop_samples":$hop,"delay_samples":$delay},
+        "geometry":{"sample_rate_hz":$rate,"channels":1,"window_samples":$window,"hop_samples":$hop,
+          "delay_samples":$delay},
         "buffer":{"kind":"$kind","hops_per_call":1,"samples":$size},
         "inputs":[{"name":"audio","shape":[1,$size]$tail],"outputs":[$output$tail],
         "states":[${if (kind == "step") state else ""}],${if (labels > 0) decisions else ""}

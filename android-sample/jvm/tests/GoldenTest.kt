@@ -20,8 +20,7 @@ import kotlin.test.assertEquals
 import kotlin.test.assertFailsWith
 import kotlin.test.assertTrue
 
-private fun golden(name: String) =
-    JSONObject(File(System.getProperty("fixtures"), "$name/golden.json").readText())
+private fun golden(name: String) = JSONObject(File(System.getProperty("fixtures"), "$name/golden.json").readText())
 
 private fun JSONArray.floats() = FloatArray(length()) { getDouble(it).toFloat() }
 
@@ -35,7 +34,8 @@ private fun assertSameBits(
 class GoldenTest {
     @Test fun resamplerGivesTheGoldenBitsForEveryPartition() {
         val data = golden("resampler")
-        val source = FloatArray(data.getJSONArray("input").length()) { data.getJSONArray("input").getInt(it) / 33554432f }
+        val source =
+            FloatArray(data.getJSONArray("input").length()) { data.getJSONArray("input").getInt(it) / 33554432f }
         val cases = data.getJSONArray("cases")
         assertTrue(cases.length() >= 7)
         for (c in 0 until cases.length()) {
@@ -48,7 +48,11 @@ class GoldenTest {
             for (phase in phases.keys().asSequence().map { it.toString() }) {
                 val taps = resampler.taps(phase.toInt())
                 val expected = phases.getJSONArray(phase)
-                assertEquals(List(expected.length()) { expected.getInt(it) }, taps.map { it.toInt() }, "$name, phase $phase")
+                assertEquals(
+                    List(expected.length()) { expected.getInt(it) },
+                    taps.map { it.toInt() },
+                    "$name, phase $phase",
+                )
             }
             for (seed in 0..3) {
                 resampler.reset()
@@ -119,16 +123,27 @@ class GoldenTest {
     ) {
         val made: Pair<InPlace, Map<String, Double>> =
             when (stage.getString("kind")) {
-                "highpass" ->
+                "highpass" -> {
                     HighpassFilter(Stage.Highpass(stage.getDouble("cutoff_hz")), rate)
                         .let { it to mapOf("b" to it.b, "a1" to it.a1, "a2" to it.a2) }
-                "gain" -> FixedGain(Stage.Gain(stage.getDouble("gain_db"))).let { it to mapOf("factor" to it.factor) }
-                "limiter" ->
+                }
+
+                "gain" -> {
+                    FixedGain(Stage.Gain(stage.getDouble("gain_db"))).let { it to mapOf("factor" to it.factor) }
+                }
+
+                "limiter" -> {
                     PeakLimiter(Stage.Limiter(stage.getDouble("ceiling_dbfs"), stage.getDouble("release_ms")), rate)
                         .let { it to mapOf("ceiling" to it.ceiling, "release" to it.release) }
-                else ->
-                    WetDryMix(Stage.WetDry(stage.getDouble("attenuation_limit_db")), case.getInt("delay_samples"), x.size)
-                        .let { it to mapOf("dry" to it.dry) }
+                }
+
+                else -> {
+                    WetDryMix(
+                        Stage.WetDry(stage.getDouble("attenuation_limit_db")),
+                        case.getInt("delay_samples"),
+                        x.size,
+                    ).let { it to mapOf("dry" to it.dry) }
+                }
             }
         val (filter, constants) = made
         val given = case.getJSONObject("constants")
@@ -162,8 +177,18 @@ class GoldenTest {
             val counts = case.getJSONObject("counts")
             val came = ring.counts()
             assertEquals(
-                listOf("offered", "written", "dropped", "consumed", "held", "played", "silence", "underrun", "tail", "underruns")
-                    .map { counts.getLong(it) },
+                listOf(
+                    "offered",
+                    "written",
+                    "dropped",
+                    "consumed",
+                    "held",
+                    "played",
+                    "silence",
+                    "underrun",
+                    "tail",
+                    "underruns",
+                ).map { counts.getLong(it) },
                 came.run {
                     listOf(offered, written, dropped, consumed, held, played, silence, underrun, tail, underruns)
                 },
@@ -193,12 +218,16 @@ class GoldenTest {
                     }
                     ring.write(block, 0, n)
                 }
+
                 "r" -> {
                     ring.read(block, n)
                     outputs += block.toList()
                     adjusts += ring.adjustment
                 }
-                else -> ring.finish()
+
+                else -> {
+                    ring.finish()
+                }
             }
         }
         assertEquals(case.getInt("outputs"), outputs.size, name)

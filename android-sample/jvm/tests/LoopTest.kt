@@ -92,7 +92,7 @@ class LoopTest {
     }
 
     @Test fun theManifestsDspIsAppliedAroundTheNet() {
-        val dsp = ""","dsp":[{"kind":"gain","gain_db":-6.0},{"kind":"limiter","ceiling_dbfs":-12.0,"release_ms":50.0}]"""
+        val dsp = ""","dsp":[{"kind":"gain","gain_db":-6},{"kind":"limiter","ceiling_dbfs":-12,"release_ms":50}]"""
         val bundle = fakeEnhancer(dsp)
         val out = mutableListOf<Float>()
         val pipeline =
@@ -142,7 +142,11 @@ class LoopTest {
 
     @Test fun smoothingIsAMeanAndNaNEndsARun() {
         val smooth = plain.copy(smoothingWindows = 2)
-        assertEquals(0.7f.toDouble() / 2 + 0.5f.toDouble() / 2, decide(smooth, listOf(0.5f, 0.7f)).last().confidence, 1e-12)
+        assertEquals(
+            0.7f.toDouble() / 2 + 0.5f.toDouble() / 2,
+            decide(smooth, listOf(0.5f, 0.7f)).last().confidence,
+            1e-12,
+        )
         val needsTwo = plain.copy(minOnMs = 20.0)
         assertEquals(emptyList(), decide(needsTwo, listOf(0.6f, Float.NaN, 0.6f)))
     }

@@ -32,10 +32,14 @@ class ParityTest {
             val streamed = stream("yamnet", rate, null)
             val events = mutableListOf<SoundEvent>()
             val geometry = bundle.manifest.geometry
-            val tracker = DecisionTracker(bundle.manifest.decisions!!, bundle.labels, geometry.sampleRateHz, events::add)
+            val tracker =
+                DecisionTracker(bundle.manifest.decisions!!, bundle.labels, geometry.sampleRateHz, events::add)
             streamed.rows.forEachIndexed { i, scores -> tracker.push(scores, streamed.ends[i]) }
             tracker.flush(streamed.inSamples)
-            val closed = events.filter { it.offsetSample != null }.sortedWith(compareBy({ it.onsetSample }, { it.index }))
+            val closed =
+                events.filter { it.offsetSample != null }.sortedWith(
+                    compareBy({ it.onsetSample }, { it.index }),
+                )
             val expected = JSONArray(Given.file("python/yamnet-$rate-events.json").readText())
             assertTrue(expected.length() > 0)
             assertEquals(expected.length(), closed.size)

@@ -20,7 +20,7 @@ class RingTest {
         assertEquals(listOf(3f, 14f, 15f), out.take(3))
     }
 
-    /** 10^8 samples through two real threads: each arrives once and in order, or the writer was told that it did not fit. */
+    /** 10^8 samples through two real threads: each arrives once and in order. */
     @Test fun losesAndDoublesNothingBetweenTwoThreads() {
         val ring = FloatRing(4096)
         val total = 100_000_000L

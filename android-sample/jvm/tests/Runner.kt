@@ -32,6 +32,10 @@ private class Printer : RunListener() {
         val name = "${description.testClass?.simpleName}.${description.methodName}"
         val failure = failed[description]
         println(if (failure == null) "ok $name" else "FAILED $name")
-        failure?.trace?.lines()?.take(8)?.forEach { println("    $it") }
+        failure
+            ?.trace
+            ?.lines()
+            ?.take(8)
+            ?.forEach { println("    $it") }
     }
 }

@@ -124,7 +124,13 @@ class ScreenTest {
     }
 
     @Test fun withoutAHeadsetEnhanceSaysWhyNothingIsHeard() {
-        val page = state(ready(Page.ENHANCE), UiEvent.PageChosen(Page.ENHANCE), UiEvent.PermissionGranted, UiEvent.StartPressed)
+        val page =
+            state(
+                ready(Page.ENHANCE),
+                UiEvent.PageChosen(Page.ENHANCE),
+                UiEvent.PermissionGranted,
+                UiEvent.StartPressed,
+            )
         val speaker = state(UiEvent.Opened(opened(output = Port.BUILT_IN)), from = page)
         assertEquals(NoticeKind.MONITOR_NEEDS_HEADSET, speaker.shown?.kind)
         assertFalse(speaker.canMonitor)
@@ -148,6 +154,6 @@ class ScreenTest {
         assertEquals(Page.LISTEN, state(UiEvent.PageChosen(Page.ENHANCE), from = running).page)
         val stopped = state(UiEvent.Stopped(false), UiEvent.PageChosen(Page.ENHANCE), from = running)
         assertEquals(Page.ENHANCE, stopped.page)
-        assertFalse(state(UiEvent.StartPressed, from = stopped).stream == StreamPhase.STARTING) // its model is not ready
+        assertFalse(state(UiEvent.StartPressed, from = stopped).stream == StreamPhase.STARTING) // no model
     }
 }

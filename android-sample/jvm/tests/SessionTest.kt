@@ -39,7 +39,16 @@ class SessionTest {
         val trace = TraceRecorder()
         val recording = Recording(16000, bundle.manifest.geometry.delaySamples, 2)
         val session =
-            StreamSession(bundle, engine, source, sink, recording, System::nanoTime, trace, listener) { Thread.sleep(1) }
+            StreamSession(
+                bundle,
+                engine,
+                source,
+                sink,
+                recording,
+                System::nanoTime,
+                trace,
+                listener,
+            ) { Thread.sleep(1) }
 
         fun run(): Stream {
             session.start(starter)
@@ -88,7 +97,10 @@ class SessionTest {
         val routes = trace.getJSONArray("routes")
         assertEquals("route changed", routes.getJSONObject(1).getString("reason"))
         assertEquals("bluetooth_hfp", routes.getJSONObject(1).getString("input"))
-        val kinds = trace.getJSONArray("gaps").let { gaps -> List(gaps.length()) { gaps.getJSONObject(it).getString("kind") } }
+        val kinds =
+            trace.getJSONArray("gaps").let { gaps ->
+                List(gaps.length()) { gaps.getJSONObject(it).getString("kind") }
+            }
         assertTrue("reset" in kinds, kinds.toString())
     }
 
@@ -151,7 +163,14 @@ class SessionTest {
         val samples = noise(4000)
         val stream = Stream(listOf(ScriptedSource.Take(opened(), samples))).run().calls(1000).stop()
         stream.trace.cold {
-            it.copy(appReadyNs = 1, bundleCheckedNs = 2, loadBeginNs = 3, loadEndNs = 4, firstCallBeginNs = 5, firstCallEndNs = 6)
+            it.copy(
+                appReadyNs = 1,
+                bundleCheckedNs = 2,
+                loadBeginNs = 3,
+                loadEndNs = 4,
+                firstCallBeginNs = 5,
+                firstCallEndNs = 6,
+            )
         }
         val text = write(stream)
         Given.file("traces").mkdirs()
@@ -169,7 +188,8 @@ class SessionTest {
         val trace = stream.trace
         trace.thermal(ThermalState(1, "nominal", 0.3))
         val device = DeviceInfo("Maker", "Phone", null, "15", 35, false, 8, 8_000_000_000, false)
-        val writer = TraceWriter(AppInfo("0.1.0", false), device, stream.bundle, OpenedEngine(stream.engine, emptyList()), 1)
+        val writer =
+            TraceWriter(AppInfo("0.1.0", false), device, stream.bundle, OpenedEngine(stream.engine, emptyList()), 1)
         val end = TraceEnd(System.nanoTime(), "stopped", null, 90_000_000)
         return writer.write(trace, stream.session.opened!!, stream.session.ringSamples, end)
     }

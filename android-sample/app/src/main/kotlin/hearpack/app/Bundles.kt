@@ -71,7 +71,10 @@ class Bundles(
         val unrolled = unit == ComputeUnit.CPU && bundle.manifest.buffer.hopsPerCall > 1
         weightCache = "none"
         if (!unrolled) return LiteRtEngine.open(bundle, unit, null, load)
-        val sha256 = bundle.artefact.files.first().sha256
+        val sha256 =
+            bundle.artefact.files
+                .first()
+                .sha256
         val key = cache.key(sha256, LiteRtEngine.VERSION, LiteRtEngine.THREADS)
         try {
             val (warm, engine) = cache.open(key) { LiteRtEngine.open(bundle, unit, it, load) }

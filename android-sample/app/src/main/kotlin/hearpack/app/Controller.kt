@@ -153,7 +153,16 @@ class Controller(
         recorder.thermal(device.thermal())
         val manifest = model.bundle.manifest
         val enhances = state.page == Page.ENHANCE
-        val kept = if (enhances) Recording(manifest.geometry.sampleRateHz, manifest.geometry.delaySamples, KEPT_S) else null
+        val kept =
+            if (enhances) {
+                Recording(
+                    manifest.geometry.sampleRateHz,
+                    manifest.geometry.delaySamples,
+                    KEPT_S,
+                )
+            } else {
+                null
+            }
         val speaker = if (enhances) Speaker(routes) else null
         val stream =
             StreamSession(
@@ -224,7 +233,12 @@ class Controller(
 
     override fun onEvent(event: SoundEvent) {
         main.post {
-            val rate = loaded[state.page]?.bundle?.manifest?.geometry?.sampleRateHz
+            val rate =
+                loaded[state.page]
+                    ?.bundle
+                    ?.manifest
+                    ?.geometry
+                    ?.sampleRateHz
             if (rate != null) send(UiEvent.Heard(event, rate))
         }
     }

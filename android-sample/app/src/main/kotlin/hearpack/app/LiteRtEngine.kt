@@ -96,7 +96,8 @@ class LiteRtEngine private constructor(
                 }
             val options = CompiledModel.Options(accelerator)
             if (unit == ComputeUnit.CPU) {
-                options.cpuOptions = CompiledModel.CpuOptions(numThreads = THREADS, xnnPackWeightCachePath = weightCache)
+                options.cpuOptions =
+                    CompiledModel.CpuOptions(numThreads = THREADS, xnnPackWeightCachePath = weightCache)
             }
             val detail = if (unit == ComputeUnit.CPU) "XNNPACK, $THREADS thread" else "LiteRT ${unit.name}"
             return translated("load ${bundle.modelPath} on $unit") {

@@ -92,14 +92,20 @@ class MainActivity : Activity() {
 
     private fun act() {
         when (controller.state.shown?.action) {
-            NoticeAction.ASK_AGAIN -> ask()
+            NoticeAction.ASK_AGAIN -> {
+                ask()
+            }
+
             NoticeAction.OPEN_SETTINGS -> {
                 val app = Uri.fromParts("package", packageName, null)
                 startActivity(Intent(Settings.ACTION_APPLICATION_DETAILS_SETTINGS, app))
             }
-            NoticeAction.TRY_AGAIN ->
+
+            NoticeAction.TRY_AGAIN -> {
                 if (controller.state.canStart) startOrAsk() else controller.load(controller.state.page)
-            NoticeAction.NONE, null -> Unit
+            }
+
+            NoticeAction.NONE, null -> {}
         }
     }
 

@@ -67,11 +67,17 @@ class Routes(
                 AudioDeviceInfo.TYPE_BUILTIN_SPEAKER,
                 AudioDeviceInfo.TYPE_BUILTIN_EARPIECE,
                 -> Port.BUILT_IN
+
                 AudioDeviceInfo.TYPE_WIRED_HEADSET, AudioDeviceInfo.TYPE_WIRED_HEADPHONES -> Port.WIRED
+
                 AudioDeviceInfo.TYPE_USB_DEVICE, AudioDeviceInfo.TYPE_USB_ACCESSORY, TYPE_USB_HEADSET -> Port.USB
+
                 AudioDeviceInfo.TYPE_BLUETOOTH_SCO -> Port.BLUETOOTH_HFP
+
                 AudioDeviceInfo.TYPE_BLUETOOTH_A2DP -> Port.BLUETOOTH_A2DP
+
                 TYPE_BLE_HEADSET -> Port.BLUETOOTH_LE
+
                 else -> Port.OTHER
             }
     }

@@ -83,7 +83,13 @@ class ClipPlayer {
                     track.play()
                     var at = 0
                     while (at < samples.size && playing == Thread.currentThread()) {
-                        val n = track.write(samples, at, minOf(rateHz / 10, samples.size - at), AudioTrack.WRITE_BLOCKING)
+                        val n =
+                            track.write(
+                                samples,
+                                at,
+                                minOf(rateHz / 10, samples.size - at),
+                                AudioTrack.WRITE_BLOCKING,
+                            )
                         if (n <= 0) break
                         at += n
                     }

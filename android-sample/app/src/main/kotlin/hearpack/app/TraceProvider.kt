@@ -18,7 +18,11 @@ class TraceProvider : ContentProvider() {
     private fun file(uri: Uri): File {
         val name = uri.lastPathSegment ?: throw FileNotFoundException("$uri names no file")
         val file = File(folder(requireNotNull(context)), name)
-        if (name.contains('/') || !name.endsWith(".json") || !file.isFile) throw FileNotFoundException("no trace at $uri")
+        if (name.contains('/') || !name.endsWith(".json") ||
+            !file.isFile
+        ) {
+            throw FileNotFoundException("no trace at $uri")
+        }
         return file
     }
 

@@ -66,7 +66,9 @@ class Bundle(
             return installed.find { it.androidApi <= androidApi }
                 ?: throw BundleException(
                     BundleFault.INVALID,
-                    "${files.name}: needs Android API ${installed.minOf { it.androidApi }}, this device has $androidApi",
+                    "${files.name}: needs Android API ${installed.minOf {
+                        it.androidApi
+                    }}, this device has $androidApi",
                 )
         }
 
@@ -79,8 +81,9 @@ class Bundle(
             if (bytes == entry.bytes && sha256 == entry.sha256) return
             throw BundleException(
                 BundleFault.DAMAGED,
-                "${files.name}/${entry.path}: does not match the manifest (expected ${entry.bytes} bytes, sha256 " +
-                    "${entry.sha256.take(12)}…, got $bytes bytes, ${sha256.take(12)}…); artefact ${artefact.id} was " +
+                "${files.name}/${entry.path}: does not match the manifest (expected ${entry.bytes} bytes, " +
+                    "sha256 ${entry.sha256.take(12)}…, got $bytes bytes, ${sha256.take(12)}…); " +
+                    "artefact ${artefact.id} was " +
                     "changed or damaged, install the bundle again",
             )
         }
@@ -91,7 +94,11 @@ class Bundle(
         ): List<String> {
             if (manifest.task != Task.CLASSIFIER) return emptyList()
             val labels = files.text("labels.txt").removeSuffix("\n").lines()
-            val count = manifest.outputs.first().shape.last()
+            val count =
+                manifest.outputs
+                    .first()
+                    .shape
+                    .last()
             if (labels.size != count) {
                 val message = "${files.name}/labels.txt: expected $count labels, one a line, got ${labels.size}"
                 throw BundleException(BundleFault.INVALID, message)
@@ -122,7 +129,10 @@ fun BundleFiles.floats(
     val bytes = bytes(path)
     if (bytes.size % 4 != 0 || (count != null && bytes.size != 4 * count)) {
         val expected = if (count == null) "a multiple of 4 bytes" else "${4 * count} bytes"
-        throw BundleException(BundleFault.DAMAGED, "$name/$path: expected $expected, got ${bytes.size}; install it again")
+        throw BundleException(
+            BundleFault.DAMAGED,
+            "$name/$path: expected $expected, got ${bytes.size}; install it again",
+        )
     }
     val values = FloatArray(bytes.size / 4)
     java.nio.ByteBuffer
@@ -157,7 +167,11 @@ private fun <T> BundleFiles.reading(
     try {
         open(path).use(read)
     } catch (e: FileNotFoundException) {
-        throw BundleException(BundleFault.MISSING, "$name/$path: missing; the bundle is incomplete, install it again", e)
+        throw BundleException(
+            BundleFault.MISSING,
+            "$name/$path: missing; the bundle is incomplete, install it again",
+            e,
+        )
     } catch (e: IOException) {
         throw BundleException(BundleFault.DAMAGED, "$name/$path: cannot be read (${e.message}); install it again", e)
     }

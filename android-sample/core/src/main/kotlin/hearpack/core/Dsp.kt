@@ -37,7 +37,7 @@ fun energy(
 ): Long {
     var sum = 0L
     for (i in offset until offset + count) {
-        val q = Math.rint(block[i] * TWO_15).coerceIn(-LEVEL_LIMIT, LEVEL_LIMIT).toLong()
+        val q = nearest(clamped(block[i] * TWO_15, LEVEL_LIMIT)).toLong()
         sum += q * q
     }
     return sum
@@ -72,7 +72,12 @@ class InputMeter {
     ) {
         energy += energy(block, offset, count)
         samples += count
-        for (i in offset until offset + count) peak = maxOf(peak, abs(block[i]))
+        var largest = peak
+        for (i in offset until offset + count) {
+            val a = abs(block[i])
+            if (a > largest) largest = a
+        }
+        peak = largest
     }
 
     fun clear() {
@@ -193,7 +198,9 @@ class WindowGate(
     private var left = 0
 
     init {
-        require(windowSamples <= LONGEST_WINDOW) { "gate: a window may have $LONGEST_WINDOW samples, got $windowSamples" }
+        require(
+            windowSamples <= LONGEST_WINDOW,
+        ) { "gate: a window may have $LONGEST_WINDOW samples, got $windowSamples" }
         limit = windowSamples * Math.rint(10.0.pow(stage.thresholdDbfs / 10.0) * 2.0.pow(40)).toLong()
     }
 

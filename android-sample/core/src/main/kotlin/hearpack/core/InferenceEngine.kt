@@ -54,7 +54,8 @@ class OpenedEngine(
 )
 
 /**
- * Tries what the bundle allows, fastest first (NPU, GPU, CPU), each with a first call on silence; falls back with the reason.
+ * Tries what the bundle allows, fastest first (NPU, GPU, CPU), each with a first call on silence; keeps the reasons of
+ * those that were refused.
  *
  * @throws EngineException no unit takes the model.
  */
@@ -93,7 +94,16 @@ fun warmUp(
     engine: InferenceEngine,
 ) {
     engine.reset(0)
-    engine.run(FloatArray(bundle.manifest.buffer.samples), FloatArray(bundle.manifest.outputs.first().size), 0, 1)
+    engine.run(
+        FloatArray(bundle.manifest.buffer.samples),
+        FloatArray(
+            bundle.manifest.outputs
+                .first()
+                .size,
+        ),
+        0,
+        1,
+    )
     engine.reset(0)
     engine.reset(1)
 }

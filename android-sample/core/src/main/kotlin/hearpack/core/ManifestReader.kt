@@ -162,7 +162,10 @@ internal class Fields(
             id = string("id"),
             format = string("format"),
             files = list("files", 1) { it.file() },
-            androidApi = optional("minimum_os")?.let { if (it.has("android_api")) it.int("android_api", 1) else 1 } ?: 1,
+            androidApi =
+                optional(
+                    "minimum_os",
+                )?.let { if (it.has("android_api")) it.int("android_api", 1) else 1 } ?: 1,
             allowedCompute = strings("allowed_compute").map { unit(it) },
             io = optional("io")?.let { io -> io.names().associateWith { io.string(it) } } ?: emptyMap(),
             tolerance = list("tolerance", 0) { Tolerance(it.string("metric"), it.number("limit")) },
@@ -182,7 +185,13 @@ internal class Fields(
 
     fun has(name: String) = !data.isNull(name)
 
-    fun names(): List<String> = data.keys().asSequence().map { it.toString() }.sorted().toList()
+    fun names(): List<String> =
+        data
+            .keys()
+            .asSequence()
+            .map { it.toString() }
+            .sorted()
+            .toList()
 
     private fun fail(
         name: String,

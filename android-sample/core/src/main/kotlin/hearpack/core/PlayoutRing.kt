@@ -234,5 +234,12 @@ class PlayoutRing(
         begin: Long,
         offset: Long,
         held: Long,
-    ): Double = if (offset >= held || begin + offset < 0) 0.0 else store[((begin + offset) % store.size).toInt()].toDouble()
+    ): Double =
+        if (offset >= held ||
+            begin + offset < 0
+        ) {
+            0.0
+        } else {
+            store[((begin + offset) % store.size).toInt()].toDouble()
+        }
 }

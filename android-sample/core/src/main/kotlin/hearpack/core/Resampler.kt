@@ -13,6 +13,8 @@ private const val TAP_SCALE = 16777216.0 // 2^24
 private const val INPUT_SCALE = 33554432.0 // 2^25
 private const val LOUDEST = 4.0 * INPUT_SCALE
 private const val ROUND = 1.0 / (TAP_SCALE * INPUT_SCALE)
+private const val NO_FRACTION = 6755399441055744.0 // 1.5 * 2^52
+private const val INFINITY_BITS = 0x7f800000
 private const val PIECE = 4096
 private const val EAGER_TAPS = 1 shl 18
 private const val LOWEST_RATE_HZ = 4_000
@@ -39,7 +41,7 @@ class Resampler(
 
     /** Input samples that an output is made of. */
     val tapsPerOutput: Int
-    private val rows: FloatArray // [up, tapsPerOutput], row = phase, oldest input first
+    private val rows: DoubleArray // [up, tapsPerOutput], row = phase, oldest input first
     private val known: BooleanArray
     private val raw: DoubleArray
     private val line: DoubleArray
@@ -65,7 +67,7 @@ class Resampler(
         delayOutSamples = resamplerDelay(inRateHz, outRateHz)
         tapsPerOutput =
             if (same) 1 else ((delayOutSamples.toLong() * down + HALF_WIDTH.toLong() * widest) / up).toInt() + 1
-        rows = FloatArray(if (same) 0 else up * tapsPerOutput)
+        rows = DoubleArray(if (same) 0 else up * tapsPerOutput)
         known = BooleanArray(up)
         raw = DoubleArray(tapsPerOutput)
         line = DoubleArray(if (same) 0 else tapsPerOutput + PIECE)
@@ -159,8 +161,7 @@ class Resampler(
         count: Int,
     ) {
         for (i in 0 until count) {
-            val x = Math.rint(input[offset + i] * INPUT_SCALE)
-            line[filled + i] = if (x > LOUDEST) LOUDEST else if (x < -LOUDEST) -LOUDEST else x
+            line[filled + i] = nearest(clamped(input[offset + i] * INPUT_SCALE, LOUDEST))
         }
         filled += count
         inSamples += count
@@ -178,13 +179,36 @@ class Resampler(
             if (!known[phase]) fill(phase)
             val row = phase * tapsPerOutput
             val start = (position / up - (tapsPerOutput - 1) - origin).toInt()
-            var sum = 0.0
-            for (k in 0 until tapsPerOutput) sum += line[start + k] * rows[row + k]
-            output[at++] = (sum * ROUND).toFloat()
+            output[at++] = (dot(start, row) * ROUND).toFloat()
             outSamples++
         }
         discard()
         return at - outputOffset
+    }
+
+    /** Sums are exact, so four of them side by side give the same bits in a quarter of the time. */
+    private fun dot(
+        start: Int,
+        row: Int,
+    ): Double {
+        val whole = tapsPerOutput and 3.inv()
+        var a = 0.0
+        var b = 0.0
+        var c = 0.0
+        var d = 0.0
+        var k = 0
+        while (k < whole) {
+            a += line[start + k] * rows[row + k]
+            b += line[start + k + 1] * rows[row + k + 1]
+            c += line[start + k + 2] * rows[row + k + 2]
+            d += line[start + k + 3] * rows[row + k + 3]
+            k += 4
+        }
+        while (k < tapsPerOutput) {
+            a += line[start + k] * rows[row + k]
+            k++
+        }
+        return (a + b) + (c + d)
     }
 
     /** Moves what later outputs still need to the front of the line. */
@@ -208,12 +232,12 @@ class Resampler(
             total += raw[k]
         }
         val row = phase * tapsPerOutput
-        for (k in 0 until tapsPerOutput) rows[row + k] = Math.rint(raw[k] / total * TAP_SCALE).toFloat()
+        for (k in 0 until tapsPerOutput) rows[row + k] = Math.rint(raw[k] / total * TAP_SCALE)
         known[phase] = true
     }
 
     /** Taps of a phase in units of 2^-24, for tests. */
-    fun taps(phase: Int): FloatArray {
+    fun taps(phase: Int): DoubleArray {
         if (!known[phase]) fill(phase)
         return rows.copyOfRange(phase * tapsPerOutput, (phase + 1) * tapsPerOutput)
     }
@@ -265,15 +289,29 @@ fun checkFinite(
     atSample: Long,
     sampleRateHz: Int,
 ) {
-    var zero = 0f
-    for (i in offset until offset + count) zero += block[i] * 0f // NaN and Inf stay NaN
-    if (zero == 0f) return
+    var largest = 0 // as bits without sign, NaN and Inf lie above every number
+    for (i in offset until offset + count) {
+        val bits = block[i].toRawBits() and Int.MAX_VALUE
+        largest = maxOf(largest, bits)
+    }
+    if (largest < INFINITY_BITS) return
     val bad = (offset until offset + count).first { !block[it].isFinite() }
     val at = atSample + bad - offset
     throw StreamException(
         "sample $at (${"%.3f".format(at.toDouble() / sampleRateHz)} s from the stream's start) is ${block[bad]}, " +
             "expected finite numbers of full scale 1.0",
     )
+}
+
+/** Math.rint for magnitudes up to 2^51, in two additions on any compiler: beyond 2^52 a Double has no fraction. */
+internal fun nearest(x: Double): Double = (x + NO_FRACTION) - NO_FRACTION
+
+internal fun clamped(
+    x: Double,
+    limit: Double,
+): Double {
+    if (x > limit) return limit
+    return if (x < -limit) -limit else x
 }
 
 internal fun ceilDiv(

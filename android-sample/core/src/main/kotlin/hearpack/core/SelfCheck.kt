@@ -113,8 +113,8 @@ class SelfCheck(
         loop.push(work, 0, resampler.flush(work))
         loop.flush()
         if (filled < out.size) {
-            val message = "${bundle.files.name}: golden has ${out.size} values, the stream gave $filled; install it again"
-            throw BundleException(BundleFault.MISMATCH, message)
+            val message = "golden has ${out.size} values, the stream gave $filled; install the bundle again"
+            throw BundleException(BundleFault.MISMATCH, "${bundle.files.name}: $message")
         }
         return out
     }
@@ -128,7 +128,10 @@ class SelfCheck(
         bundle.artefact.tolerance
             .find { it.metric == metric }
             ?.limit
-            ?: throw BundleException(BundleFault.INVALID, "${bundle.files.name}: no tolerance for $metric; export it again")
+            ?: throw BundleException(
+                BundleFault.INVALID,
+                "${bundle.files.name}: no tolerance for $metric; export it again",
+            )
 
     private fun judgeAudio(
         golden: GoldenStream,
@@ -149,7 +152,16 @@ class SelfCheck(
         val whole = decibels(signal.sum(), error.sum())
         val odd = came.count { !it.isFinite() }
         // The limit is the whole stream's: frames are looked at only to say where it went wrong.
-        val bad = (0 until frames).filter { signal[it] > ACTIVE * loudest && !(decibels(signal[it], error[it]) >= limit) }
+        val bad =
+            (0 until frames).filter {
+                signal[it] > ACTIVE * loudest &&
+                    !(
+                        decibels(
+                            signal[it],
+                            error[it],
+                        ) >= limit
+                    )
+            }
         val failed = !(whole >= limit) || odd > 0
         val first = if (failed) bad.firstOrNull() ?: 0 else null
         return SelfCheckResult(1, "snr_db", whole, limit, first, first?.let { it * FRAME_S }, odd)

@@ -92,7 +92,13 @@ class StreamLoop(
 
     /** Ends the stream and gives what is still inside. */
     fun flush() {
-        if (!ended && inSamples > 0) if (step) drain() else padWindow()
+        if (!ended && inSamples > 0) {
+            if (step) {
+                drain()
+            } else {
+                padWindow()
+            }
+        }
         ended = true
     }
 

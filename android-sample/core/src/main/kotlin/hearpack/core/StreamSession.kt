@@ -121,7 +121,11 @@ class StreamSession(
     private fun prefill(): Int {
         val wanted = bundle.manifest.prefillSamples
         if (wanted != null) return ceilDiv(wanted.toLong() * playoutRate, rate.toLong()).toInt()
-        return ceilDiv(bundle.manifest.buffer.samples.toLong() * playoutRate, rate.toLong()).toInt() + playBlock
+        return ceilDiv(
+            bundle.manifest.buffer.samples
+                .toLong() * playoutRate,
+            rate.toLong(),
+        ).toInt() + playBlock
     }
 
     /** Starts the threads. */

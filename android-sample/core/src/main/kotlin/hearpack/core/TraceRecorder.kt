@@ -4,7 +4,7 @@ import java.util.concurrent.atomic.AtomicInteger
 
 enum class GapKind { CAPTURE_OVERRUN, CAPTURE_GAP, RING_OVERRUN, PLAYOUT_UNDERRUN, STALL, RESET }
 
-/** Rows of numbers in fixed arrays: one writer, any reader; a row is visible when it is whole. What does not fit is left out. */
+/** Rows of numbers in fixed arrays: one writer, any reader, who sees whole rows. What does not fit is left out. */
 internal class Rows(
     private val capacity: Int,
     columns: Int,

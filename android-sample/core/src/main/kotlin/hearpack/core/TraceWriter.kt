@@ -95,8 +95,12 @@ class TraceWriter(
             .put("name", bundle.manifest.name)
             .put("buffer_samples", bundle.manifest.buffer.samples)
             .put("artefact_id", bundle.artefact.id)
-            .put("artefact_sha256", bundle.artefact.files.first().sha256)
-            .put("runtime", opened.engine.info.runtime)
+            .put(
+                "artefact_sha256",
+                bundle.artefact.files
+                    .first()
+                    .sha256,
+            ).put("runtime", opened.engine.info.runtime)
             .put("runtime_version", opened.engine.info.version)
             .put("threads", threads)
             .putOpt("window_hop_samples", bundle.manifest.decisions?.windowHopSamples)

@@ -8,39 +8,79 @@ fun reduce(
     event: UiEvent,
 ): UiState =
     when (event) {
-        is UiEvent.PageChosen ->
+        is UiEvent.PageChosen -> {
             if (state.stream == StreamPhase.IDLE) {
                 UiState(page = event.page, models = state.models, permission = state.permission)
             } else {
                 state
             }
-        is UiEvent.BundleAbsent ->
+        }
+
+        is UiEvent.BundleAbsent -> {
             state.broken(event.page, ModelPhase.ABSENT, Notice(NoticeKind.BUNDLE_ABSENT, "", NoticeAction.NONE, true))
-        is UiEvent.BundleRefused ->
+        }
+
+        is UiEvent.BundleRefused -> {
             state.broken(event.page, ModelPhase.BROKEN, Notice(of(event.fault), event.message, NoticeAction.NONE, true))
+        }
+
         is UiEvent.EngineRefused -> {
             val notice = Notice(NoticeKind.ENGINE_REFUSED, event.message, NoticeAction.TRY_AGAIN, true)
             state.broken(event.page, ModelPhase.BROKEN, notice)
         }
-        is UiEvent.EngineReady -> state.model(event.page) { ready(it, event) }
-        is UiEvent.Checking ->
+
+        is UiEvent.EngineReady -> {
+            state.model(event.page) { ready(it, event) }
+        }
+
+        is UiEvent.Checking -> {
             state.model(event.page) { it.copy(phase = ModelPhase.CHECKING, checked = event.fraction) }
-        is UiEvent.SelfChecked -> state.model(event.page) { checked(it, event.result) }
-        is UiEvent.PermissionGranted -> state.copy(permission = Permission.GRANTED, notice = null)
-        is UiEvent.PermissionDenied -> denied(state, event.canAskAgain)
-        is UiEvent.StartPressed -> started(state)
-        is UiEvent.Opened -> opened(state, event.opened)
-        is UiEvent.Heard -> state.copy(heard = heard(state.heard, event))
-        is UiEvent.FiguresCame -> if (state.stream == StreamPhase.IDLE) state else state.copy(figures = event.figures)
-        is UiEvent.Silenced -> silenced(state, event.silenced)
-        is UiEvent.Failed -> failed(state, event.failure)
-        is UiEvent.Stopped ->
+        }
+
+        is UiEvent.SelfChecked -> {
+            state.model(event.page) { checked(it, event.result) }
+        }
+
+        is UiEvent.PermissionGranted -> {
+            state.copy(permission = Permission.GRANTED, notice = null)
+        }
+
+        is UiEvent.PermissionDenied -> {
+            denied(state, event.canAskAgain)
+        }
+
+        is UiEvent.StartPressed -> {
+            started(state)
+        }
+
+        is UiEvent.Opened -> {
+            opened(state, event.opened)
+        }
+
+        is UiEvent.Heard -> {
+            state.copy(heard = heard(state.heard, event))
+        }
+
+        is UiEvent.FiguresCame -> {
+            if (state.stream == StreamPhase.IDLE) state else state.copy(figures = event.figures)
+        }
+
+        is UiEvent.Silenced -> {
+            silenced(state, event.silenced)
+        }
+
+        is UiEvent.Failed -> {
+            failed(state, event.failure)
+        }
+
+        is UiEvent.Stopped -> {
             state.copy(
                 stream = StreamPhase.IDLE,
                 canCompare = event.hasRecording,
                 canShare = state.opened != null,
                 notice = state.notice?.takeIf { it.blocking },
             )
+        }
     }
 
 private fun UiState.model(
@@ -128,9 +168,14 @@ private fun opened(
                 val detail = "${before.port} ${before.granted.rateHz} Hz -> ${opened.port} ${opened.granted.rateHz} Hz"
                 Notice(NoticeKind.ROUTE_CHANGED, detail, NoticeAction.NONE, false)
             }
-            state.page == Page.ENHANCE && !opened.output.isHeadset ->
+
+            state.page == Page.ENHANCE && !opened.output.isHeadset -> {
                 Notice(NoticeKind.MONITOR_NEEDS_HEADSET, "", NoticeAction.NONE, false)
-            else -> null
+            }
+
+            else -> {
+                null
+            }
         }
     return state.copy(stream = StreamPhase.RUNNING, opened = opened, notice = notice)
 }
