@@ -4,6 +4,7 @@ import hearpack.core.ComputeMeter
 import hearpack.core.GapDetector
 import hearpack.core.Known
 import hearpack.core.LatencyLedger
+import hearpack.core.LatencyName
 import hearpack.core.SortedWindow
 import hearpack.core.TraceRecorder
 import kotlin.random.Random
@@ -42,21 +43,31 @@ class FiguresTest {
         val ledger = LatencyLedger.of(dtln, 48000, 192, 3_000_000, 900_000, 960, 480)
         val expected =
             listOf(
-                Triple("capture block", 4.0, Known.EXACT),
-                Triple("hardware and driver", 3.0, Known.MEASURED),
-                Triple("resampler in", 1.5, Known.EXACT),
-                Triple("model buffer", 8.0, Known.EXACT),
-                Triple("model delay", 16.0, Known.EXACT),
-                Triple("compute", 0.9, Known.MEASURED),
-                Triple("resampler out", 1.5, Known.EXACT),
-                Triple("playout ring", 20.0, Known.MEASURED),
-                Triple("speaker buffer", 10.0, Known.STATED),
+                Triple(LatencyName.CAPTURE_BLOCK, 4.0, Known.EXACT),
+                Triple(LatencyName.HARDWARE, 3.0, Known.MEASURED),
+                Triple(LatencyName.RESAMPLER_IN, 1.5, Known.EXACT),
+                Triple(LatencyName.MODEL_BUFFER, 8.0, Known.EXACT),
+                Triple(LatencyName.MODEL_DELAY, 16.0, Known.EXACT),
+                Triple(LatencyName.COMPUTE, 0.9, Known.MEASURED),
+                Triple(LatencyName.RESAMPLER_OUT, 1.5, Known.EXACT),
+                Triple(LatencyName.PLAYOUT_RING, 20.0, Known.MEASURED),
+                Triple(LatencyName.SPEAKER_BUFFER, 10.0, Known.STATED),
             )
         assertEquals(expected.map { it.first to it.third }, ledger.parts.map { it.name to it.known })
-        ledger.parts.forEachIndexed { i, part -> assertEquals(expected[i].second, part.ms, 1e-9, part.name) }
+        ledger.parts.forEachIndexed { i, part -> assertEquals(expected[i].second, part.ms, 1e-9, part.name.name) }
         assertEquals(64.9, ledger.totalMs, 1e-9)
         val yamnet = LatencyLedger.of(Given.bundle("yamnet").manifest, 16000, 160, 0, 2_000_000, null, 0)
-        assertEquals(listOf("capture block", "resampler in", "model buffer", "compute"), yamnet.parts.map { it.name })
+        assertEquals(
+            listOf(
+                LatencyName.CAPTURE_BLOCK,
+                LatencyName.RESAMPLER_IN,
+                LatencyName.MODEL_BUFFER,
+                LatencyName.COMPUTE,
+            ),
+            yamnet.parts.map {
+                it.name
+            },
+        )
         assertEquals(492.0, yamnet.totalMs, 1e-9)
     }
 

@@ -82,9 +82,21 @@ class ComputeMeter(
 /** How a part of the latency is known. A number that was measured and one that is stated never share a column. */
 enum class Known { MEASURED, EXACT, STATED }
 
+enum class LatencyName {
+    CAPTURE_BLOCK,
+    HARDWARE,
+    RESAMPLER_IN,
+    MODEL_BUFFER,
+    MODEL_DELAY,
+    COMPUTE,
+    RESAMPLER_OUT,
+    PLAYOUT_RING,
+    SPEAKER_BUFFER,
+}
+
 /** One part of the way from the microphone to the result. */
 data class LatencyPart(
-    val name: String,
+    val name: LatencyName,
     val ms: Double,
     val known: Known,
 )
@@ -116,18 +128,19 @@ data class LatencyLedger(
             val device = 1000.0 / deviceRateHz
             val model = 1000.0 / rate
             val parts = mutableListOf<LatencyPart>()
-            parts += LatencyPart("capture block", captureBlock * device, Known.EXACT)
-            if (hardwareNanos > 0) parts += LatencyPart("hardware and driver", hardwareNanos / 1e6, Known.MEASURED)
-            parts += LatencyPart("resampler in", resamplerDelay(deviceRateHz, rate) * model, Known.EXACT)
+            parts += LatencyPart(LatencyName.CAPTURE_BLOCK, captureBlock * device, Known.EXACT)
+            if (hardwareNanos > 0) parts += LatencyPart(LatencyName.HARDWARE, hardwareNanos / 1e6, Known.MEASURED)
+            parts += LatencyPart(LatencyName.RESAMPLER_IN, resamplerDelay(deviceRateHz, rate) * model, Known.EXACT)
             val wait = if (manifest.buffer.kind == BufferKind.STEP) manifest.buffer.samples else manifest.hopSamples
-            parts += LatencyPart("model buffer", wait * model, Known.EXACT)
+            parts += LatencyPart(LatencyName.MODEL_BUFFER, wait * model, Known.EXACT)
             val delay = manifest.geometry.delaySamples
-            if (delay > 0) parts += LatencyPart("model delay", maxOf(0, delay - wait) * model, Known.EXACT)
-            parts += LatencyPart("compute", computeNanos / 1e6, Known.MEASURED)
+            if (delay > 0) parts += LatencyPart(LatencyName.MODEL_DELAY, maxOf(0, delay - wait) * model, Known.EXACT)
+            parts += LatencyPart(LatencyName.COMPUTE, computeNanos / 1e6, Known.MEASURED)
             if (playoutSamples != null) {
-                parts += LatencyPart("resampler out", resamplerDelay(rate, deviceRateHz) * device, Known.EXACT)
-                parts += LatencyPart("playout ring", playoutSamples * device, Known.MEASURED)
-                parts += LatencyPart("speaker buffer", playBlock * device, Known.STATED)
+                parts +=
+                    LatencyPart(LatencyName.RESAMPLER_OUT, resamplerDelay(rate, deviceRateHz) * device, Known.EXACT)
+                parts += LatencyPart(LatencyName.PLAYOUT_RING, playoutSamples * device, Known.MEASURED)
+                parts += LatencyPart(LatencyName.SPEAKER_BUFFER, playBlock * device, Known.STATED)
             }
             return LatencyLedger(parts)
         }

@@ -238,7 +238,7 @@ class StreamSession(
         var pipeline: Pipeline? = null
         val block = FloatArray(MAX_PULL)
         var toldAt = 0L
-        while (running) {
+        while (running || isLeft(current)) {
             val latest = segment
             if (latest != null && latest !== current && (current == null || current.ring.available == 0)) {
                 if (current != null) trace.workerGap(clock.nanos(), GapKind.RESET, 0, latest.rateHz)
@@ -260,6 +260,12 @@ class StreamSession(
         }
         pipeline?.flush()
         playout.finish()
+    }
+
+    /** Whether samples were captured that the inference thread has not seen: they are worked on before a stop. */
+    private fun isLeft(current: Segment?): Boolean {
+        val latest = segment ?: return false
+        return latest !== current || !latest.ended || latest.ring.available > 0
     }
 
     private fun pull(
