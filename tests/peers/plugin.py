@@ -185,14 +185,14 @@ class EvaluatorProxy:
 def believe_in_macos() -> None:
     """Tell coremltools that predictions are possible; called before any of its test modules is imported."""
     from coremltools import _deps
-    from coremltools.models import model, utils
+    from coremltools.models import _compiled_model, model, utils
 
     _deps._IS_MACOS = True
-    for module in (utils, model):
+    for module in (utils, model, _compiled_model):
         module._is_macos = lambda: True
         module._macos_version = lambda: MACOS
     coremltools.utils._is_macos, coremltools.utils._macos_version = utils._is_macos, utils._macos_version
-    model._MLModelProxy = EvaluatorProxy
+    model._MLModelProxy = _compiled_model._MLModelProxy = EvaluatorProxy
     # Imported after the change, so that their copies of the names are true as well.
     from coremltools.converters.mil import testing_utils
     from coremltools.converters.mil.frontend.torch.test import testing_utils as torch_testing_utils
