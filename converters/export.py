@@ -111,7 +111,10 @@ def _check_target(target: Path) -> None:
 def _weights_of(spec: ExportSpec) -> weights_store.WeightsFile:
     if spec.weights_file is None:
         return weights_store.pull(spec.model.name)
-    return weights_store.own_file(spec.weights_file)
+    file = weights_store.own_file(spec.weights_file)
+    if spec.model.weights_from:
+        weights_store.check_sidecar(file, spec.model.weights_from)
+    return file
 
 
 def _is_intact(stored: Path) -> bool:
