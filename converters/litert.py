@@ -174,7 +174,7 @@ def _lower(graph: torch.nn.Module, signature: GraphSignature, example: tuple[tor
             import litert_torch
 
             kwargs = dict(zip(signature.input_names, example, strict=True))
-            with torch.no_grad():
+            with torch.no_grad(), _constants_kept_alive():
                 model = litert_torch.convert(_named(graph, signature), sample_kwargs=kwargs)
             tflite: bytes = model.model_content()
     except ImportError as exc:
@@ -182,6 +182,33 @@ def _lower(graph: torch.nn.Module, signature: GraphSignature, example: tuple[tor
     except Exception as exc:  # the converter raises anything, bare Exception included
         raise ConversionError(_explain(exc, captured.text)) from exc
     return tflite
+
+
+@contextlib.contextmanager
+def _constants_kept_alive() -> Iterator[None]:
+    """Keep every constant that litert-torch lowers until it is done.
+
+    litert-torch 0.10 knows constants again by shape and address. For one that is not contiguous that is the address of
+    a copy it frees at once; the next copy of that shape may lie there too and silently becomes the first one.
+    """
+    from litert_torch.backend import inline_consts
+
+    fingerprint: Any = getattr(inline_consts, "_ConstantFingerprint", None)
+    if fingerprint is None:  # a version that does it otherwise
+        yield
+        return
+    original = fingerprint.__dict__["from_tensor"]
+    kept: list[torch.Tensor] = []
+
+    def from_tensor(cls: Any, tensor: torch.Tensor) -> Any:
+        kept.append(tensor)
+        return original.__func__(cls, tensor)
+
+    fingerprint.from_tensor = classmethod(from_tensor)
+    try:
+        yield
+    finally:
+        fingerprint.from_tensor = original
 
 
 def _named(graph: torch.nn.Module, signature: GraphSignature) -> torch.nn.Module:
