@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 from converters.checks import example_inputs, refuse_aliasing, refuse_mutation
-from converters.tflite_edit import HalfReport, cast_to_half
+from converters.tflite_edit import MIN_HALF_ELEMENTS, HalfReport, cast_to_half
 from models.errors import ConversionError, MissingDependencyError
 from models.geometry import GraphSignature
 from runtimes.litert import Engine, LiteRTRuntime
@@ -99,8 +99,12 @@ def _halve(tflite: bytes, graph: torch.nn.Module, signature: GraphSignature, seg
         return f"belongs to {owners[0]}" if owners else None
 
     report = cast_to_half(tflite, keep)
-    # A module without tensors of its own only computes, which LiteRT does in float32 anyway.
-    missed = sorted(m for m in set(segments) - hit if any(True for _ in _own_tensors(graph.get_submodule(m))))
+    # LiteRT computes in float32 anyway, and small constants are never cast: only matrices can have been missed.
+    missed = sorted(
+        m
+        for m in set(segments) - hit
+        if any(t.numel() >= MIN_HALF_ELEMENTS for t in _own_tensors(graph.get_submodule(m)))
+    )
     if missed:
         raise ConversionError(
             f"no constant of {', '.join(map(repr, missed))} was found in the converted graph, "

@@ -150,20 +150,19 @@ def _state_sha256(net: nn.Module) -> str:
 
 def _fp32_modules(entry: OwnEntry) -> tuple[str, ...]:
     known = dict(entry.net.named_modules())
-    for name in entry.fp32_modules:
+    for name in entry.fp32_named:
         if name not in known or not name:
             children = ", ".join(child for child, _ in entry.net.named_children()) or "none"
             raise UsageError(f"{entry.name}: fp32_modules names {name!r}, which the net has not; it has: {children}")
     always = ("front_end",) if entry.front_end is not None else ()
     head = ("head",) if entry.activation != "none" else ()
-    return (*always, *head, *(f"net.{name}" for name in entry.fp32_modules))
+    return (*always, *head, *(f"net.{name}" for name in entry.fp32_named))
 
 
 def _causal(entry: OwnEntry) -> OwnEntry:
     """Take the state out, prove the result, and learn names of states and what stays in float32."""
     from models.causal import externalise
     from models.causal_proof import prove
-
     from models.own_graph import offline
 
     refuse_mutation(offline(entry), _offline_signature(entry))

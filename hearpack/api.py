@@ -52,8 +52,11 @@ def open_model(
     from models.own_loading import is_own
 
     if is_own(name):
+        import hearpack
         from converters.own import open_own, remember
 
+        for offered in ("CumulativeNorm", "StreamGeometry"):  # what a net may import, whatever it calls its packages
+            getattr(hearpack, offered)
         entry = open_own(name, geometry, None if weights is None else Path(weights))
         remember(entry, name, None if isinstance(geometry, Mapping) else geometry)
         return entry

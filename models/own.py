@@ -132,6 +132,8 @@ class OwnEntry(ModelEntry):
         activation: put behind a classifier that gives logits.
         front_end: features in front of the net.
         labels: of a classifier, in the order of its scores.
+        fp32_named: submodules that the user wants in float32 in fp16 artefacts; `fp32_modules` names all, as the graph
+            has them.
         licence, citation: what the user says of the weights.
         assumed: sentences on what the user did not say.
         original: which net this is.
@@ -143,6 +145,7 @@ class OwnEntry(ModelEntry):
     activation: Activation = "none"
     front_end: FrontEndSpec | None = None
     labels: tuple[str, ...] = ()
+    fp32_named: tuple[str, ...] = ()
     licence: str = "not stated"
     citation: str = "not stated"
     assumed: tuple[str, ...] = ()

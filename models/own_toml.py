@@ -164,7 +164,7 @@ def parse(values: Mapping[str, Any], where: str, default_name: str, keras: bool 
         parameters_millions=0.0,
         paper=author,
         states=states,
-        fp32_modules=tuple(str(m) for m in fp32),
+        fp32_named=tuple(str(m) for m in fp32),
         decisions=decisions,
         form="keras" if keras else form,  # type: ignore[arg-type]
         layout=layout,

@@ -17,7 +17,7 @@ from models.errors import ConversionError, UsageError, WeightsError
 from runtimes.bundle import Bundle
 
 NETS = Path(__file__).resolve().parents[1] / "fixtures" / "own"
-NAMES = ("waveform", "logmel", "mfcc", "step")
+NAMES = ("waveform", "logmel", "mfcc", "step", "causal", "listener")
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +61,7 @@ def test_manifest_and_folder_hold_what_an_app_needs(bundle: Bundle) -> None:
     if manifest.task == "classifier":
         assert len(bundle.labels()) == manifest.outputs[0].shape[-1]
         assert manifest.decisions is not None
-    else:
-        assert [s.in_name for s in manifest.states]
+    assert bool(manifest.states) == (manifest.buffer.kind == "step")
     card = (bundle.path / "MODEL_CARD.md").read_text()
     assert "Assumed, because it was not said" in card
     assert (bundle.path / "LICENSES" / "WEIGHTS.txt").is_file()
@@ -76,6 +75,54 @@ def test_what_the_user_said_is_in_the_bundle(own: dict[str, Path]) -> None:
     assert "CC0-1.0" in (own["waveform"] / "LICENSES" / "WEIGHTS.txt").read_text()
     assert [(s.in_name, s.shape) for s in step.states] == [("past", (1, 64)), ("hidden", (1, 24)), ("tail", (1, 64))]
     assert step.geometry.delay_samples == 64
+
+
+def test_states_that_hearpack_found_are_named_after_their_layers(own: dict[str, Path]) -> None:
+    causal, listener = (Bundle.open(own[name]).manifest for name in ("causal", "listener"))
+    assert [s.in_name for s in causal.states] == [
+        "pad_past",
+        "arange_count",
+        "cumsum_sum",
+        "blocks_0_conv_past",
+        "blocks_1_conv_past",
+        "blocks_2_conv_past",
+        "pad_1_past",
+        "lstm_h",
+        "lstm_c",
+        "decoder_tail",
+    ]
+    assert [s.in_name for s in listener.states] == ["front_end_samples", "pad_past", "norm_totals", "over_h"]
+    card = (own["causal"] / "MODEL_CARD.md").read_text()
+    assert "net_encoder" in card
+    assert "net_lstm.layers.1.cell" in card
+
+
+def test_several_hops_a_call_are_another_bundle_of_the_same_net(tmp_path: Path) -> None:
+    shutil.copytree(NETS / "causal", tmp_path / "net")
+    target = str(tmp_path / "net" / "net.py")
+    path = hearpack.export(target, tmp_path, hops_per_call=4, precisions=("fp32",)).path
+    assert path.name == "own-causal-256.hearpack"
+    report = hearpack.verify(path, seconds=3)
+    assert report.reference == "torch original"
+    assert report.passed
+
+
+def test_a_users_own_package_called_models_exports(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "__init__.py").write_text("")
+    (tmp_path / "models" / "catalog.py").write_text(
+        f"{HEADER}from hearpack import CumulativeNorm\n"
+        "class Body(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.linear = nn.Linear(1600, 2)\n"
+        "        self.norm = CumulativeNorm\n"
+        "    def forward(self, audio):\n"
+        "        return torch.sigmoid(self.linear(audio))\n"
+    )
+    (tmp_path / "net.py").write_text("from models.catalog import Body\ndef build(): return Body()\n")
+    path = hearpack.export(str(tmp_path / "net.py"), tmp_path, geometry=GEOMETRY, precisions=("fp32",)).path
+    assert {a.id for a in Bundle.open(path).manifest.artefacts} == {"litert-fp32", "coreml-fp32"}
 
 
 def test_run_takes_a_bundle_of_ones_own(own: dict[str, Path], tmp_path: Path) -> None:
@@ -242,6 +289,31 @@ def build():
     return net
 """
     assert "'scores' hardly depends on 'audio'" in refused(tmp_path, body, GEOMETRY)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "padding=self.surplus, dilation",
+            "padding=dilation, dilation",
+            r"'blocks.0.conv' (Conv1d): kernel 3, padding 1 on both sides: its output looks 1 frames ahead",
+        ),
+        (
+            "num_layers=2, batch_first",
+            "bidirectional=True, batch_first",
+            r"'lstm' (LSTM): a bidirectional LSTM over time",
+        ),
+    ],
+)
+def test_a_net_that_looks_ahead_is_refused_by_layer(tmp_path: Path, old: str, new: str, message: str) -> None:
+    shutil.copytree(NETS / "causal", tmp_path / "net")
+    file = tmp_path / "net" / "net.py"
+    text = file.read_text().replace(old, new)
+    file.write_text(text.replace("Linear(24,", "Linear(48,") if "bidirectional" in new else text)
+    with pytest.raises(ConversionError) as caught:
+        open_own(str(file))
+    assert message in str(caught.value)
 
 
 def test_a_step_that_differs_from_its_offline_form_is_refused(tmp_path: Path) -> None:
