@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hearpack.api import verify as verify
     from models.catalog import CATALOG as CATALOG
     from models.catalog import ModelEntry as ModelEntry
+    from models.causal_layers import CumulativeNorm as CumulativeNorm
     from models.errors import HearpackError as HearpackError
     from models.geometry import StreamGeometry as StreamGeometry
     from runtimes.bundle import Bundle as Bundle
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Bundle": "runtimes.bundle",
     "CATALOG": "models.catalog",
+    "CumulativeNorm": "models.causal_layers",
     "Decisions": "runtimes.bundle",
     "HearpackError": "models.errors",
     "ModelEntry": "models.catalog",
@@ -50,7 +52,9 @@ __all__ = ["__version__", *sorted(_HOMES)]
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'hearpack' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value  # found once: a user's net may have a package `models` of its own while it is loaded
+    return value
 
 
 def __dir__() -> list[str]:
