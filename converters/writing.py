@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import models
 from converters.spec import ArtefactFormat, ExportSpec, PrecisionName, toolchain_versions
 from models import weights as weights_store
 from models.catalog import ModelEntry
@@ -32,6 +33,9 @@ from runtimes.bundle import (
     Tolerance,
     WeightsOrigin,
 )
+
+# What is known of a net beyond its catalogue entry: figures with where they were measured, and known weaknesses.
+CARDS = Path(models.__file__).resolve().parent / "cards"
 
 
 def litert_path(name: str, precision: str) -> str:
@@ -219,8 +223,14 @@ def _card_lines(spec: ExportSpec, manifest: Manifest) -> list[str]:
         ]
     lines += ["", "## Weights", ""]
     lines += [f"- {w.source} {w.version}, sha256 {w.sha256}, {w.licence}. {w.citation}" for w in manifest.weights]
+<<<<<<< HEAD
     if isinstance(model, OwnEntry) and model.assumed:
         lines += ["", "## Assumed, because it was not said", "", *(f"- {sentence}" for sentence in model.assumed)]
+=======
+    own = CARDS / f"{model.name}.md"
+    if own.is_file():
+        lines += ["", *own.read_text(encoding="utf-8").splitlines()]
+>>>>>>> nets
     lines += [
         "",
         "## Limits",
