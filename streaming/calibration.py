@@ -11,6 +11,7 @@ generator: the same seed gives the same times on every machine.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -117,7 +118,7 @@ def parse_calibration(data: Mapping[str, Any], origin: str) -> Calibration:
         raise UsageError(f"{origin}: the calibration has no entry; measure again")
     for entry in calibration.entries:
         for name, points in (("paced_ns", entry.paced_ns), ("back_to_back_ns", entry.back_to_back_ns)):
-            if any(b < a for a, b in zip(points, points[1:], strict=False)):
+            if any(b < a for a, b in itertools.pairwise(points)):
                 raise UsageError(f"{origin}: {name} of {entry.artefact} is not sorted; measure again")
             if points and not 0 < points[0] <= points[-1] <= LONGEST_CALL_NS:
                 raise UsageError(f"{origin}: {name} of {entry.artefact} must be 1 ns to 600 s, got {points[0]}..")
