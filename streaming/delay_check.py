@@ -1,9 +1,9 @@
 """The ledger held against a delay that was measured in the sound itself.
 
 A probe takes the net's place: the bundle's buffer, hop, delay and names, but it passes audio on unchanged,
-delay_samples late (enhancer), or scores 1 for label 0 when its window is loud (classifier). A pulse, or an onset, goes into the
-microphone; when it comes out is measured in what was played, or told by the event. The ledger's total must agree
-within one sample, or one hop. The net itself would blur a pulse; `lag_samples` measures it by cross-correlation.
+delay_samples late (enhancer), or scores 1 for label 0 when its window is loud (classifier). A pulse, or an onset, goes
+into the microphone; when it comes out is measured in what was played, or told by the event. The ledger's total must
+agree within one sample, or one hop. The net itself would blur a pulse; `lag_samples` measures it by cross-correlation.
 """
 
 from __future__ import annotations
