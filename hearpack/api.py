@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from converters.export import ExportResult
     from converters.verify import VerifyReport
     from models.weights import WeightsFile
+    from streaming.coldstart import ColdStart
     from streaming.file_run import RunResult
 
 
@@ -169,3 +170,48 @@ def inspect(path: str | Path) -> Any:
     if file.is_dir() or file.name == "manifest.json":
         return describe_bundle(file)
     raise UsageError(f"{file}: expected a bundle (folder), a .tflite or a .mlpackage")
+
+
+def coldstart(
+    bundle: str | Path,
+    *,
+    output: str | Path | None = None,
+    artefact: str | None = None,
+    engine: str | None = None,
+    runs: int = 10,
+    threads: int = 1,
+    drop_caches: bool = False,
+    progress: Progress = silent,
+) -> ColdStart:
+    """Start fresh processes and time them from their launch to their first decision.
+
+    Args:
+        bundle: a bundle's folder.
+        output: a JSON file that keeps every run, for `report` and `gate`.
+        artefact: id; the fp32 .tflite by default.
+        engine: "litert-compiled" by default for a .tflite.
+        runs: processes a condition of the caches.
+        threads: compute threads.
+        drop_caches: empty the whole machine's page cache for cold runs; needs root.
+        progress: called with (what, fraction done).
+
+    Returns:
+        every run, by the caches that it found; streaming.coldstart_advice reads it.
+    """
+    from runtimes.bundle import Bundle
+    from streaming.coldstart import measure_cold_start
+    from streaming.wav import atomic_file
+
+    report = measure_cold_start(
+        Bundle.open(bundle),
+        artefact,
+        engine,
+        runs=runs,
+        threads=threads,
+        drop_caches=drop_caches,
+        progress=progress,
+    )
+    if output is not None:
+        with atomic_file(Path(output)) as file:
+            file.write(report.dump().encode())
+    return report

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from hearpack import __version__
-from hearpack.commands import demo, doctor, export, inspect, models, predict, pull, run, verify
+from hearpack.commands import coldstart, demo, doctor, export, inspect, models, predict, pull, run, verify
 from models.errors import HearpackError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ for command in (
     run.run,
     predict.predict,
     demo.demo,
+    coldstart.coldstart,
     doctor.doctor,
 ):
     app.command()(command)
