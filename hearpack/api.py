@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from models.weights import WeightsFile
     from streaming.coldstart import ColdStart
     from streaming.file_run import RunResult
+    from streaming.tune import TuneReport
 
 
 def pull(name: str) -> WeightsFile:
@@ -215,3 +216,53 @@ def coldstart(
         with atomic_file(Path(output)) as file:
             file.write(report.dump().encode())
     return report
+
+
+def tune(
+    bundle: str | Path,
+    recording: str | Path,
+    labels: str | Path,
+    *,
+    label: str | None = None,
+    false_alarms_per_hour: float = 0.0,
+    collar_s: float | None = None,
+    only: bool = False,
+    artefact: str | None = None,
+    judge_on: tuple[str | Path, str | Path] | None = None,
+    write: bool = True,
+    progress: Progress = silent,
+) -> TuneReport:
+    """Choose thresholds and smoothing on a labelled recording, and put them into the bundle's manifest.
+
+    Args:
+        bundle: a classifier's folder; only `decisions` of its manifest.json change.
+        recording: an audio file.
+        labels: its labels, a CSV (streaming/labelled.py has the forms).
+        label: the label that is meant where the CSV names none.
+        false_alarms_per_hour: how many may remain.
+        collar_s: how far around a labelled interval an event may be on; one window of the model when None.
+        only: let no other label ever turn on.
+        artefact: what listens; the fp32 .tflite by default.
+        judge_on: another recording and its labels, on which the result is judged.
+        write: False to look only.
+        progress: called with (what, fraction done).
+
+    Returns:
+        figures before, after and held out, the trade-off curve, and the decisions.
+    """
+    from runtimes.bundle import Bundle
+    from streaming.tune import tune as run_tune
+
+    return run_tune(
+        Bundle.open(bundle),
+        Path(recording),
+        Path(labels),
+        label=label,
+        allowed_per_hour=false_alarms_per_hour,
+        collar_s=collar_s,
+        only=only,
+        artefact=artefact,
+        judge_on=None if judge_on is None else (Path(judge_on[0]), Path(judge_on[1])),
+        write=write,
+        progress=progress,
+    )

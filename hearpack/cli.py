@@ -8,7 +8,7 @@ import sys
 import typer
 
 from hearpack import __version__
-from hearpack.commands import coldstart, demo, doctor, export, inspect, models, predict, pull, run, verify
+from hearpack.commands import coldstart, demo, doctor, export, inspect, models, predict, pull, run, tune, verify
 from models.errors import HearpackError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ for command in (
     predict.predict,
     demo.demo,
     coldstart.coldstart,
+    tune.tune,
     doctor.doctor,
 ):
     app.command()(command)

@@ -169,21 +169,48 @@ def _blocks(samples: Array, rate_hz: int, what: str, progress: Progress) -> Iter
 
 
 def _hear(bundle: Bundle, runtime: _Timed, clip: AudioClip, progress: Progress) -> tuple[Event, ...]:
-    manifest = bundle.manifest
-    decisions = manifest.decisions
+    decisions = bundle.manifest.decisions
     if decisions is None:
         raise UsageError(f"{bundle.path}: the manifest of a classifier must have `decisions`; export the bundle again")
-    labels = bundle.labels()
-    rate = manifest.geometry.sample_rate_hz
-    resampler, loop = Resampler(clip.sample_rate_hz, rate), make_loop(manifest, runtime)
+    heard = hear_scores(bundle, runtime, clip, progress)
+    rate = bundle.manifest.geometry.sample_rate_hz
+    return detect(decisions, bundle.labels(), rate, heard.ends, heard.scores, heard.samples)
+
+
+@dataclass(frozen=True)
+class HeardScores:
+    """A classifier's scores over a whole recording, as a phone's stream gives them.
+
+    Attributes:
+        ends: int64 [n], each window's end at the model's rate, counted from reset.
+        scores: float32 [n, labels].
+        samples: of the stream, at the model's rate.
+        delay_samples: how far that stream lags the file (the resampler's delay).
+    """
+
+    ends: NDArray[np.int64]
+    scores: Array
+    samples: int
+    delay_samples: int
+
+
+def hear_scores(bundle: Bundle, runtime: Runtime, clip: AudioClip, progress: Progress = silent) -> HeardScores:
+    """Stream a recording through a classifier: the mean of its channels, resampled, windowed, flushed.
+
+    Raises:
+        AudioError: the clip is not finite.
+        ArtefactError: the runtime failed.
+    """
+    rate = bundle.manifest.geometry.sample_rate_hz
+    resampler, loop = Resampler(clip.sample_rate_hz, rate), make_loop(bundle.manifest, runtime)
     heard: list[LoopOutput] = []
     for block in _blocks(clip.mono(), clip.sample_rate_hz, f"listening to {Path(clip.source).name}", progress):
         heard += loop.push(resampler.process(block))
     heard += loop.push(resampler.flush())
     heard += loop.flush()
     ends = np.array([h.end_sample for h in heard], np.int64)
-    scores = np.stack([h.values for h in heard]) if heard else np.zeros((0, len(labels)), np.float32)
-    return detect(decisions, labels, rate, ends, scores, loop.in_samples)
+    scores = np.stack([h.values for h in heard]) if heard else np.zeros((0, len(bundle.labels())), np.float32)
+    return HeardScores(ends, scores, loop.in_samples, resampler.delay_out_samples)
 
 
 def _enhance(bundle: Bundle, runtime: _Timed, samples: Array, clip: AudioClip, progress: Progress) -> Array:

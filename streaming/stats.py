@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,6 +39,34 @@ def spread(values: ArrayLike) -> Spread:
         raise UsageError("spread: expected at least one value, got none")
     p25, median, p75 = (float(v) for v in np.quantile(array, (0.25, 0.5, 0.75)))
     return Spread(median, p25, p75, float(array.min()), float(array.max()), int(array.size))
+
+
+def poisson_upper(count: int, confidence: float = CONFIDENCE) -> float:
+    """The largest mean under which `count` events or fewer are still seen with probability 1 - confidence.
+
+    Exact, one-sided: 3.0 for none seen. So that "no false alarm in a minute" is not read as "none an hour".
+    """
+    low, high = 0.0, 10.0 + 4.0 * count
+    for _ in range(80):
+        middle = (low + high) / 2.0
+        term = math.exp(-middle)
+        total = term
+        for k in range(1, count + 1):
+            term *= middle / k
+            total += term
+        low, high = (middle, high) if total > 1.0 - confidence else (low, middle)
+    return high
+
+
+def wilson(hits: int, tries: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a fraction; (0, 1) where nothing was tried."""
+    if tries == 0:
+        return 0.0, 1.0
+    z = 1.959963984540054
+    p, z2 = hits / tries, z * z
+    centre = (p + z2 / (2 * tries)) / (1 + z2 / tries)
+    half = z * math.sqrt(p * (1 - p) / tries + z2 / (4 * tries * tries)) / (1 + z2 / tries)
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 @dataclass(frozen=True)
