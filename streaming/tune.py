@@ -35,10 +35,10 @@ from streaming.wav import atomic_file, read_wav
 ON_THRESHOLDS = tuple(
     float(t) for t in (0.02, 0.03, 0.05, 0.07, *np.round(np.arange(0.1, 0.95, 0.05), 2).tolist(), 0.93, 0.96, 0.98)
 )
-OFF_RATIOS = (1.0, 0.75, 0.5, 0.25)
+OFF_RATIOS = (1.0, 0.6, 0.3)
 MIN_ON_HOPS = (0, 2, 3)
 MIN_OFF_HOPS = (0, 2, 4)
-SMOOTHING = (1, 2, 3, 4)
+SMOOTHING = (1, 2, 3)
 
 
 @dataclass(frozen=True)
