@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from converters.export import ExportResult
     from converters.verify import VerifyReport
     from models.weights import WeightsFile
+    from streaming.calibrate import CallTimes
+    from streaming.calibration import Calibration
     from streaming.coldstart import ColdStart
     from streaming.file_run import RunResult
     from streaming.tune import TuneReport
@@ -266,3 +268,38 @@ def tune(
         write=write,
         progress=progress,
     )
+
+
+def calibrate(
+    *bundles: str | Path,
+    output: str | Path | None = None,
+    artefacts: tuple[str, ...] = (),
+    engine: str | None = None,
+    seconds: float = 30.0,
+    threads: int = 1,
+    progress: Progress = silent,
+) -> tuple[Calibration, tuple[CallTimes, ...]]:
+    """Measure what calls cost on this machine, paced at the hop's interval and back to back.
+
+    Args:
+        bundles: bundles' folders.
+        output: the calibration file, from which a virtual simulation draws.
+        artefacts: ids; the usual one when empty.
+        engine: see runtimes.opening.ENGINES.
+        seconds: of paced calls.
+        threads: compute threads.
+        progress: called with (what, fraction done).
+
+    Returns:
+        the distributions, and every call's time.
+    """
+    from runtimes.bundle import Bundle
+    from streaming.calibrate import calibrate as measure
+    from streaming.wav import atomic_file
+
+    opened = [Bundle.open(b) for b in bundles]
+    calibration, times = measure(opened, artefacts, engine, seconds=seconds, threads=threads, progress=progress)
+    if output is not None:
+        with atomic_file(Path(output)) as file:
+            file.write(calibration.dump().encode())
+    return calibration, times

@@ -8,7 +8,20 @@ import sys
 import typer
 
 from hearpack import __version__
-from hearpack.commands import coldstart, demo, doctor, export, inspect, models, predict, pull, run, tune, verify
+from hearpack.commands import (
+    calibrate,
+    coldstart,
+    demo,
+    doctor,
+    export,
+    inspect,
+    models,
+    predict,
+    pull,
+    run,
+    tune,
+    verify,
+)
 from models.errors import HearpackError
 
 app = typer.Typer(
@@ -29,6 +42,7 @@ for command in (
     run.run,
     predict.predict,
     demo.demo,
+    calibrate.calibrate,
     coldstart.coldstart,
     tune.tune,
     doctor.doctor,

@@ -1,13 +1,14 @@
 """What a call of a bundle costs on this machine: paced as a stream paces it, and back to back beside it.
 
 A loop that calls a net as fast as it can keeps caches, clock and core for itself; a stream calls it once a hop and
-sleeps in between. Phones have shown factors of 2 to 30 between the two (tensorflow 48190, 49158), so a simulator that draws
-from back-to-back times promises too much. Both are measured here in short turns, so that a busy machine slows both.
+sleeps in between. Phones have shown factors of 2 to 30 between the two (tensorflow 48190, 49158), so a simulator that
+draws from back-to-back times promises too much. Both are measured in short turns, so that a busy machine slows both.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,14 +16,18 @@ from numpy.typing import NDArray
 
 from models.errors import UsageError
 from models.progress import Progress, silent
+from models.version import __version__
 from runtimes.bundle import Bundle, Manifest
 from runtimes.opening import choose, open_runtime
 from runtimes.protocol import Array, Runtime, RuntimeInfo, State
+from streaming.calibration import Calibration, CalibrationEntry
+from streaming.machine import machine_text
 
 PACED_SECONDS = 30.0
 LEAST_CALLS = 20
 WARM_UP_CALLS = 10
 TURNS = 10
+POINTS = 4096  # of a distribution kept in a file
 _LEVEL = 0.1
 
 
@@ -34,7 +39,7 @@ class CallTimes:
         artefact, engine: what was called.
         runtime: library, version, threads.
         hop_ms: the interval of the paced calls: one hop of the stream.
-        paced_us: int-like float64 [n], one call every hop.
+        paced_us: float64 [n], one call every hop.
         back_to_back_us: float64 [m], one call after the other.
         late_us: float64 [n], how late each paced call began: the machine's scheduling delay.
     """
@@ -112,6 +117,65 @@ def measure_calls(
         back_to_back_us=np.array(dense),
         late_us=np.array(late),
     )
+
+
+def calibrate(
+    bundles: Sequence[Bundle],
+    artefacts: Sequence[str] = (),
+    engine: str | None = None,
+    *,
+    seconds: float = PACED_SECONDS,
+    threads: int = 1,
+    progress: Progress = silent,
+) -> tuple[Calibration, tuple[CallTimes, ...]]:
+    """Measure several bundles or artefacts and put their distributions into one calibration.
+
+    Args:
+        bundles: at least one.
+        artefacts: ids, of each bundle; the usual one when empty.
+        engine, seconds, threads, progress: see `measure_calls`.
+
+    Returns:
+        what `streaming.calibration` reads, and the times in the order of time.
+
+    Raises:
+        UsageError: no bundle; see `measure_calls` for the rest.
+    """
+    if not bundles:
+        raise UsageError("calibrate: expected at least one bundle")
+    entries, measured = [], []
+    for bundle in bundles:
+        for artefact in artefacts or (None,):
+            times = measure_calls(bundle, artefact, engine, seconds=seconds, threads=threads, progress=progress)
+            measured.append(times)
+            entries.append(_entry(bundle, times, threads))
+    return Calibration("hearpack-calibration/1", machine_text(), __version__, entries), tuple(measured)
+
+
+def _entry(bundle: Bundle, times: CallTimes, threads: int) -> CalibrationEntry:
+    return CalibrationEntry(
+        bundle=bundle.path.name,
+        artefact=times.artefact,
+        artefact_sha256=bundle.artefact(times.artefact).files[0].sha256,
+        engine=times.engine,
+        engine_version=times.runtime.version,
+        threads=threads,
+        buffer_samples=bundle.manifest.buffer.samples,
+        interval_ns=round(times.hop_ms * 1e6),
+        paced_ns=_points(times.paced_us),
+        back_to_back_ns=_points(times.back_to_back_us),
+        paced_count=len(times.paced_us),
+        back_to_back_count=len(times.back_to_back_us),
+    )
+
+
+def _points(values_us: NDArray[np.float64]) -> list[int]:
+    """Sorted ns: all values, or `POINTS` equally spaced quantiles."""
+    ordered: NDArray[np.float64] = np.sort(values_us) * 1000.0
+    if len(ordered) > POINTS:
+        ordered = np.quantile(ordered, np.linspace(0.0, 1.0, POINTS)).astype(np.float64)
+    points: list[int] = np.maximum(1, np.rint(ordered)).astype(np.int64).tolist()
+    return points
 
 
 class _Caller:

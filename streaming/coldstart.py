@@ -9,8 +9,6 @@ slows all alike. Everything here is measured on this machine; nothing of it is a
 from __future__ import annotations
 
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -26,6 +24,7 @@ from models.progress import Progress, silent
 from models.version import __version__
 from runtimes.bundle import Artefact, Bundle
 from runtimes.opening import choose
+from streaming.machine import machine_text
 from streaming.page_cache import can_evict, drop_everything, evict, resident_fraction, warm
 
 SCHEMA = "hearpack-coldstart/1"
@@ -181,7 +180,7 @@ def measure_cold_start(
         artefact=chosen.artefact.id,
         engine=name,
         runtime=runtime,
-        machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        machine=machine_text(),
         sample_rate_hz=bundle.manifest.geometry.sample_rate_hz,
         buffer_samples=bundle.manifest.buffer.samples,
         hop_samples=decisions.window_hop_samples if windowed and decisions else bundle.manifest.buffer.samples,

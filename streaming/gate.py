@@ -70,7 +70,8 @@ class Check:
         """The check as a sentence."""
         verb = "within" if self.passed else "past"
         unit = f" {self.unit}" if self.unit else ""
-        return f"{self.name} {self.figure.value:.4g}{unit} is {verb} {self.limit:g}{unit} ({self.figure.kind}: {self.figure.how})"
+        source = f"{self.figure.kind}: {self.figure.how}"
+        return f"{self.name} {self.figure.value:.4g}{unit} is {verb} {self.limit:g}{unit} ({source})"
 
 
 @dataclass(frozen=True)
@@ -146,4 +147,4 @@ def junit(report: GateReport) -> bytes:
             failure.text = FIGURES[check.name][1]
         ET.SubElement(case, "system-out").text = check.told
     ET.indent(suites)
-    return b'<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(suites, encoding="utf-8") + b"\n"
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(suites, encoding="unicode")}\n'.encode()
