@@ -8,7 +8,20 @@ import sys
 import typer
 
 from hearpack import __version__
-from hearpack.commands import demo, doctor, export, inspect, models, predict, pull, run, verify
+from hearpack.commands import (
+    calibrate,
+    coldstart,
+    demo,
+    doctor,
+    export,
+    inspect,
+    models,
+    predict,
+    pull,
+    run,
+    tune,
+    verify,
+)
 from models.errors import HearpackError
 
 app = typer.Typer(
@@ -29,6 +42,9 @@ for command in (
     run.run,
     predict.predict,
     demo.demo,
+    calibrate.calibrate,
+    coldstart.coldstart,
+    tune.tune,
     doctor.doctor,
 ):
     app.command()(command)
