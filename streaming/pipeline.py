@@ -137,9 +137,7 @@ class Pipeline:
         self._scratch: Array = np.zeros(max(manifest.buffer.samples, self.loop.hop), np.float32)
         self._base = 0
         self._route_ns = round(profile.input_latency_ms * 1e6)
-        block_model = -(-profile.block_frames[1] * self.rate_hz // profile.rate_hz)
-        self._backlog = block_model + 2 * self.loop.hop
-        self._grace_ns = max(self.loop.hop * SECOND_NS // self.rate_hz, profile.block_ns)
+        self._expect_blocks_of(profile.block_ns)
         self.sinks, self.log = sinks, FaultLog()
         self._ledger, self._trace = sinks.ledger, sinks.trace
         self._nan = sorted(f.begin_ns for f in faults if f.kind == "nan")
@@ -186,6 +184,12 @@ class Pipeline:
 
     # The capture side.
 
+    def _expect_blocks_of(self, block_ns: int) -> None:
+        """The longest block seen so far: what it brings at once is no backlog, and no call late that waits for it."""
+        self._block_ns = block_ns
+        self._backlog = -(-block_ns * self.rate_hz // SECOND_NS) + 2 * self.loop.hop
+        self._grace_ns = max(self.loop.hop * SECOND_NS // self.rate_hz, block_ns)
+
     def _begin_segment(self, callback: Callback | None) -> None:
         """Content at the resampler's input continues with the callback's first frame, or with time 0."""
         resampler = self._resampler
@@ -221,6 +225,8 @@ class Pipeline:
         self.captured += len(block)
         if callback.lost or self.callbacks == 1 or callback.rate_hz != self._resampler.in_rate_hz:
             self._discontinuity(callback)
+        if callback.frames * SECOND_NS > self._block_ns * callback.rate_hz:
+            self._expect_blocks_of(callback.frames * SECOND_NS // callback.rate_hz)
         if self._nan and callback.captured_ns >= self._nan[0]:
             self._nan.pop(0)
             block = block.copy()
@@ -400,10 +406,11 @@ class Pipeline:
 
     def _head(self, call: Call, oldest: int) -> tuple[int, int, tuple[int, ...]]:
         """Content sample, when it was captured, and the parts up to compute."""
-        oldest = min(oldest, self._base + self.loop.in_samples)
         content = max(0, oldest - self._delay)
-        captured, there = self._captured(content), self._captured(oldest)
+        captured, there = self._captured(content), self._captured(min(oldest, self._base + self.loop.in_samples))
         resampler_ns, route_ns = self._resampler_ns, self._route_ns
+        # A flush brings the resampler's tail and zeros before their time would have come.
+        there = min(there, call.arrival_ns - resampler_ns - route_ns)
         if self._delay > oldest:  # before the stream's start: silence, as if it had been captured then
             captured -= (self._delay - oldest) * SECOND_NS // self.rate_hz
         parts = (
@@ -434,7 +441,7 @@ class Pipeline:
                     self.sinks.heard.add(pulled[0])
                     self._after.feed(pulled[0])
                     results += self.loop.push(pulled[0])
-            base, samples = self._base, self.loop.in_samples
+            base = self._base
             tail = self.loop.flush()
         except ArtefactError as exc:
             self.failed_calls += 1
@@ -446,7 +453,7 @@ class Pipeline:
         calls = []
         for result in [*results, *tail]:
             length = len(result.values) if self.loop.audio_out else self.loop.hop
-            first = base + max(0, min(result.end_sample - length, samples))
+            first = base + max(0, result.end_sample - length)
             call = Call(self.calls, first, base + result.end_sample, result.end_sample, arrived_ns, arrived_ns, now_ns)
             call.values = result.values
             calls.append(call)

@@ -89,7 +89,7 @@ class AudioRecord:
 
 @dataclass(frozen=True)
 class Quantiles:
-    """A distribution in ns (relative error of the sketch at most 0.5 %; min, max, mean and count exact)."""
+    """A distribution in ns (relative error of the sketch at most 0.1 %; min, max, mean and count exact)."""
 
     count: int
     min: int
