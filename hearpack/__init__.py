@@ -19,9 +19,11 @@ from models.version import __version__
 
 if TYPE_CHECKING:
     from hearpack.api import export as export
+    from hearpack.api import fit_device as fit_device
     from hearpack.api import inspect as inspect
     from hearpack.api import pull as pull
     from hearpack.api import run as run
+    from hearpack.api import simulate as simulate
     from hearpack.api import verify as verify
     from models.catalog import CATALOG as CATALOG
     from models.catalog import ModelEntry as ModelEntry
@@ -40,9 +42,11 @@ _HOMES = {
     "ModelEntry": "models.catalog",
     "StreamGeometry": "models.geometry",
     "export": "hearpack.api",
+    "fit_device": "hearpack.api",
     "inspect": "hearpack.api",
     "pull": "hearpack.api",
     "run": "hearpack.api",
+    "simulate": "hearpack.api",
     "verify": "hearpack.api",
 }
 
