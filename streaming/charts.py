@@ -2,7 +2,7 @@
 
 A plot's SVG has a box of 1000 x 1000 units and is stretched to whatever the page gives it (strokes keep their width),
 so that a chart fills a phone and a desktop alike; tick labels are HTML, placed by percent, and stay readable. Colours
-are CSS classes (streaming/report_style.py), so that light and dark need no second chart. No script, no library.
+are CSS classes (streaming/report.css), so that light and dark need no second chart. No script, no library.
 """
 
 from __future__ import annotations
@@ -147,6 +147,8 @@ def plot(shapes: Sequence[str], x: Axis, y: Axis, alt: str, height_px: int = 180
         image: a data URI drawn below the shapes, over the whole plot.
     """
     grid = [horizontal(y, value, "grid") for value, _ in y.ticks] + [vertical(x, value, "grid") for value, _ in x.ticks]
+    if image:
+        grid = []  # the picture has its own texture
     picture = (
         f'<image href="{image}" x="0" y="0" width="{BOX:g}" height="{BOX:g}" preserveAspectRatio="none"/>'
         if image
@@ -204,8 +206,27 @@ def bar_rows(rows: Sequence[BarRow], x: Axis, alt: str) -> str:
     ticks = "".join(_x_tick(x.at(value), label) for value, label in x.ticks)
     return (
         f'<div class="bars" role="img" aria-label="{text(alt)}">{"".join(drawn)}'
-        f'<div class="bl"></div><div class="xs">{ticks}</div><div class="bf"></div>'
-        f'<div class="bl"></div><div class="xt">{text(x.title)}</div><div class="bf"></div></div>'
+        f'<div class="bl empty"></div><div class="xs">{ticks}</div><div class="bf empty"></div>'
+        f'<div class="bl empty"></div><div class="xt">{text(x.title)}</div><div class="bf empty"></div></div>'
+    )
+
+
+def lanes(rows: Sequence[tuple[str, str, Sequence[tuple[float, float, str]]]], x: Axis, alt: str) -> str:
+    """Strips of (begin, end, title) below each other on one axis, each under its name: (name, colour class, spans)."""
+    flat = Axis(0.0, 1.0, ())
+    drawn = []
+    for name, style, spans in rows:
+        shapes = [vertical(x, value, "grid") for value, _ in x.ticks]
+        shapes += [box(x, flat, begin, end, 0.0, 1.0, f"{style} span", title) for begin, end, title in spans]
+        drawn.append(
+            f'<div class="ln">{text(name)}</div><div class="lane">'
+            f'<svg aria-hidden="true" viewBox="0 0 {BOX:g} {BOX:g}" preserveAspectRatio="none">'
+            f"{''.join(shapes)}</svg></div>"
+        )
+    ticks = "".join(_x_tick(x.at(value), label) for value, label in x.ticks)
+    return (
+        f'<div class="plot" role="img" aria-label="{text(alt)}">{"".join(drawn)}<div class="xs">{ticks}</div>'
+        f'<div class="xt">{text(x.title)}</div></div>'
     )
 
 
