@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from streaming.calibration import Calibration
     from streaming.coldstart import ColdStart
     from streaming.file_run import RunResult
+    from streaming.gate import GateReport
     from streaming.tune import TuneReport
 
 
@@ -303,3 +304,78 @@ def calibrate(
         with atomic_file(Path(output)) as file:
             file.write(calibration.dump().encode())
     return calibration, times
+
+
+def report(
+    *runs: str | Path,
+    output: str | Path,
+    cold_starts: tuple[str | Path, ...] = (),
+    advices: tuple[str | Path, ...] = (),
+    data: str | Path | None = None,
+    command: tuple[str, ...] = ("hearpack.report",),
+) -> dict[str, Any]:
+    """One HTML page, without script or network, of what the simulator and its tools wrote.
+
+    Args:
+        runs: folders of `hearpack simulate`; the first is A, the others are compared with it.
+        output: the .html.
+        cold_starts: files of `hearpack coldstart -o`.
+        advices: files of `hearpack advise -o`.
+        data: where the data behind the page go as JSON.
+        command: how the page was asked for, to stand in it.
+
+    Returns:
+        the data behind the page.
+    """
+    from streaming.report import write_report
+
+    return write_report(
+        [Path(run) for run in runs],
+        Path(output),
+        cold_starts=[Path(file) for file in cold_starts],
+        advices=[Path(file) for file in advices],
+        data_file=None if data is None else Path(data),
+        command=command,
+    )
+
+
+def gate(
+    subject: str | Path,
+    budget: str | Path,
+    *,
+    junit: str | Path | None = None,
+    bundle: str | Path | None = None,
+    cold_start: str | Path | None = None,
+    artefact: str | None = None,
+    progress: Progress = silent,
+) -> GateReport:
+    """Hold a run or a bundle against a budget.
+
+    Args:
+        subject: a run's folder, whose figures are taken; or a bundle's, whose figures are measured now.
+        budget: a TOML file, see streaming/gate.py.
+        junit: the JUnit XML to write.
+        bundle: the bundle of a run, for `size_mb`.
+        cold_start: a file of `hearpack coldstart -o`, for the figures of the start.
+        artefact: of a bundle; the fp32 .tflite by default.
+        progress: called with (what, fraction done).
+
+    Returns:
+        every figure with its limit; `passed` says whether all keep within.
+    """
+    from streaming.gate import junit as as_junit
+    from streaming.gate_figures import gate as hold_against
+    from streaming.wav import atomic_file
+
+    found = hold_against(
+        Path(subject),
+        Path(budget),
+        bundle=None if bundle is None else Path(bundle),
+        cold_start=None if cold_start is None else Path(cold_start),
+        artefact=artefact,
+        progress=progress,
+    )
+    if junit is not None:
+        with atomic_file(Path(junit)) as file:
+            file.write(as_junit(found))
+    return found

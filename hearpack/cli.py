@@ -14,10 +14,12 @@ from hearpack.commands import (
     demo,
     doctor,
     export,
+    gate,
     inspect,
     models,
     predict,
     pull,
+    report,
     run,
     tune,
     verify,
@@ -45,6 +47,8 @@ for command in (
     calibrate.calibrate,
     coldstart.coldstart,
     tune.tune,
+    report.report,
+    gate.gate,
     doctor.doctor,
 ):
     app.command()(command)

@@ -59,15 +59,19 @@ class Section:
 def run_sections(run: Data, several: bool) -> list[Section]:
     """Everything about one run, in the order in which a reader asks."""
     parts = [
-        ("summary", "keeps up?", "Does it keep up", _tiles(run)),
+        ("summary", "keeps up?", "Does it keep up?", _tiles(run)),
         ("stream", "stream", "The stream", _stream(run)),
         ("compute", "computing time", "Computing time", _compute(run)),
         ("delay", "delay", "Where the delay comes from", _ledger(run)),
         ("rings", "rings", "Rings and drops", _rings(run)),
         ("made", "how it was made", "How it was made", _made(run)),
     ]
-    name = f", run {run['name']}" if several else ""
-    return [Section(f"{key}-{run['name']}", link, title + name, inner) for key, link, title, inner in parts if inner]
+    name = f"Run {run['name']}: " if several else ""
+    return [
+        Section(f"{key}-{run['name']}", link, name + (title.lower() if several else title), inner)
+        for key, link, title, inner in parts
+        if inner
+    ]
 
 
 def _tiles(run: Data) -> str:
@@ -137,7 +141,7 @@ def _stream(run: Data) -> str:
         faults = f", {r['faults_total']} faults marked" if marks else ""
         parts.append(plot([shape, *marks], bare, y, f"Waveform of {r['audio']['name']}, peak {peak:.3g}{faults}", 90))
     if picture is not None:
-        y = linear_axis(0.0, picture["top_khz"], f"kHz, {picture['range_db']:g} dB below the loudest in the dark", 4)
+        y = linear_axis(0.0, picture["top_khz"], f"kHz (black: {picture['range_db']:g} dB below the loudest)", 4)
         alt = f"Spectrogram of what the model heard, 0 to {picture['top_khz']:g} kHz"
         parts.append(plot([], bare, y, alt, 150, picture["png"]))
     if scores is not None:

@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from models.errors import UsageError
 
-RESAMPLES = 2000
+RESAMPLES = 1000
 CONFIDENCE = 0.95
-_CHUNK_VALUES = 4_000_000  # resampled values held at once
+_DIRECT = 2000  # up to so many values each resample is drawn value by value
+_BLOCKS, _BINS = 1000, 2000  # beyond: at most so many blocks, of which histograms are added up
 
 
 @dataclass(frozen=True)
@@ -128,14 +129,30 @@ def bootstrap_difference(
 def _resampled_quantile(
     values: NDArray[np.float64], quantile: float, block: int, resamples: int, generator: np.random.Generator
 ) -> NDArray[np.float64]:
+    if values.size > _DIRECT:
+        return _from_histograms(values, quantile, block, resamples, generator)
     size = max(1, min(block, values.size // 4 or 1))
     blocks = -(-values.size // size)
-    result = np.empty(resamples, np.float64)
-    offsets = np.arange(size)
-    at_once = max(1, _CHUNK_VALUES // (blocks * size))
-    for start in range(0, resamples, at_once):
-        count = min(at_once, resamples - start)
-        starts = generator.integers(0, values.size - size + 1, (count, blocks, 1))
-        index = (starts + offsets).reshape(count, -1)[:, : values.size]
-        result[start : start + count] = np.quantile(values[index], quantile, axis=1)
-    return result
+    starts = generator.integers(0, values.size - size + 1, (resamples, blocks, 1))
+    index = (starts + np.arange(size)).reshape(resamples, -1)[:, : values.size]
+    drawn: NDArray[np.float64] = np.quantile(values[index], quantile, axis=1)
+    return drawn
+
+
+def _from_histograms(
+    values: NDArray[np.float64], quantile: float, block: int, resamples: int, generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """The same for long series: whole blocks are drawn, and a quantile is read off the sum of their histograms.
+
+    Edges are the values' own quantiles, so that a read-off quantile is within 1 / `_BINS` of its rank.
+    """
+    size = max(block, -(-values.size // _BLOCKS))
+    count = values.size // size
+    kept = values[: count * size]
+    edges = np.unique(np.quantile(kept, np.linspace(0.0, 1.0, _BINS + 1), method="inverted_cdf"))
+    places = np.searchsorted(edges, kept).reshape(count, size) + len(edges) * np.arange(count)[:, None]
+    histograms = np.bincount(places.reshape(-1), minlength=count * len(edges)).reshape(count, -1).astype(np.float32)
+    times_drawn = generator.multinomial(count, np.full(count, 1.0 / count), resamples).astype(np.float32)
+    below = np.cumsum(times_drawn @ histograms, axis=1)
+    drawn: NDArray[np.float64] = edges[(below < quantile * kept.size).sum(axis=1).clip(max=len(edges) - 1)]
+    return drawn

@@ -56,3 +56,17 @@ def test_what_cannot_be_compared_is_refused() -> None:
         bootstrap_difference([1.0], [])
     with pytest.raises(UsageError, match="quantile from 0 to 1"):
         bootstrap_difference([1.0], [2.0], 95.0)
+
+
+def test_long_series_are_resampled_as_short_ones_are() -> None:
+    generator = np.random.default_rng(4)
+    for quantile in (0.5, 0.95, 0.99):
+        a, b = generator.gamma(4.0, 1.0, 30_000), generator.gamma(4.0, 1.02, 30_000)
+        found = bootstrap_difference(a, b, quantile, block=50)
+        assert found.low < found.difference < found.high
+        # The width of an interval shrinks with the root of the count: a tenth of the values is 3.2 times as wide.
+        fewer = bootstrap_difference(a[:2000], b[:2000], quantile, block=50)
+        ratio = (fewer.high - fewer.low) / (found.high - found.low)
+        assert 2.0 < ratio < 7.0
+    constant = bootstrap_difference(np.full(5000, 2.0), np.full(5000, 3.0), 0.99)
+    assert (constant.low, constant.high) == (1.0, 1.0)
