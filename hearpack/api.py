@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from converters.export import ExportResult
     from converters.verify import VerifyReport
     from models.weights import WeightsFile
+    from streaming.advise import Advice
     from streaming.calibrate import CallTimes
     from streaming.calibration import Calibration
     from streaming.coldstart import ColdStart
@@ -379,3 +380,51 @@ def gate(
         with atomic_file(Path(junit)) as file:
             file.write(as_junit(found))
     return found
+
+
+def advise(
+    *bundles: str | Path,
+    devices: tuple[str, ...] = (),
+    artefacts: tuple[str, ...] = (),
+    engine: str | None = None,
+    calibration: str | Path | None = None,
+    seconds: float = 30.0,
+    seed: int = 0,
+    output: str | Path | None = None,
+    progress: Progress = silent,
+) -> Advice:
+    """Which buffer and artefact for which device: delay against load against misses, all modelled.
+
+    Args:
+        bundles: bundles' folders; another buffer is another bundle.
+        devices: profiles' names or .toml files; all that come with hearpack when empty.
+        artefacts: ids; the usual one when empty.
+        engine: whose times are scaled.
+        calibration: a file of `calibrate`; measured for 5 s each when None.
+        seconds: of each simulated run.
+        seed: of everything random.
+        output: a JSON file that keeps it, for `report`.
+        progress: called with (what, fraction done).
+
+    Returns:
+        every candidate's figures on every device, the recommended one, and why.
+    """
+    from runtimes.bundle import Bundle
+    from streaming.advise import advise as run_advise
+    from streaming.calibration import read_calibration
+    from streaming.wav import atomic_file
+
+    advice = run_advise(
+        [Bundle.open(b) for b in bundles],
+        devices=devices,
+        artefacts=artefacts,
+        engine=engine,
+        calibration=None if calibration is None else read_calibration(calibration),
+        seconds=seconds,
+        seed=seed,
+        progress=progress,
+    )
+    if output is not None:
+        with atomic_file(Path(output)) as file:
+            file.write(advice.dump().encode())
+    return advice

@@ -9,6 +9,7 @@ import typer
 
 from hearpack import __version__
 from hearpack.commands import (
+    advise,
     calibrate,
     coldstart,
     demo,
@@ -49,6 +50,7 @@ for command in (
     tune.tune,
     report.report,
     gate.gate,
+    advise.advise,
     doctor.doctor,
 ):
     app.command()(command)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from streaming.charts import BarPart, BarRow, bar_rows, details, legend, linear_axis, table, text
 from streaming.report_data import Data, dump
@@ -210,7 +209,53 @@ def _spread(s: Mapping[str, float]) -> str:
 
 
 def _advice(advised: Data) -> str:
-    """The advice table; written when `advise` gives it."""
-    rows: Sequence[Sequence[Any]] = advised.get("rows", [])
-    said = "".join(f"<li>{text(line)}</li>" for line in advised.get("why", []))
-    return f"{table(advised.get('header', ['']), rows, advised.get('caption', ''))}<ul class='plain'>{said}</ul>"
+    parts = [
+        (
+            f"<p>{tag('modelled')} {advised['seconds']:g} s each on the virtual clock: compute times of "
+            f"{text(advised['machine'])}, times each device's figures, many of them assumptions.</p>"
+        )
+    ]
+    header = (
+        "",
+        "hop, ms",
+        "load",
+        "p99 of hop",
+        "delay p50, ms",
+        "delay p95, ms",
+        "late calls",
+        "dropped",
+        "ran dry",
+        "",
+    )
+    for device in advised["devices"]:
+        found = device["candidates"]
+        x = linear_axis(0.0, max(c["delay_p95_ms"] for c in found) * 1.02, "ms of delay, p95", 5)
+        rows, cells = [], []
+        for number, c in enumerate(found):
+            name = f"{short(c['bundle'])} {c['artefact']}"
+            clean = not (c["misses"] or c["dropped"] or c["underruns"])
+            chosen = number == device["recommended"]
+            colour = "c2" if chosen else "c7" if clean else "c1"
+            verdict = "recommended" if chosen else "clean" if clean else "in trouble"
+            delay = f"{c['delay_p95_ms']:.1f} ms, load {c['load']:.1%}"
+            rows.append(BarRow(name, (BarPart(0.0, c["delay_p95_ms"], colour, verdict),), delay))
+            cells.append(
+                (
+                    name,
+                    f"{c['buffer_ms']:g}",
+                    f"{c['load']:.1%}",
+                    f"{c['p99_of_hop']:.0%}",
+                    f"{c['delay_p50_ms']:.1f}",
+                    f"{c['delay_p95_ms']:.1f}",
+                    f"{c['misses']:,}",
+                    f"{c['dropped']:,}",
+                    f"{c['underruns']:,}",
+                    verdict,
+                )
+            )
+        title = found[0]["device_title"]
+        alt = f"Delay on {title}: " + "; ".join(f"{row.label} {row.figure}" for row in rows)
+        parts.append(f"<h3>{text(title)}</h3>{bar_rows(rows, x, alt)}<p>{text(device['why'])}</p>")
+        parts.append(details("As a table", table(header, cells, title)))
+    parts.append(legend([("c2", "recommended"), ("c7", "ran clean"), ("c1", "late calls, drops or dry playout")]))
+    return "".join(parts)

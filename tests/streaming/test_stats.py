@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.errors import UsageError
-from streaming.stats import bootstrap_difference, spread
+from streaming.stats import bootstrap_difference, paired_difference, spread
 
 
 def test_spread_of_known_values() -> None:
@@ -49,6 +49,19 @@ def test_blocks_widen_the_interval_of_values_that_follow_each_other() -> None:
     other = np.repeat(generator.normal(0.0, 1.0, 40), 25)
     alone, together = (bootstrap_difference(slow, other, block=b) for b in (1, 50))
     assert together.high - together.low > 2.0 * (alone.high - alone.low)
+
+
+def test_pairs_see_a_difference_that_drift_hides() -> None:
+    generator = np.random.default_rng(8)
+    drift = generator.gamma(2.0, 100.0, 12)  # a busy machine, the same for both of a turn
+    a = drift + generator.normal(0.0, 0.5, 12)
+    b = drift + 5.0 + generator.normal(0.0, 0.5, 12)
+    found = paired_difference(a.tolist(), b.tolist())
+    assert found.shown
+    assert found.low < 5.0 < found.high
+    assert not bootstrap_difference(a, b).shown
+    with pytest.raises(UsageError, match="as many a as b"):
+        paired_difference([1.0], [1.0, 2.0])
 
 
 def test_what_cannot_be_compared_is_refused() -> None:
