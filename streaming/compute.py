@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streaming.calibration import CalibrationEntry, TimeDraw
 from streaming.device import DeviceProfile
-from streaming.record import Pacing
+from streaming.record import Pacing, Provenance
 
 GATED_NS = 2_000  # assumption: looking at a window's level and not running it
 
@@ -32,6 +32,7 @@ class ComputeModel:
     ) -> None:
         self.points_ns, self.pacing, self.label = points_ns, pacing, label
         self._draw = TimeDraw(points_ns, seed).draw
+        self.provenance: Provenance = "modelled"
         own = 1.0 if pacing == "fixed" else profile.slowdown
         self.slowdown = own if slowdown is None else slowdown
         self.penalty = profile.paced_penalty if pacing == "back_to_back" else 1.0

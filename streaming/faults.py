@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -90,9 +91,12 @@ class FaultLog:
     def __init__(self) -> None:
         self.kept: list[FaultRecord] = []
         self.total = 0
+        self._lock = threading.Lock()
 
     def add(self, time_ns: int, kind: str, samples: int = 0, rate_hz: int = 0, detail: str = "") -> None:
         """Note a fault."""
-        self.total += 1
-        if len(self.kept) < KEPT_FAULTS:
+        with self._lock:
+            self.total += 1
+            if len(self.kept) >= KEPT_FAULTS:
+                return
             self.kept.append(FaultRecord(time_ns, kind, samples, rate_hz, detail))

@@ -453,6 +453,15 @@ class Pipeline:
             self.calls += 1
         return calls
 
+    def abandon(self, now_ns: int) -> None:
+        """The run was interrupted: what was told and counted so far stands, nothing more is computed."""
+        if self.playback is not None:
+            self.playback.finish()
+        if self.hearing is not None and not self.hearing.tracker.ended:
+            self.hearing.flush(self.loop.in_samples)
+        self._flush_times()
+        self._trace.instant("faults", "run ended early", now_ns)
+
     def finish(self, now_ns: int) -> None:
         """All calls were delivered: the rest of the playout is finished, events are closed."""
         if self.playback is not None:

@@ -7,6 +7,7 @@ above the prefill, every block written is halved by a linear cross-fade until th
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
@@ -77,10 +78,12 @@ class Playback:
         self.true_rate_hz = self.rate_hz * (1.0 + profile.output_clock_ppm * 1e-6)
         self.route_ns = round(profile.output_latency_ms * 1e6)
         self.delay_ns = self.resampler.delay_out_samples * SECOND_NS // self.rate_hz
+        self._lock = threading.Lock()  # in wall mode one thread writes and another reads
         self._pending: deque[tuple[float, HalfEntry]] = deque()
         self._in = 0  # samples given to the resampler
         self._shift = 0  # of its outputs, how many never came into the ring
         self._reads = 0
+        self.finished = False
         self.trimmed = self._to_trim = self.high_water = self.lost_entries = 0
         self._watch_reads = max(1, round(_WATCH_S * self.rate_hz / self.block))
         self._watched, self._lowest = 0, capacity
@@ -93,16 +96,20 @@ class Playback:
 
     def write(self, values: Array, entry: HalfEntry | None) -> None:
         """Take in float32 [n] at the model's rate; `entry` follows its first sample."""
-        if entry is not None:
-            place = self._in * self._ratio + self.resampler.delay_out_samples - self._shift
-            self._pending.append((place, entry))
-        self._in += len(values)
-        self._put(self.resampler.process(values), 0 if entry is None else entry.end_ns)
+        block = self.resampler.process(values)
+        with self._lock:
+            if entry is not None:
+                place = self._in * self._ratio + self.resampler.delay_out_samples - self._shift
+                self._pending.append((place, entry))
+            self._in += len(values)
+            self._put(block, 0 if entry is None else entry.end_ns)
 
     def finish(self) -> None:
         """The stream is over: what is inside plays to its end."""
-        self._put(self.resampler.flush(), 0)
-        self.ring.finish()
+        with self._lock:
+            self._put(self.resampler.flush(), 0)
+            self.ring.finish()
+            self.finished = True
 
     def _put(self, block: Array, now_ns: int) -> None:
         if self._to_trim and len(block) > 1:
@@ -129,6 +136,15 @@ class Playback:
 
     def read(self, now_ns: int) -> Array:
         """The device's next block, float32 [block]; entries whose turn it is are finished."""
+        with self._lock:
+            block = self._read(now_ns)
+        if self._spool is not None:
+            self._spool.add(block)
+        if self.on_read is not None:
+            self.on_read(now_ns, block)
+        return block
+
+    def _read(self, now_ns: int) -> Array:
         ring = self.ring
         before, was_playing = ring.position, ring.playing
         block = ring.read(self.block)
@@ -155,10 +171,6 @@ class Playback:
             self._watch(level)
         if not self._trace.full:
             self._trace.slice("playout", "read", now_ns, now_ns, held=level)
-        if self._spool is not None:
-            self._spool.add(block)
-        if self.on_read is not None:
-            self.on_read(now_ns, block)
         return block
 
     def _watch(self, level: int) -> None:

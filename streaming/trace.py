@@ -8,6 +8,7 @@ written, and the trace says so: an hour of bursts would be too much for any view
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import IO
 
@@ -32,6 +33,7 @@ class TraceWriter:
     def __init__(self, file: Path | None, limit: int = 200_000) -> None:
         self._file, self._left = file, limit
         self._lines: list[str] = []
+        self._lock = threading.Lock()  # in wall mode three threads write
         self._stream: IO[str] | None = None
         self.full = file is None
         if file is None:
@@ -70,19 +72,22 @@ class TraceWriter:
         """A fault or an event: always written."""
         if self._stream is None:
             return
-        self._lines.append(
+        line = (
             f'{{"ph":"i","s":"g","pid":1,"tid":{_TRACK_ID[track]},"name":{json.dumps(name)},"ts":{_us(time_ns)},'
             f'"args":{json.dumps(arguments, sort_keys=True)}}}'
         )
-        self._flush_if(_FLUSH)
+        with self._lock:
+            self._lines.append(line)
+            self._flush_if(_FLUSH)
 
     def _put(self, line: str, time_ns: int) -> None:
-        self._lines.append(line)
-        self._left -= 1
-        if self._left <= 0:
+        with self._lock:
+            self._lines.append(line)
+            self._left -= 1
+            self._flush_if(_FLUSH)
+        if self._left == 0:
             self.full = True
             self.instant("faults", "trace is full: only faults and events from here on", time_ns)
-        self._flush_if(_FLUSH)
 
     def _flush_if(self, count: int) -> None:
         if len(self._lines) < count or self._stream is None:

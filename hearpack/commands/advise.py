@@ -27,7 +27,7 @@ def advise(
     """Weigh delay against load against misses on simulated devices, and recommend a buffer for each."""
     from rich.table import Table
 
-    from hearpack.api import advise as run_advise
+    from hearpack.api_tools import advise as run_advise
 
     with progress_bars(json_output) as progress:
         advice = run_advise(

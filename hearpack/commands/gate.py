@@ -25,7 +25,7 @@ def gate(
     """Hold size, computing time, delay, cold start, memory and misses against a budget."""
     from rich.table import Table
 
-    from hearpack.api import gate as hold
+    from hearpack.api_tools import gate as hold
 
     with progress_bars(json_output) as progress:
         report = hold(

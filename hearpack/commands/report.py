@@ -19,7 +19,7 @@ def report(
     json_output: bool = JsonOption,
 ) -> None:
     """Write one self-contained HTML page; two runs or more are compared, with intervals."""
-    from hearpack.api import report as write
+    from hearpack.api_tools import report as write
 
     command = ("hearpack", *sys.argv[1:])
     found = write(
