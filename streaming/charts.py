@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from models.errors import UsageError
 
 BOX = 1000.0
-COLOURS = 8  # classes c0 to c7
+COLOURS = 12  # classes c0 to c11
 _MAGMA = ((0, 0, 4), (28, 16, 68), (79, 18, 123), (129, 37, 129), (181, 54, 122), (229, 80, 100), (251, 135, 97),
           (254, 194, 135), (252, 253, 191))  # fmt: skip  # nine points of a dark-to-light ramp
 
@@ -192,13 +192,14 @@ class BarRow:
     figure: str
 
 
-def bar_rows(rows: Sequence[BarRow], x: Axis, alt: str) -> str:
-    """Horizontal bars on one axis, label left (above on a phone), figure right."""
+def bar_rows(rows: Sequence[BarRow], x: Axis, alt: str, limit: float | None = None) -> str:
+    """Horizontal bars on one axis, label left (above on a phone), figure right; `limit` is marked in every bar."""
     flat = Axis(0.0, 1.0, ())
     drawn = []
     for row in rows:
         shapes = [vertical(x, value, "grid") for value, _ in x.ticks]
         shapes += [box(x, flat, p.begin, p.end, 0.12, 0.88, p.style, p.title) for p in row.parts]
+        shapes += [] if limit is None else [vertical(x, limit, "limit")]
         drawn.append(
             f'<div class="bl">{text(row.label)}</div><div class="bb"><svg aria-hidden="true" viewBox="0 0 {BOX:g} '
             f'{BOX:g}" preserveAspectRatio="none">{"".join(shapes)}</svg></div><div class="bf">{text(row.figure)}</div>'

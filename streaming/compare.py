@@ -83,8 +83,12 @@ def compare(a: LoadedRun, b: LoadedRun) -> Comparison:
         why_not = "the runs have no ledger entries of one kind in common"
     else:
         x, y = pair
+        what, scale = "computing time of a call", (1.0, 1.0)
+        if first.hop_samples != second.hop_samples:  # a call of one does not do what a call of the other does
+            what = "computing time for 1 s of sound"
+            scale = (first.model_rate_hz / first.hop_samples, second.model_rate_hz / second.hop_samples)
         figures = (
-            *_figures("computing time of a call", x.compute_ns, y.compute_ns),
+            *_figures(what, x.compute_ns * scale[0], y.compute_ns * scale[1]),
             *_figures(f"delay of a {x.kind}", x.total_ns, y.total_ns),
         )
     names = ("misses", "dropped", "overruns", "skipped_hops", "lost", "failed_calls")

@@ -119,14 +119,18 @@ def _spectrogram(samples: NDArray[np.float32], rate_hz: int) -> Data | None:
 
 
 def _score_lines(run: LoadedRun) -> Data | None:
-    """The labels with events, the highest first; those with the highest scores where nothing turned on."""
+    """The labels that were on longest, longest first; those with the highest scores where nothing turned on."""
     if run.scores is None or run.ends is None:
         return None
     scores = np.nan_to_num(run.scores, nan=0.0)
     names = {event.index: event.label for event in run.record.events}
     peaks = scores.max(axis=0)
-    order = [int(i) for i in np.argsort(-peaks, kind="stable")]
-    shown = ([i for i in order if i in names] or order[:3])[:SHOWN_LABELS]
+    highest = [int(i) for i in np.argsort(-peaks, kind="stable")]
+    on = dict.fromkeys(names, 0)
+    for event in run.record.events:
+        on[event.index] += event.offset_sample - event.onset_sample + run.record.hop_samples
+    longest = sorted(on, key=lambda index: (-on[index], index))
+    shown = (longest or highest[:3])[:SHOWN_LABELS]
     parts = columns(len(scores), DRAWN_POINTS)
     rate = run.record.model_rate_hz
     return {

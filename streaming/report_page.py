@@ -85,7 +85,7 @@ def _lead(data: Data) -> str:
         r = run["record"]
         name = f"Run {run['name']}: " if len(data["runs"]) > 1 else ""
         said.append(
-            f'<p class="lead">{text(name)}{text(r["artefact"])} on {text(r["engine"])}, {text(r["simulated_s"])} s of '
+            f'<p class="lead">{text(name)}{text(r["artefact"])} on {text(r["engine"])}, {r["simulated_s"]:.1f} s of '
             f"{text(r['audio']['name'])} on the {text(r['clock'])} clock as {text(r['profile']['title'])} hears it.</p>"
         )
     return "".join(said) + (
@@ -129,9 +129,12 @@ def _forest(found: Data) -> str:
     for f in found["figures"]:
         scale = 100.0 / f["a_ms"] if f["a_ms"] > 0 else 0.0
         shares.append((f, f["low_ms"] * scale, f["difference_ms"] * scale, f["high_ms"] * scale))
-    widest = max([1.0] + [max(abs(low), abs(high)) for _, low, _, high in shares]) * 1.05
-    x = linear_axis(-widest, widest, f"{found['b']} - {found['a']} in percent of {found['a']}, 95 % interval", 6)
-    dot = widest / 110.0
+    least, most = min(-1.0, *(low for _, low, _, _ in shares)), max(1.0, *(high for _, _, _, high in shares))
+    edge = 0.04 * (most - least)
+    x = linear_axis(
+        least - edge, most + edge, f"{found['b']} - {found['a']} in percent of {found['a']}, 95 % interval", 6
+    )
+    dot = (most - least) / 240.0
     rows = [
         BarRow(
             f["figure"],
@@ -224,7 +227,8 @@ def _advice(advised: Data) -> str:
         "delay p95, ms",
         "late calls",
         "dropped",
-        "ran dry",
+        "dry",
+        "the device's own",
         "",
     )
     for device in advised["devices"]:
@@ -233,7 +237,7 @@ def _advice(advised: Data) -> str:
         rows, cells = [], []
         for number, c in enumerate(found):
             name = f"{short(c['bundle'])} {c['artefact']}"
-            clean = not (c["misses"] or c["dropped"] or c["underruns"])
+            clean = not c["misses"] and c["dropped"] <= c["own_dropped"] and c["underruns"] <= c["own_underruns"]
             chosen = number == device["recommended"]
             colour = "c2" if chosen else "c7" if clean else "c1"
             verdict = "recommended" if chosen else "clean" if clean else "in trouble"
@@ -250,6 +254,7 @@ def _advice(advised: Data) -> str:
                     f"{c['misses']:,}",
                     f"{c['dropped']:,}",
                     f"{c['underruns']:,}",
+                    f"{c['own_dropped']:,}, {c['own_underruns']:,}",
                     verdict,
                 )
             )
@@ -257,5 +262,13 @@ def _advice(advised: Data) -> str:
         alt = f"Delay on {title}: " + "; ".join(f"{row.label} {row.figure}" for row in rows)
         parts.append(f"<h3>{text(title)}</h3>{bar_rows(rows, x, alt)}<p>{text(device['why'])}</p>")
         parts.append(details("As a table", table(header, cells, title)))
-    parts.append(legend([("c2", "recommended"), ("c7", "ran clean"), ("c1", "late calls, drops or dry playout")]))
+    parts.append(
+        legend(
+            [
+                ("c2", "recommended"),
+                ("c7", "ran clean"),
+                ("c1", "late calls, or losses that the device alone would not have"),
+            ]
+        )
+    )
     return "".join(parts)

@@ -95,10 +95,10 @@ def _tiles(run: Data) -> str:
                       f"{share:.1%} of the hop of {ms(hop_ns)} ms", own["provenance"], share < 1.0))  # fmt: skip
     for entry in r["ledger"][-1:]:
         total = entry["total"]
-        tiles.append((f"Delay of a {entry['kind']}, p50", f"{ms(total['p50'])} <small>ms</small>",
+        tiles.append((f"Delay of {_one(entry['kind'])}, p50", f"{ms(total['p50'])} <small>ms</small>",
                       f"p99 {ms(total['p99'])}, most {ms(total['max'])} ms", kind, None))  # fmt: skip
     if r["task"] == "classifier":
-        tiles.append(("Events", f"{len(r['events']):,}", f"in {r['simulated_s']:g} s", "counted", None))
+        tiles.append(("Events", f"{len(r['events']):,}", f"in {r['simulated_s']:.1f} s", "counted", None))
     if r["playout"] is not None:
         underruns = r["playout"]["underruns"]
         tiles.append(
@@ -112,7 +112,7 @@ def _tiles(run: Data) -> str:
         )
     check = r["delay_check"]
     if check is not None:
-        tiles.append(("Delay, ledger against sound", f"{check['mismatch_samples']:+.2f} <small>samples</small>",
+        tiles.append(("Delay, ledger against sound", f"{check['mismatch_samples'] + 0.0:+.2f} <small>samples</small>",
                       f"{check['method']}, limit {check['limit_samples']:g}", "measured", check["passed"]))  # fmt: skip
     drawn = []
     for title, value, under, source, good in tiles:
@@ -203,7 +203,7 @@ def _compute(run: Data) -> str:
     parts = [
         (
             f"<p>Each bar ends at the slowest call; its shade changes at p50, p95 and p99. A call has the hop's "
-            f"{ms(hop_ns)} ms. Processors slow down between paced calls: back-to-back times promise too much.</p>"
+            f"{ms(hop_ns)} ms (dashed). Processors slow down between paced calls: back-to-back times promise too much.</p>"
         )
     ]
     x = log_axis(max(lowest, 1e-4), highest, "ms a call, logarithmic")
@@ -227,7 +227,9 @@ def _compute(run: Data) -> str:
         ]  # fmt: skip
         alt = "; ".join(f"{row.label}: {row.figure}" for row in rows)
         header = ("times", "called", "calls", "p50 ms", "p95 ms", "p99 ms", "max ms")
-        parts.append(f"<h3>{kind.capitalize()} {tag(kind)}</h3>{bar_rows(rows, x, alt)}{table(header, cells, '', 2)}")
+        parts.append(
+            f"<h3>{kind.capitalize()} {tag(kind)}</h3>{bar_rows(rows, x, alt, hop_ns / 1e6)}{table(header, cells, '', 2)}"
+        )
     return "".join(parts)
 
 
@@ -247,7 +249,7 @@ def _ledger(run: Data) -> str:
             at += value
             if name not in seen and value > 0:
                 seen.append(name)
-        rows.append(BarRow(f"a {entry['kind']}", tuple(pieces), f"{digits(at)} ms"))
+        rows.append(BarRow(_one(entry["kind"]), tuple(pieces), f"{digits(at)} ms"))
         cells = [
             (
                 PART_TITLES[n],
@@ -259,7 +261,7 @@ def _ledger(run: Data) -> str:
         total = entry["total"]
         cells.append(("total", ms(total["mean"]), *(ms(total[q]) for q in ("p50", "p95", "p99", "max"))))
         header = ("part", "mean ms", "p50 ms", "p95 ms", "p99 ms", "max ms")
-        tables.append(table(header, cells, f"Delay of a {entry['kind']}, {total['count']:,} entries"))
+        tables.append(table(header, cells, f"Delay of {_one(entry['kind'])}, {total['count']:,} entries"))
     alt = "Mean delay by part. " + "; ".join(f"{row.label}: {row.figure}" for row in rows)
     shown = legend([(_PART_COLOURS[n], PART_TITLES[n]) for n in part_order(seen)])
     check = r["delay_check"]
@@ -272,6 +274,11 @@ def _ledger(run: Data) -> str:
             f"{check['limit_samples']:g}): they {verdict}.</p>"
         )
     return f"<p>{tag(kind)}</p>{bar_rows(rows, x, alt)}{shown}{told}{details('Every part as a table', ''.join(tables))}"
+
+
+def _one(kind: str) -> str:
+    """A ledger entry's kind with its article."""
+    return f"an {kind}" if kind == "event" else f"a {kind}"
 
 
 def _rings(run: Data) -> str:
@@ -329,7 +336,7 @@ def _made(run: Data) -> str:
         ("versions", ", ".join(f"{name} {version}" for name, version in sorted(r["versions"].items()))),
     ]
     facts += [(f"search: {name.replace('_', ' ')}", f"{value:g}") for name, value in sorted(r["search"].items())]
-    parts.append(table(("what", ""), facts, "", 9))
+    parts.append(table(("setting", "value"), facts, "", 9))
     profile = r["profile"]
     figures = [(name, str(f["value"]), f["source"]) for name, f in sorted(profile["figures"].items())]
     parts.append(

@@ -56,11 +56,11 @@ def advise(
         "hop ms",
         "load",
         "p99/hop",
-        "delay p50",
+        "p50 ms",
         "p95 ms",
         "late",
-        "dropped",
-        "dry",
+        "lost",
+        "dry (own)",
         "",
     )
     table = Table(*heads, box=None, pad_edge=False)
@@ -76,7 +76,7 @@ def advise(
                 f"{c.delay_p95_ms:.1f}",
                 str(c.misses),
                 str(c.dropped),
-                str(c.underruns),
+                f"{c.underruns} ({c.own_underruns})",
                 "recommended" if number == found.recommended else "clean" if c.clean else "",
             )
     console.print(table)

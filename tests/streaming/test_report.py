@@ -143,6 +143,9 @@ def test_a_comparison_shows_what_differs_and_only_that(make_run: Callable[..., P
     expected = bootstrap_difference(a.ledger[0].compute_ns / 1e6, b.ledger[0].compute_ns / 1e6, 0.5, block=50)
     assert compute.difference_ms == expected.difference
     assert ("seed", "1", "2") in found.apart
+    longer = load_run(make_run("d", slower=2.0, hop_samples=256))
+    per_second = {f.figure: f for f in compare(a, longer).figures}["computing time for 1 s of sound, p50"]
+    assert per_second.b_ms == pytest.approx(per_second.a_ms / 2)
     same = compare(a, a)
     assert not any(f.shown for f in same.figures)
     assert same.apart == ()
