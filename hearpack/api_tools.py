@@ -202,6 +202,7 @@ def gate(
     bundle: str | Path | None = None,
     cold_start: str | Path | None = None,
     artefact: str | None = None,
+    device: str = "this-machine",
     progress: Progress = silent,
 ) -> GateReport:
     """Hold a run or a bundle against a budget.
@@ -213,6 +214,7 @@ def gate(
         bundle: the bundle of a run, for `size_mb`.
         cold_start: a file of `hearpack coldstart -o`, for the figures of the start.
         artefact: of a bundle; the fp32 .tflite by default.
+        device: profile for which a bundle's delay, misses and losses are modelled.
         progress: called with (what, fraction done).
 
     Returns:
@@ -228,6 +230,7 @@ def gate(
         bundle=None if bundle is None else Path(bundle),
         cold_start=None if cold_start is None else Path(cold_start),
         artefact=artefact,
+        device=device,
         progress=progress,
     )
     if junit is not None:

@@ -1,7 +1,8 @@
 """Where a gate's figures come from: a run's record, a cold-start file, or a bundle that is measured now.
 
 Of a bundle only what the budget asks for is measured: calls paced for `PACED_SECONDS`, `COLD_RUNS` fresh processes for
-each state of the caches, of which the coldest counts.
+each state of the caches, of which the coldest counts; delay, misses and losses are modelled for a device from the paced
+calls, in a run of `SIMULATED_SECONDS` on the virtual clock.
 """
 
 from __future__ import annotations
@@ -15,17 +16,21 @@ from models.errors import UsageError
 from models.progress import Progress, silent
 from runtimes.bundle import MANIFEST, Bundle
 from runtimes.opening import choose
-from streaming.calibrate import measure_calls
+from streaming.advise import candidate
+from streaming.calibrate import calibrate
 from streaming.coldstart import ColdStart, measure_cold_start, read_cold_start
 from streaming.coldstart_advice import summarise
+from streaming.device import load_profile
 from streaming.gate import Figure, GateReport, hold, read_budget
 from streaming.record import RUN_FILE, RunRecord, read_run
 from streaming.run_files import delay_kind
 
 PACED_SECONDS = 10.0
 COLD_RUNS = 5
+SIMULATED_SECONDS = 30.0
 START_FIGURES = frozenset({"cold_start_ms", "first_decision_ms", "memory_mb"})
 CALL_FIGURES = frozenset({"compute_p99_ms", "rtf"})
+DEVICE_FIGURES = frozenset({"delay_ms", "misses", "lost_samples"})
 
 
 def gate(
@@ -35,6 +40,7 @@ def gate(
     bundle: Path | None = None,
     cold_start: Path | None = None,
     artefact: str | None = None,
+    device: str = "this-machine",
     progress: Progress = silent,
 ) -> GateReport:
     """Hold a run or a bundle against a budget.
@@ -45,6 +51,7 @@ def gate(
         bundle: the bundle of a run, for its size.
         cold_start: a file of cold starts; a bundle is started anew without one.
         artefact: of a bundle; the fp32 .tflite by default.
+        device: for which a bundle's delay, misses and losses are modelled.
         progress: called with (what, fraction done).
 
     Raises:
@@ -59,7 +66,8 @@ def gate(
         if bundle is not None:
             figures |= size_figure(Bundle.open(bundle), record.artefact)
     elif (subject / MANIFEST).is_file() or subject.name == MANIFEST:
-        figures |= _measured(Bundle.open(subject), artefact, set(budget) - set(figures), cold_start is None, progress)
+        wanted = set(budget) if cold_start is None else set(budget) - START_FIGURES
+        figures |= _of_bundle(Bundle.open(subject), artefact, device, wanted, progress)
     else:
         raise UsageError(
             f"{subject}: expected a run (a folder with {RUN_FILE}) or a bundle (one with {MANIFEST}), found neither"
@@ -104,18 +112,25 @@ def start_figures(report: ColdStart) -> dict[str, Figure]:
     }
 
 
-def _measured(
-    bundle: Bundle, artefact: str | None, wanted: Collection[str], start: bool, progress: Progress
+def _of_bundle(
+    bundle: Bundle, artefact: str | None, device: str, wanted: Collection[str], progress: Progress
 ) -> Mapping[str, Figure]:
-    """Measure what is wanted of a bundle, and no more."""
+    """Measure and model what is wanted of a bundle, and no more."""
     chosen = choose(bundle, artefact).artefact
     bundle.check_files([chosen])
     figures = size_figure(bundle, chosen.id)
-    if CALL_FIGURES & set(wanted):
-        times = measure_calls(bundle, chosen.id, seconds=PACED_SECONDS, progress=progress)
+    if (CALL_FIGURES | DEVICE_FIGURES) & set(wanted):
+        profile = load_profile(device)
+        calibration, (times,) = calibrate([bundle], (chosen.id,), seconds=PACED_SECONDS, progress=progress)
         how = f"{len(times.paced_us)} calls paced every {times.hop_ms:g} ms"
         figures["compute_p99_ms"] = Figure(float(np.quantile(times.paced_us, 0.99)) / 1e3, "measured", how)
         figures["rtf"] = Figure(float(times.paced_us.mean()) / 1e3 / times.hop_ms, "measured", how)
-    if start and START_FIGURES & set(wanted):
+        if DEVICE_FIGURES & set(wanted):
+            run = candidate(bundle, chosen.id, None, profile, calibration, SIMULATED_SECONDS, 0)
+            how = f"{profile.name}, {SIMULATED_SECONDS:g} s on the virtual clock"
+            figures["delay_ms"] = Figure(run.delay_p95_ms, "modelled", f"p95, {how}")
+            figures["misses"] = Figure(run.misses, "modelled", how)
+            figures["lost_samples"] = Figure(run.dropped, "modelled", how)
+    if START_FIGURES & set(wanted):
         figures |= start_figures(measure_cold_start(bundle, chosen.id, runs=COLD_RUNS, progress=progress))
     return figures

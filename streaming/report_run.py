@@ -112,7 +112,7 @@ def _tiles(run: Data) -> str:
         )
     check = r["delay_check"]
     if check is not None:
-        tiles.append(("Delay, ledger against sound", f"{check['mismatch_samples'] + 0.0:+.2f} <small>samples</small>",
+        tiles.append(("Delay, ledger against sound", f"{_apart(check)} <small>samples</small>",
                       f"{check['method']}, limit {check['limit_samples']:g}", "measured", check["passed"]))  # fmt: skip
     drawn = []
     for title, value, under, source, good in tiles:
@@ -135,7 +135,7 @@ def _stream(run: Data) -> str:
     parts = []
     if envelope["at_s"]:
         peak = max(0.01, -min(envelope["low"]), max(envelope["high"]))
-        y = linear_axis(-peak, peak, "sample value", 3)
+        y = linear_axis(-peak, peak, "sample value", 4)
         shape = band(bare, y, envelope["at_s"], envelope["low"], envelope["high"], "c7")
         marks = [vertical(bare, f["time_ns"] / 1e9, "mark") for f in run["faults"]]
         faults = f", {r['faults_total']} faults marked" if marks else ""
@@ -203,7 +203,8 @@ def _compute(run: Data) -> str:
     parts = [
         (
             f"<p>Each bar ends at the slowest call; its shade changes at p50, p95 and p99. A call has the hop's "
-            f"{ms(hop_ns)} ms (dashed). Processors slow down between paced calls: back-to-back times promise too much.</p>"
+            f"{ms(hop_ns)} ms (dashed). Processors slow down between paced calls: back-to-back ones "
+            f"promise too much.</p>"
         )
     ]
     x = log_axis(max(lowest, 1e-4), highest, "ms a call, logarithmic")
@@ -228,7 +229,8 @@ def _compute(run: Data) -> str:
         alt = "; ".join(f"{row.label}: {row.figure}" for row in rows)
         header = ("times", "called", "calls", "p50 ms", "p95 ms", "p99 ms", "max ms")
         parts.append(
-            f"<h3>{kind.capitalize()} {tag(kind)}</h3>{bar_rows(rows, x, alt, hop_ns / 1e6)}{table(header, cells, '', 2)}"
+            f"<h3>{kind.capitalize()} {tag(kind)}</h3>"
+            f"{bar_rows(rows, x, alt, hop_ns / 1e6)}{table(header, cells, '', 2)}"
         )
     return "".join(parts)
 
@@ -270,7 +272,7 @@ def _ledger(run: Data) -> str:
         verdict = "agree" if check["passed"] else "DISAGREE: an error of ours"
         told = (
             f"<p>Held against the sound itself ({text(check['method'])}): the ledger says {ms(check['ledger_ns'])} ms, "
-            f"the audio {ms(check['measured_ns'])} ms, {check['mismatch_samples']:+.2f} samples apart (limit "
+            f"the audio {ms(check['measured_ns'])} ms, {_apart(check)} samples apart (limit "
             f"{check['limit_samples']:g}): they {verdict}.</p>"
         )
     return f"<p>{tag(kind)}</p>{bar_rows(rows, x, alt)}{shown}{told}{details('Every part as a table', ''.join(tables))}"
@@ -279,6 +281,11 @@ def _ledger(run: Data) -> str:
 def _one(kind: str) -> str:
     """A ledger entry's kind with its article."""
     return f"an {kind}" if kind == "event" else f"a {kind}"
+
+
+def _apart(check: Data) -> str:
+    """The mismatch in samples; a hair below nothing is nothing."""
+    return f"{round(check['mismatch_samples'], 2) + 0.0:+.2f}"
 
 
 def _rings(run: Data) -> str:

@@ -20,6 +20,9 @@ def gate(
     bundle: Path | None = typer.Option(None, help="The bundle of a run, for size_mb."),
     coldstart: Path | None = typer.Option(None, help="A file of hearpack coldstart -o, for the figures of the start."),
     artefact: str | None = typer.Option(None, help="Artefact of a bundle; litert-fp32 by default."),
+    device: str = typer.Option(
+        "this-machine", help="Device for which a bundle's delay, misses and losses are modelled."
+    ),
     json_output: bool = JsonOption,
 ) -> None:
     """Hold size, computing time, delay, cold start, memory and misses against a budget."""
@@ -29,7 +32,14 @@ def gate(
 
     with progress_bars(json_output) as progress:
         report = hold(
-            subject, budget, junit=junit, bundle=bundle, cold_start=coldstart, artefact=artefact, progress=progress
+            subject,
+            budget,
+            junit=junit,
+            bundle=bundle,
+            cold_start=coldstart,
+            artefact=artefact,
+            device=device,
+            progress=progress,
         )
     if json_output:
         checks = [{"passed": c.passed, "told": c.told, **vars(c)} for c in report.checks]

@@ -149,20 +149,22 @@ def test_a_bundle_is_measured_for_what_is_asked_and_no_more(
 ) -> None:
     monkeypatch.setattr(gate_figures, "PACED_SECONDS", 0.2)
     monkeypatch.setattr(gate_figures, "measure_cold_start", lambda *_, **__: cold())
-    file = budget(tmp_path, "[budget]\nrtf = 1\ncompute_p99_ms = 1000\nmemory_mb = 1\n")
-    report = gate(exported["dtln"], file)
+    text = "[budget]\nrtf = 1\ncompute_p99_ms = 1000\nmemory_mb = 1\ndelay_ms = 60\nlost_samples = 0\n"
+    report = gate(exported["dtln"], budget(tmp_path, text), device="android-burst-192")
     assert [(c.name, c.passed) for c in report.checks] == [
         ("rtf", True),
         ("compute_p99_ms", True),
         ("memory_mb", False),
+        ("delay_ms", False),
+        ("lost_samples", True),
     ]
-    assert all(c.figure.kind == "measured" for c in report.checks)
+    assert [c.figure.kind for c in report.checks] == ["measured"] * 3 + ["modelled"] * 2
 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("measured although nobody asked")
 
     monkeypatch.setattr(gate_figures, "measure_cold_start", never)
-    monkeypatch.setattr(gate_figures, "measure_calls", never)
+    monkeypatch.setattr(gate_figures, "calibrate", never)
     assert gate(exported["dtln"], budget(tmp_path, "[budget]\nsize_mb = 9\n")).passed
 
 
