@@ -17,15 +17,11 @@ if TYPE_CHECKING:
     from models.catalog import ModelEntry
     from models.geometry import StreamGeometry
     from models.weights import WeightsFile
-    from streaming.calibrate import CallTimes
-    from streaming.calibration import Calibration
-    from streaming.coldstart import ColdStart
     from streaming.file_run import RunResult
     from streaming.fit import FittedProfile
     from streaming.record import RunRecord
     from streaming.session import SimulateOptions
     from streaming.simulate import Tick
-    from streaming.tune import TuneReport
 
 
 def pull(name: str) -> WeightsFile:
@@ -249,136 +245,6 @@ def inspect(path: str | Path) -> Any:
     if file.is_dir() or file.name == "manifest.json":
         return describe_bundle(file)
     raise UsageError(f"{file}: expected a bundle (folder), a .tflite or a .mlpackage")
-
-
-def coldstart(
-    bundle: str | Path,
-    *,
-    output: str | Path | None = None,
-    artefact: str | None = None,
-    engine: str | None = None,
-    runs: int = 10,
-    threads: int = 1,
-    drop_caches: bool = False,
-    progress: Progress = silent,
-) -> ColdStart:
-    """Start fresh processes and time them from their launch to their first decision.
-
-    Args:
-        bundle: a bundle's folder.
-        output: a JSON file that keeps every run, for `report` and `gate`.
-        artefact: id; the fp32 .tflite by default.
-        engine: "litert-compiled" by default for a .tflite.
-        runs: processes a condition of the caches.
-        threads: compute threads.
-        drop_caches: empty the whole machine's page cache for cold runs; needs root.
-        progress: called with (what, fraction done).
-
-    Returns:
-        every run, by the caches that it found; streaming.coldstart_advice reads it.
-    """
-    from runtimes.bundle import Bundle
-    from streaming.coldstart import measure_cold_start
-    from streaming.wav import atomic_file
-
-    report = measure_cold_start(
-        Bundle.open(bundle),
-        artefact,
-        engine,
-        runs=runs,
-        threads=threads,
-        drop_caches=drop_caches,
-        progress=progress,
-    )
-    if output is not None:
-        with atomic_file(Path(output)) as file:
-            file.write(report.dump().encode())
-    return report
-
-
-def tune(
-    bundle: str | Path,
-    recording: str | Path,
-    labels: str | Path,
-    *,
-    label: str | None = None,
-    false_alarms_per_hour: float = 0.0,
-    collar_s: float | None = None,
-    only: bool = False,
-    artefact: str | None = None,
-    judge_on: tuple[str | Path, str | Path] | None = None,
-    write: bool = True,
-    progress: Progress = silent,
-) -> TuneReport:
-    """Choose thresholds and smoothing on a labelled recording, and put them into the bundle's manifest.
-
-    Args:
-        bundle: a classifier's folder; only `decisions` of its manifest.json change.
-        recording: an audio file.
-        labels: its labels, a CSV (streaming/labelled.py has the forms).
-        label: the label that is meant where the CSV names none.
-        false_alarms_per_hour: how many may remain.
-        collar_s: how far around a labelled interval an event may be on; one window of the model when None.
-        only: let no other label ever turn on.
-        artefact: what listens; the fp32 .tflite by default.
-        judge_on: another recording and its labels, on which the result is judged.
-        write: False to look only.
-        progress: called with (what, fraction done).
-
-    Returns:
-        figures before, after and held out, the trade-off curve, and the decisions.
-    """
-    from runtimes.bundle import Bundle
-    from streaming.tune import tune as run_tune
-
-    return run_tune(
-        Bundle.open(bundle),
-        Path(recording),
-        Path(labels),
-        label=label,
-        allowed_per_hour=false_alarms_per_hour,
-        collar_s=collar_s,
-        only=only,
-        artefact=artefact,
-        judge_on=None if judge_on is None else (Path(judge_on[0]), Path(judge_on[1])),
-        write=write,
-        progress=progress,
-    )
-
-
-def calibrate(
-    *bundles: str | Path,
-    output: str | Path | None = None,
-    artefacts: tuple[str, ...] = (),
-    engine: str | None = None,
-    seconds: float = 30.0,
-    threads: int = 1,
-    progress: Progress = silent,
-) -> tuple[Calibration, tuple[CallTimes, ...]]:
-    """Measure what calls cost on this machine, paced at the hop's interval and back to back.
-
-    Args:
-        bundles: bundles' folders.
-        output: the calibration file, from which a virtual simulation draws.
-        artefacts: ids; the usual one when empty.
-        engine: see runtimes.opening.ENGINES.
-        seconds: of paced calls.
-        threads: compute threads.
-        progress: called with (what, fraction done).
-
-    Returns:
-        the distributions, and every call's time.
-    """
-    from runtimes.bundle import Bundle
-    from streaming.calibrate import calibrate as measure
-    from streaming.wav import atomic_file
-
-    opened = [Bundle.open(b) for b in bundles]
-    calibration, times = measure(opened, artefacts, engine, seconds=seconds, threads=threads, progress=progress)
-    if output is not None:
-        with atomic_file(Path(output)) as file:
-            file.write(calibration.dump().encode())
-    return calibration, times
 
 
 def simulate(

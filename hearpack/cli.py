@@ -9,6 +9,7 @@ import typer
 
 from hearpack import __version__
 from hearpack.commands import (
+    advise,
     calibrate,
     coldstart,
     demo,
@@ -16,10 +17,12 @@ from hearpack.commands import (
     doctor,
     export,
     fit_device,
+    gate,
     inspect,
     models,
     predict,
     pull,
+    report,
     run,
     scaffold,
     simulate,
@@ -51,7 +54,10 @@ for command in (
     calibrate.calibrate,
     fit_device.fit_device,
     coldstart.coldstart,
+    advise.advise,
     tune.tune,
+    gate.gate,
+    report.report,
     demo.demo,
     doctor.doctor,
 ):

@@ -33,7 +33,7 @@ def coldstart(
     json_output: bool = JsonOption,
 ) -> None:
     """Measure cold starts: stages, calls 1 to 10, first decision, audio lost, memory; caches cold and warm."""
-    from hearpack.api import coldstart as measure
+    from hearpack.api_tools import coldstart as measure
     from streaming.coldstart_advice import advice, summarise
 
     with progress_bars(json_output) as progress:

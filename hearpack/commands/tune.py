@@ -32,7 +32,7 @@ def tune(
     json_output: bool = JsonOption,
 ) -> None:
     """Set a classifier's decisions by a labelled recording, and show what they trade."""
-    from hearpack.api import tune as run_tune
+    from hearpack.api_tools import tune as run_tune
 
     if (judge_recording is None) != (judge_labels is None):
         raise UsageError("--judge-recording and --judge-labels: expected both or neither")

@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = ("wav", "resample", "act", "loop", "parity", "stress")
+MODULES = (
+    *("wav", "resample", "act", "loop", "parity", "stress", "page_cache", "coldstart", "coldstart_advice", "calibrate"),
+    *("detection", "labelled", "tune", "stats", "advise", "gate", "gate_figures", "compare", "charts", "report"),
+)
 HEAVY = (
     "torch",
     "coremltools",
