@@ -19,6 +19,7 @@ from hearpack.commands import (
     fit_device,
     gate,
     inspect,
+    install,
     models,
     predict,
     pull,
@@ -58,6 +59,7 @@ for command in (
     tune.tune,
     gate.gate,
     report.report,
+    install.install,
     demo.demo,
     doctor.doctor,
 ):
