@@ -1,0 +1,4 @@
+import CMallocCount
+import HearpackKit
+import HearpackLiteRT
+print(malloc_count())
