@@ -8,7 +8,7 @@ import sys
 import typer
 
 from hearpack import __version__
-from hearpack.commands import demo, doctor, export, inspect, models, predict, pull, run, verify
+from hearpack.commands import demo, doctor, export, inspect, install, models, predict, pull, run, verify
 from models.errors import HearpackError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ for command in (
     inspect.inspect,
     run.run,
     predict.predict,
+    install.install,
     demo.demo,
     doctor.doctor,
 ):
