@@ -83,6 +83,13 @@ public struct DeviceTrace: Codable, Equatable, Sendable {
         public var granted: CaptureFormat
         public var ringSamples: Int?
 
+        public init(modelRateHz: Int, requested: CaptureFormat, granted: CaptureFormat, ringSamples: Int? = nil) {
+            self.modelRateHz = modelRateHz
+            self.requested = requested
+            self.granted = granted
+            self.ringSamples = ringSamples
+        }
+
         enum CodingKeys: String, CodingKey {
             case requested, granted
             case modelRateHz = "model_rate_hz"

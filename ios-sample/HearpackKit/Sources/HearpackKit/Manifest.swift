@@ -3,12 +3,12 @@ import Foundation
 /// manifest.json, schema hearpack/1 (docs/bundle.md): the one contract between Python, Kotlin and Swift.
 ///
 /// Unknown fields are ignored; another major schema number is refused before anything else is read.
-public struct Manifest: Codable, Equatable, Sendable {
+public struct Manifest: Decodable, Equatable, Sendable {
     public static let schemaMajor = "hearpack/1"
 
-    public enum Task: String, Codable, Sendable { case classifier, enhancer, separator }
+    public enum Task: String, Decodable, Sendable { case classifier, enhancer, separator }
 
-    public struct Geometry: Codable, Equatable, Sendable {
+    public struct Geometry: Decodable, Equatable, Sendable {
         public let sampleRateHz: Int
         public let channels: Int
         public let windowSamples: Int
@@ -24,8 +24,8 @@ public struct Manifest: Codable, Equatable, Sendable {
         }
     }
 
-    public struct Buffer: Codable, Equatable, Sendable {
-        public enum Kind: String, Codable, Sendable { case step, window }
+    public struct Buffer: Decodable, Equatable, Sendable {
+        public enum Kind: String, Decodable, Sendable { case step, window }
         public let kind: Kind
         public let hopsPerCall: Int
         public let samples: Int
@@ -37,7 +37,7 @@ public struct Manifest: Codable, Equatable, Sendable {
         }
     }
 
-    public struct Tensor: Codable, Equatable, Sendable {
+    public struct Tensor: Decodable, Equatable, Sendable {
         public let name: String
         public let shape: [Int]
         public let dtype: String
@@ -45,7 +45,7 @@ public struct Manifest: Codable, Equatable, Sendable {
     }
 
     /// Goes into a call as `input`; what comes out as `output` goes into the next one.
-    public struct State: Codable, Equatable, Sendable {
+    public struct State: Decodable, Equatable, Sendable {
         public let input: String
         public let output: String
         public let shape: [Int]
@@ -59,30 +59,30 @@ public struct Manifest: Codable, Equatable, Sendable {
         }
     }
 
-    public struct File: Codable, Equatable, Sendable {
+    public struct File: Decodable, Equatable, Sendable {
         public let path: String
         public let sha256: String
         public let bytes: Int
     }
 
-    public struct MinimumOS: Codable, Equatable, Sendable {
+    public struct MinimumOS: Decodable, Equatable, Sendable {
         public let ios: String?
     }
 
-    public struct Precision: Codable, Equatable, Sendable {
+    public struct Precision: Decodable, Equatable, Sendable {
         public let weights: String
         public let compute: String
     }
 
-    public struct Tolerance: Codable, Equatable, Sendable {
+    public struct Tolerance: Decodable, Equatable, Sendable {
         public let metric: String
         public let limit: Double
     }
 
-    public enum Compute: String, Codable, Sendable { case cpu, gpu, npu }
-    public enum StateMode: String, Codable, Sendable { case explicit, mlstate }
+    public enum Compute: String, Decodable, Sendable { case cpu, gpu, npu }
+    public enum StateMode: String, Decodable, Sendable { case explicit, mlstate }
 
-    public struct Artefact: Codable, Equatable, Sendable {
+    public struct Artefact: Decodable, Equatable, Sendable {
         public let id: String
         public let format: String
         public let precision: Precision
@@ -111,7 +111,7 @@ public struct Manifest: Codable, Equatable, Sendable {
         public func fileName(_ ours: String) -> String { io?[ours] ?? ours }
     }
 
-    public struct Playout: Codable, Equatable, Sendable {
+    public struct Playout: Decodable, Equatable, Sendable {
         public let prefillSamples: Int
 
         enum CodingKeys: String, CodingKey { case prefillSamples = "prefill_samples" }
@@ -126,7 +126,7 @@ public struct Manifest: Codable, Equatable, Sendable {
     public let outputs: [Tensor]
     public let states: [State]
     public let decisions: DecisionParameters?
-    public let dsp: [DSPStep]?
+    public let dsp: [DSPStage]?
     public let playout: Playout?
     public let artefacts: [Artefact]
 
@@ -194,6 +194,11 @@ public struct Manifest: Codable, Equatable, Sendable {
         }
         for state in states where state.dtype != "float32" || state.reset != "zeros" {
             throw refuse("state \(state.input): expected float32 that starts with zeros, got \(state.dtype), \(state.reset)")
+        }
+        do {
+            try DSPStage.check(dsp ?? [], self)
+        } catch {
+            throw translated(error) { refuse($0) }
         }
         if task == .classifier {
             guard let decisions else { throw refuse("a classifier must have decisions") }

@@ -17,6 +17,8 @@ public final class StreamLoop {
     public let audioOut: Bool
     /// Samples taken in since reset, without a flush's zeros.
     public private(set) var inSamples = 0
+    /// Input samples, counted from reset, up to the end of what the next call will see.
+    public var nextEndSample: Int { start + bufferSamples }
     /// Calls of the engine since reset.
     public private(set) var calls = 0
     /// The stream's state: a value, taken between blocks.

@@ -1,4 +1,0 @@
-import CMallocCount
-import HearpackKit
-import HearpackLiteRT
-print(malloc_count())
