@@ -135,6 +135,22 @@ public struct CallPlan: Equatable, Sendable {
     }
 }
 
+/// Visits the rows of a tensor that lies with strides: `body` gets the row's offset in the strided storage, its offset
+/// without gaps, its width, and the stride within it.
+private func eachRow(_ shape: [Int], _ strides: [Int], _ body: (Int, Int, Int, Int) -> Void) {
+    guard let width = shape.last, let step = strides.last else { return body(0, 0, 1, 1) }  // a scalar
+    let rows = shape.dropLast().reduce(1, *)
+    for row in 0..<rows {
+        var rest = row
+        var offset = 0
+        for axis in stride(from: shape.count - 2, through: 0, by: -1) {
+            offset += rest % shape[axis] * strides[axis]
+            rest /= shape[axis]
+        }
+        body(offset, row * width, width, step)
+    }
+}
+
 /// Copies a tensor that lies with strides into one that lies without gaps, last axis fastest, as Core ML asks for:
 /// it may pad the rows of its outputs.
 ///
@@ -146,24 +162,16 @@ public struct CallPlan: Equatable, Sendable {
 public func copyStrided(
     _ source: UnsafePointer<Float>, shape: [Int], strides: [Int], to target: UnsafeMutablePointer<Float>
 ) {
-    guard let width = shape.last, let step = strides.last else {
-        target[0] = source[0]  // a scalar
-        return
+    eachRow(shape, strides) { offset, at, width, step in
+        for i in 0..<width { target[at + i] = source[offset + i * step] }
     }
-    let rows = shape.dropLast().reduce(1, *)
-    for row in 0..<rows {
-        var rest = row
-        var offset = 0
-        for axis in stride(from: shape.count - 2, through: 0, by: -1) {
-            offset += rest % shape[axis] * strides[axis]
-            rest /= shape[axis]
-        }
-        let line = source + offset
-        let out = target + row * width
-        if step == 1 {
-            out.update(from: line, count: width)
-        } else {
-            for i in 0..<width { out[i] = line[i * step] }
-        }
+}
+
+/// The way back: from one without gaps into one with strides; what lies in the gaps is left alone.
+public func copyStrided(
+    _ source: UnsafePointer<Float>, to target: UnsafeMutablePointer<Float>, shape: [Int], strides: [Int]
+) {
+    eachRow(shape, strides) { offset, at, width, step in
+        for i in 0..<width { target[offset + i * step] = source[at + i] }
     }
 }

@@ -95,7 +95,7 @@ public final class StreamWorker {
     private let decisions: Decisions?
     private var before: InputChain
     private var after: OutputChain
-    private let recorder: TraceRecorder?
+    public let recorder: TraceRecorder?
     private let clock: any Clock
     private let raw: Block
     private let modelBlock: Block
