@@ -157,6 +157,18 @@ public struct DeviceTrace: Codable, Equatable, Sendable {
         public var warmUp: Bool?
         public var error: String?
 
+        public init(
+            beginNs: Int64, endNs: Int64, endSample: Int, waitingSamples: Int? = nil, warmUp: Bool? = nil,
+            error: String? = nil
+        ) {
+            self.beginNs = beginNs
+            self.endNs = endNs
+            self.endSample = endSample
+            self.waitingSamples = waitingSamples
+            self.warmUp = warmUp
+            self.error = error
+        }
+
         enum CodingKeys: String, CodingKey {
             case error
             case beginNs = "begin_ns"
