@@ -32,7 +32,9 @@ enum AudioSession {
             try session.setActive(true)
         } catch {
             throw translated(error) {
-                .audio("The microphone cannot be used now: another app (a call, for instance) may hold it. Try again when it is done. (\($0))")
+                .audio(
+                    "The microphone cannot be used now: another app (a call, for instance) may hold it. Try again when it is done. (\($0))"
+                )
             }
         }
     }

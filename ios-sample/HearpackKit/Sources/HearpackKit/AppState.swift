@@ -209,7 +209,8 @@ private func onRoute(_ state: AppState, _ route: Route) -> (AppState, [AppEffect
     guard state.task == .enhancer else { return (next, []) }
     next.monitoring = route.mayMonitor
     if !route.mayMonitor {
-        let reason = "Enhanced sound is not played: the loudspeaker would be heard by the microphone. Connect a headset to listen."
+        let reason =
+            "Enhanced sound is not played: the loudspeaker would be heard by the microphone. Connect a headset to listen."
         next.notice = next.notice.isEmpty ? reason : next.notice + " " + reason
     }
     return (next, [.setMonitoring(route.mayMonitor)])

@@ -53,7 +53,8 @@ public enum DSPStage: Decodable, Equatable, Sendable {
         }
         let unknown = fields.allKeys.map(\.stringValue).filter { !known.contains($0) }.sorted()
         guard unknown.isEmpty else {
-            throw HearpackError.bundle("dsp: \(kind) has fields this app does not know: \(unknown.joined(separator: ", ")); update the app")
+            throw HearpackError.bundle(
+                "dsp: \(kind) has fields this app does not know: \(unknown.joined(separator: ", ")); update the app")
         }
     }
 
@@ -72,15 +73,18 @@ public enum DSPStage: Decodable, Equatable, Sendable {
         let kinds = stages.map(\.kind)
         guard kinds == order.filter(kinds.contains) else {
             throw HearpackError.bundle(
-                "dsp: stages stand once each and in this order: \(order.joined(separator: ", ")); got \(kinds.joined(separator: ", "))")
+                "dsp: stages stand once each and in this order: \(order.joined(separator: ", ")); got \(kinds.joined(separator: ", "))"
+            )
         }
         for stage in stages {
             switch stage {
             case .gate where manifest.task != .classifier || manifest.buffer.kind != .window:
-                throw HearpackError.bundle("dsp: a gate is for windowed classifiers; a net with state has to hear the silence too")
+                throw HearpackError.bundle(
+                    "dsp: a gate is for windowed classifiers; a net with state has to hear the silence too")
             case .wetDry, .limiter:
                 guard manifest.task == .enhancer else {
-                    throw HearpackError.bundle("dsp: \(stage.kind) works on an enhancer's output, this is a \(manifest.task.rawValue)")
+                    throw HearpackError.bundle(
+                        "dsp: \(stage.kind) works on an enhancer's output, this is a \(manifest.task.rawValue)")
                 }
             case .highpass(let cutoff) where cutoff > 0.45 * Double(manifest.geometry.sampleRateHz):
                 throw HearpackError.bundle(

@@ -56,7 +56,9 @@ public struct LatencyLedger: Equatable, Sendable {
         switch manifest.buffer.kind {
         case .step: parts.append(Part("buffer", modelMs(manifest.buffer.samples), .exact))
         // The newest sample of a window waits for the next window at worst.
-        case .window: parts.append(Part("window_hop", modelMs(manifest.decisions?.windowHopSamples ?? manifest.geometry.hopSamples), .exact))
+        case .window:
+            parts.append(
+                Part("window_hop", modelMs(manifest.decisions?.windowHopSamples ?? manifest.geometry.hopSamples), .exact))
         }
         parts += [
             Part("model_delay", modelMs(manifest.geometry.delaySamples), .exact),

@@ -42,7 +42,9 @@ public struct SelfCheckReport: Equatable, Sendable {
 
     /// One line for the screen.
     public var summary: String {
-        let figures = checks.map { "\($0.metric) \(Self.short($0.value)) (\($0.atLeast ? "at least" : "at most") \(Self.short($0.limit)))" }
+        let figures = checks.map {
+            "\($0.metric) \(Self.short($0.value)) (\($0.atLeast ? "at least" : "at most") \(Self.short($0.limit)))"
+        }
         let place = firstDivergence.map { "; first leaves the tolerance at \($0)" } ?? ""
         return "\(sampleRateHz) Hz: \(passed ? "pass" : "FAIL"): \(figures.joined(separator: ", "))\(place)"
     }

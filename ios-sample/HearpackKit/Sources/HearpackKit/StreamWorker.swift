@@ -125,7 +125,9 @@ public final class StreamWorker {
                 "the microphone gives \(feed.rateHz) Hz, this app takes \(Resampler.rates.lowerBound) to "
                     + "\(Resampler.rates.upperBound); choose another input")
         }
-        let hop = manifest.buffer.kind == .window ? manifest.decisions?.windowHopSamples ?? manifest.geometry.hopSamples : manifest.buffer.samples
+        let hop =
+            manifest.buffer.kind == .window
+            ? manifest.decisions?.windowHopSamples ?? manifest.geometry.hopSamples : manifest.buffer.samples
         timed = TimedEngine(
             try GatedEngine.wrap(engine, manifest), clock, recorder, budgetNs: Int64(hop) * 1_000_000_000 / Int64(rate))
         loop = try StreamLoop(manifest, timed)

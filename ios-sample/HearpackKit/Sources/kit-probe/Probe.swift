@@ -9,7 +9,9 @@ struct Probe {
     static func main() {
         let arguments = Array(CommandLine.arguments.dropFirst())
         do {
-            guard let job = arguments.first else { throw HearpackError.usage("expected a job: stream, worker, check, steady, ring, plan") }
+            guard let job = arguments.first else {
+                throw HearpackError.usage("expected a job: stream, worker, check, steady, ring, plan")
+            }
             let rest = Arguments(Array(arguments.dropFirst()))
             let answer: [String: Any]
             switch job {
@@ -59,7 +61,9 @@ struct Probe {
         /// blocks=fixed:128 or blocks=ragged:7
         func blocks() throws -> Blocks {
             let parts = try text("blocks").split(separator: ":")
-            guard parts.count == 2, let figure = UInt32(parts[1]) else { throw HearpackError.usage("expected blocks=fixed:N or ragged:SEED") }
+            guard parts.count == 2, let figure = UInt32(parts[1]) else {
+                throw HearpackError.usage("expected blocks=fixed:N or ragged:SEED")
+            }
             return parts[0] == "fixed" ? .fixed(Int(figure)) : .ragged(seed: figure)
         }
 
@@ -73,7 +77,9 @@ struct Probe {
 
     static func floats(_ file: URL) throws -> [Float] {
         let data = try Data(contentsOf: file)
-        return data.withUnsafeBytes { raw in (0..<data.count / 4).map { raw.loadUnaligned(fromByteOffset: 4 * $0, as: Float.self) } }
+        return data.withUnsafeBytes { raw in
+            (0..<data.count / 4).map { raw.loadUnaligned(fromByteOffset: 4 * $0, as: Float.self) }
+        }
     }
 
     static func write(_ values: [Float], _ file: URL) throws {
@@ -181,7 +187,10 @@ struct Probe {
                 var sent = 0
                 while sent < count {
                     let free = ring.capacity - ring.available
-                    if free > 0 { sent += block.withUnsafeBufferPointer { ring.write($0.baseAddress! + sent, min(free, count - sent)) } }
+                    if free == 0 { sched_yield() }
+                    if free > 0 {
+                        sent += block.withUnsafeBufferPointer { ring.write($0.baseAddress! + sent, min(free, count - sent)) }
+                    }
                 }
                 next += count
             }
@@ -193,6 +202,7 @@ struct Probe {
         var wrong = 0
         while seen < wanted {
             let count = block.withUnsafeMutableBufferPointer { ring.read($0.baseAddress!, $0.count) }
+            if count == 0 { sched_yield() }
             for i in 0..<count where block[i] != Float((seen + i) & 0xff_ffff) { wrong += 1 }
             seen += count
         }
@@ -275,7 +285,9 @@ struct Probe {
         }
         overheads.sort()
         inferences.sort()
-        func us(_ values: [Int64], _ share: Double) -> Double { Double(values[min(values.count - 1, Int(share * Double(values.count)))]) / 1_000 }
+        func us(_ values: [Int64], _ share: Double) -> Double {
+            Double(values[min(values.count - 1, Int(share * Double(values.count)))]) / 1_000
+        }
         return [
             "hops": calls, "allocations_kit": allocationsKit, "allocations_engine": allocationsEngine,
             "overhead_p50_us": us(overheads, 0.5), "overhead_p95_us": us(overheads, 0.95),

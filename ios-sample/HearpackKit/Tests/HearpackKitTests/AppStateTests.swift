@@ -127,7 +127,10 @@ final class AppStateTests: XCTestCase {
 
     func testLateAnswersChangeNothing() {
         let running = running()
-        for action in [AppAction.modelLoaded(selfCheckNeeded: true), .selfChecked([]), .warm, .startTapped, .permission(granted: true), .interruptionEnded(mayResume: true)] {
+        for action in [
+            AppAction.modelLoaded(selfCheckNeeded: true), .selfChecked([]), .warm, .startTapped, .permission(granted: true),
+            .interruptionEnded(mayResume: true),
+        ] {
             XCTAssertEqual(after(action, from: running).state, running)
             XCTAssertEqual(after(action, from: running).effects, [])
         }

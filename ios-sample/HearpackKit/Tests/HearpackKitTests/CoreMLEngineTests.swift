@@ -29,7 +29,8 @@ final class CoreMLEngineTests: XCTestCase {
             }
         }
         #else
-        throw XCTSkip("Core ML is only on Apple's systems; here runtimes/mil runs the same call order (tests/ios/test_core_ml_golden.py)")
+        throw XCTSkip(
+            "Core ML is only on Apple's systems; here runtimes/mil runs the same call order (tests/ios/test_core_ml_golden.py)")
         #endif
     }
 }

@@ -97,7 +97,9 @@ final class DSPTests: XCTestCase {
             { _ = try manifest { $0["dsp"] = dsp } }
         }
         assertThrows("does not know the stage reverb", with([["kind": "reverb"]]))
-        assertThrows("has fields this app does not know: knee_db", with([["kind": "limiter", "ceiling_dbfs": -1, "release_ms": 50, "knee_db": 3]]))
+        assertThrows(
+            "has fields this app does not know: knee_db",
+            with([["kind": "limiter", "ceiling_dbfs": -1, "release_ms": 50, "knee_db": 3]]))
         assertThrows("cutoff_hz of highpass must be 1.0 to 20000.0, got 0.5", with([["kind": "highpass", "cutoff_hz": 0.5]]))
         assertThrows("in this order", with([["kind": "gain", "gain_db": 1], ["kind": "highpass", "cutoff_hz": 80]]))
         assertThrows("a gate is for windowed classifiers", with([["kind": "gate", "threshold_dbfs": -50]]))

@@ -55,7 +55,9 @@ final class EngineTests: XCTestCase {
         let tolerances = try manifest().artefacts[0].tolerance
         XCTAssertEqual(try Parity.judge(["snr_db": 109], tolerances).map(\.passed), [false])
         XCTAssertEqual(try Parity.judge(["snr_db": 110], tolerances).map(\.passed), [true])
-        assertThrows("tolerance: snr_db is not measured here; measured: nan_count") { _ = try Parity.judge(["nan_count": 0], tolerances) }
+        assertThrows("tolerance: snr_db is not measured here; measured: nan_count") {
+            _ = try Parity.judge(["nan_count": 0], tolerances)
+        }
     }
 
     func testScores() throws {
@@ -90,7 +92,9 @@ final class EngineTests: XCTestCase {
         XCTAssertEqual(ledger.totalMs, 46.125)
         let listen = LatencyLedger(
             manifest: try windowed(hop: 2), granted: granted, resamplerInMs: 0, systemInputMs: 0, waitP95Ms: 0, computeP95Ms: 0)
-        XCTAssertEqual(listen.parts.map(\.name), ["system_input", "capture_block", "resampler_in", "wait", "window_hop", "model_delay", "compute"])
+        XCTAssertEqual(
+            listen.parts.map(\.name),
+            ["system_input", "capture_block", "resampler_in", "wait", "window_hop", "model_delay", "compute"])
         XCTAssertEqual(listen.totalMs, 12, "a block of 10 ms and a hop of 2")
     }
 

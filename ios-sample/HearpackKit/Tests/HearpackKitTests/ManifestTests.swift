@@ -25,7 +25,9 @@ final class ManifestTests: XCTestCase {
 
     func testMissingState() {
         refused("states is missing at the top") { $0.removeValue(forKey: "states") }
-        refused("out is missing at states.0") { $0["states"] = [["in": "h", "shape": [1, 2], "dtype": "float32", "reset": "zeros"]] }
+        refused("out is missing at states.0") {
+            $0["states"] = [["in": "h", "shape": [1, 2], "dtype": "float32", "reset": "zeros"]]
+        }
         refused("state h: expected float32 that starts with zeros") {
             $0["states"] = [["in": "h", "out": "h_out", "shape": [1, 2], "dtype": "float16", "reset": "zeros"]]
         }
@@ -35,7 +37,9 @@ final class ManifestTests: XCTestCase {
         refused("the model takes 2") {
             $0["geometry"] = ["sample_rate_hz": 16_000, "channels": 2, "window_samples": 8, "hop_samples": 4, "delay_samples": 6]
         }
-        refused("the first input must be audio [1, 8], got audio [1, 4]") { $0["buffer"] = ["kind": "step", "hops_per_call": 2, "samples": 8] }
+        refused("the first input must be audio [1, 8], got audio [1, 4]") {
+            $0["buffer"] = ["kind": "step", "hops_per_call": 2, "samples": 8]
+        }
         refused("a classifier must have decisions") { $0["task"] = "classifier" }
         refused("task has a value that is not known") { $0["task"] = "synthesiser" }
         refused("name has another type") { $0["name"] = 3 }
@@ -49,7 +53,9 @@ final class ManifestTests: XCTestCase {
 
     // MARK: Bundles on disk
 
-    private func bundle(_ content: String, labels: String? = nil, _ change: (inout [String: Any]) -> Void = { _ in }) throws -> ModelBundle {
+    private func bundle(_ content: String, labels: String? = nil, _ change: (inout [String: Any]) -> Void = { _ in }) throws
+        -> ModelBundle
+    {
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID().uuidString).hearpack")
         let model = folder.appendingPathComponent("coreml/toy.mlpackage/Data/com.apple.CoreML/model.mlmodel")
         try FileManager.default.createDirectory(at: model.deletingLastPathComponent(), withIntermediateDirectories: true)
@@ -65,7 +71,9 @@ final class ManifestTests: XCTestCase {
         let artefact = try sound.manifest.artefact(format: "coreml", in: sound.folder)
         XCTAssertNoThrow(try sound.checkFiles(artefact))
         let changed = try bundle("abd")
-        assertThrows("does not match the manifest (expected 3 bytes, sha256 ba7816bf8f01…, got sha256 a52d159f262b…)") { try changed.checkFiles(artefact) }
+        assertThrows("does not match the manifest (expected 3 bytes, sha256 ba7816bf8f01…, got sha256 a52d159f262b…)") {
+            try changed.checkFiles(artefact)
+        }
         let longer = try bundle("abcd")
         assertThrows("got 4 bytes") { try longer.checkFiles(artefact) }
         try FileManager.default.removeItem(at: longer.folder.appendingPathComponent("coreml"))

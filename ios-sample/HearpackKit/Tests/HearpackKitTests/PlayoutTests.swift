@@ -1,3 +1,4 @@
+import Foundation
 import XCTest
 
 @testable import HearpackKit
@@ -86,7 +87,10 @@ final class PlayoutTests: XCTestCase {
             var next = 0
             while next < wanted {
                 let count = min(64, wanted - next, ring.capacitySamples - ring.level)
-                if count == 0 { continue }
+                if count == 0 {
+                    sched_yield()
+                    continue
+                }
                 let block = (0..<count).map { Float(next + $0 + 1) }
                 block.withUnsafeBufferPointer { _ = try? ring.write($0) }
                 next += count

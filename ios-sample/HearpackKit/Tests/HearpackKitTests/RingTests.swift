@@ -1,3 +1,4 @@
+import Foundation
 import XCTest
 
 @testable import HearpackKit
@@ -35,6 +36,7 @@ final class RingTests: XCTestCase {
             var next = 0
             while next < wanted {
                 let count = min(1 + next % 37, wanted - next, ring.capacity - ring.available)
+                if count == 0 { sched_yield() }
                 let block = (0..<count).map { Float(next + $0) }
                 ring.write(block, count)
                 next += count
@@ -46,6 +48,7 @@ final class RingTests: XCTestCase {
         var out = [Float](repeating: 0, count: 64)
         while seen < wanted {
             let count = ring.read(&out, 64)
+            if count == 0 { sched_yield() }
             for i in 0..<count where out[i] != Float(seen + i) { wrong += 1 }
             seen += count
         }

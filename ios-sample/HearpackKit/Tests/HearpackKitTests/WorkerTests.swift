@@ -27,7 +27,8 @@ final class WorkerTests: XCTestCase {
         try recorder.finish(
             app: DeviceTrace.App(name: "test", version: "1", build: "debug"),
             device: DeviceTrace.Device(manufacturer: "a", model: "b", os: "linux", osVersion: "1", emulated: true),
-            bundle: DeviceTrace.Model(bundle.manifest, bundle.manifest.artefacts[0], EngineInfo(runtime: "fake", version: "1", detail: "")),
+            bundle: DeviceTrace.Model(
+                bundle.manifest, bundle.manifest.artefacts[0], EngineInfo(runtime: "fake", version: "1", detail: "")),
             audio: DeviceTrace.Audio(
                 modelRateHz: 16_000, requested: CaptureFormat(rateHz: 16_000, channels: 1),
                 granted: CaptureFormat(rateHz: 16_000, channels: 1)),
@@ -64,7 +65,8 @@ final class WorkerTests: XCTestCase {
         XCTAssertEqual(trace.inferences.map(\.endSample), [4, 8])
         XCTAssertEqual(trace.end.inferences, 2)
         XCTAssertEqual(trace.coldStart.firstCallbackNs, trace.callbacks[0].timeNs)
-        XCTAssertGreaterThanOrEqual(try XCTUnwrap(trace.coldStart.firstDecisionNs), trace.inferences[1].endNs, "after the delay of 6")
+        XCTAssertGreaterThanOrEqual(
+            try XCTUnwrap(trace.coldStart.firstDecisionNs), trace.inferences[1].endNs, "after the delay of 6")
     }
 
     func testOverrunIsCountedAndFailureRecorded() throws {
@@ -154,7 +156,9 @@ final class WorkerTests: XCTestCase {
             })
         for _ in 0..<100 { feed.deliver([1, 2, 3, 4], 4) }
         wait(for: [saw], timeout: 20)
-        thread.run { XCTAssertEqual($0.modelSamples, 400); ran.fulfill() }
+        thread.run {
+            XCTAssertEqual($0.modelSamples, 400); ran.fulfill()
+        }
         wait(for: [ran], timeout: 20)
         feed.deliver([.nan], 1)
         wait(for: [failed], timeout: 20)
