@@ -44,8 +44,8 @@ public final class LiteRTEngine: InferenceEngine {
             throw error
         }
         let count = litert_count(opened, 0)
+        // Everything is set from here on: what throws now runs deinit, which closes the engine.
         guard count == inputs.count + stateInputs.count else {
-            litert_close(opened)
             throw HearpackError.artefact(
                 "\(what): the manifest names \(inputs.count + stateInputs.count) inputs, the file has \(count); "
                     + "export the bundle again")
