@@ -18,8 +18,6 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from models.errors import FetchError, HearpackError
 from models.fetch import cache_dir
 from models.hashing import sha256_bytes, sha256_file
@@ -91,7 +89,7 @@ PINS = (
         "libjna-jni",
         "5.13.0-2",
         "d5b384c75aad597509307308055302ded15227c00f778c46b0b5294800feddd1",
-        {"native/libjnidispatch.so": "usr/lib/x86_64-linux-gnu/jni/libjnidispatch.system.so"},
+        {"native/libjnidispatch.system.so": "usr/lib/x86_64-linux-gnu/jni/libjnidispatch.system.so"},
     ),
     Pin(
         "bookworm",
