@@ -159,7 +159,7 @@ def edited(bundle: Path, target: Path, **fields: Any) -> Path:
                 {"kind": "limiter", "ceiling_dbfs": -6.0, "release_ms": 50.0},
             ],
         ),
-        ("yamnet", [{"kind": "gate", "threshold_dbfs": -32.0, "hold_windows": 1}]),
+        ("yamnet", [{"kind": "gate", "threshold_dbfs": -40.0, "hold_windows": 1}]),
     ],
 )
 def test_the_worker_of_the_app_with_plain_dsp(
