@@ -223,14 +223,11 @@ def _card_lines(spec: ExportSpec, manifest: Manifest) -> list[str]:
         ]
     lines += ["", "## Weights", ""]
     lines += [f"- {w.source} {w.version}, sha256 {w.sha256}, {w.licence}. {w.citation}" for w in manifest.weights]
-<<<<<<< HEAD
-    if isinstance(model, OwnEntry) and model.assumed:
-        lines += ["", "## Assumed, because it was not said", "", *(f"- {sentence}" for sentence in model.assumed)]
-=======
-    own = CARDS / f"{model.name}.md"
-    if own.is_file():
-        lines += ["", *own.read_text(encoding="utf-8").splitlines()]
->>>>>>> nets
+    if isinstance(model, OwnEntry):
+        if model.assumed:
+            lines += ["", "## Assumed, because it was not said", "", *(f"- {sentence}" for sentence in model.assumed)]
+    elif (CARDS / f"{model.name}.md").is_file():
+        lines += ["", *(CARDS / f"{model.name}.md").read_text(encoding="utf-8").splitlines()]
     lines += [
         "",
         "## Limits",
