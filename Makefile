@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 OUT    ?= build/demo
 JOBS   ?= 2
 
-.PHONY: help setup demo test peer-tests check format bench clean
+.PHONY: help setup demo test peer-tests check format bench clean swift-toolchain test-ios
 
 help:
 	@echo "make demo    set everything up and do the main job on real audio"
@@ -15,6 +15,8 @@ help:
 	@echo "make peer-tests  coremltools' own tests on the evaluator; tables in build/peer-tests (about an hour on 2 cores)"
 	@echo "make check   formatting, lint and types"
 	@echo "make bench   timings, side by side"
+	@echo "make swift-toolchain  Swift 6 for the iOS sample's tests (Debian, root; 2.6 GB in the user's cache, once)"
+	@echo "make test-ios  the iOS sample's tests; on a Mac with Core ML itself"
 	@echo "make format  apply formatting"
 	@echo "make clean   remove build/ (never the weight cache)"
 
@@ -48,6 +50,12 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	@$(PY) bench/run_all.py
+
+swift-toolchain:
+	@bash tools/swift_toolchain.sh
+
+test-ios: $(STAMP)
+	@$(PY) -m pytest tests/ios tests/converters/test_install_ios.py -n $(JOBS) --dist loadfile
 
 clean:
 	rm -rf build dist

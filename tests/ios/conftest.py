@@ -19,7 +19,9 @@ from tests.ios.swift_kit import BUILD, ROOT, RUN, Kit, Swift, build_flags, liter
 @pytest.fixture(scope="session")
 def swift(tmp_path_factory: pytest.TempPathFactory) -> Swift:
     """Swift with the repository, the environment's packages and pytest's temporary folder in sight."""
-    ready = subprocess.run([str(RUN), str(ROOT), "--", "swift", "--version"], capture_output=True, text=True, check=False)
+    ready = subprocess.run(
+        [str(RUN), str(ROOT), "--", "swift", "--version"], capture_output=True, text=True, check=False
+    )
     if ready.returncode != 0:
         reason = f"no Swift 6 here ({ready.stderr.strip().splitlines()[-1]})"
         if os.environ.get("CI") == "true":

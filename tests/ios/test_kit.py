@@ -71,7 +71,8 @@ def test_no_file_of_the_core_knows_a_framework() -> None:
     wrong = {
         str(p.relative_to(ROOT)): imports - {"Foundation", "CHearpackAtomics"}
         for p in (KIT / "Sources" / "HearpackKit").glob("*.swift")
-        if (imports := set(re.findall(r"^(?:@\w+ )?import (\w+)", p.read_text(), re.M))) - {"Foundation", "CHearpackAtomics"}
+        if (imports := set(re.findall(r"^(?:@\w+ )?import (\w+)", p.read_text(), re.M)))
+        - {"Foundation", "CHearpackAtomics"}
     }
     assert wrong == {}
 
@@ -135,7 +136,9 @@ def test_rings_under_the_thread_sanitizer(swift: Swift, tmp_path: Path, racy: Ca
     assert done.stdout.strip() == "seen 2000000 wrong 0 records true"
 
 
-def test_the_sanitizer_finds_a_planted_race(swift: Swift, tmp_path: Path, racy: Callable[..., list[str | Path]]) -> None:
+def test_the_sanitizer_finds_a_planted_race(
+    swift: Swift, tmp_path: Path, racy: Callable[..., list[str | Path]]
+) -> None:
     planted = (
         "import Foundation\nlet cell = UnsafeMutablePointer<Int>.allocate(capacity: 1)\ncell.pointee = 0\n"
         "struct Handed: @unchecked Sendable { let cell: UnsafeMutablePointer<Int> }\nlet handed = Handed(cell: cell)\n"
