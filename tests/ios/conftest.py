@@ -1,7 +1,7 @@
 """Swift for the tests: the toolchain, where there is one, and the kit, built once for all of them.
 
-On Debian Swift lives in a chroot (make swift-toolchain, tools/swift_run.sh); a Mac has its own. Where there is none, every
-test that needs it skips by name with the reason; with CI=true it fails instead.
+On Debian Swift lives in a chroot (make swift-toolchain, tools/swift_run.sh); a Mac has its own. Where there is none,
+every test that needs it skips by name with the reason; with CI=true it fails instead.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
@@ -31,11 +30,11 @@ def swift(tmp_path_factory: pytest.TempPathFactory) -> Swift:
 
 
 @pytest.fixture(scope="session")
-def kit(swift: Swift) -> Iterator[Kit]:
+def kit(swift: Swift) -> Kit:
     """HearpackKit with its tests and its probe, built once; workers of xdist wait for each other."""
     BUILD.mkdir(parents=True, exist_ok=True)
     with (BUILD / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         output = swift.check("swift", "build", "--build-tests", *build_flags())
     assert "warning:" not in output, output
-    yield Kit(swift, BUILD)
+    return Kit(swift, BUILD)
