@@ -77,49 +77,56 @@ def test_files_stay_readable() -> None:
     assert {p.name: n for p in SOURCES if (n := len(p.read_text().splitlines())) > 400} == {}
 
 
-# Runs under the thread sanitizer: the two rings, each with a writer and a reader. Prints how much came through.
+# Runs under the thread sanitizer: both rings and the feed, each with a writer and a reader. Prints what came through.
 RACES = """
 import Foundation
 
-let samples = 2_000_000
-let ring = RingBuffer(atLeast: 4_096)
-let clock = MonotonicClock()
-let feed = CaptureFeed(ringSamples: 4_096, clock: clock)
+let samples = 100_000_000
+let length = 1 << 20
+let pattern = (0..<length).map { Float($0) }
+let ring = RingBuffer(atLeast: 8_192)
+let feed = CaptureFeed(ringSamples: 4_096, clock: MonotonicClock())
 feed.rateHz = 48_000
 let playout = try PlayoutRing(capacitySamples: 4_096, prefillSamples: 480, deadbandSamples: 240)
 let writer = Thread {
-    var next = 0
-    var block = [Float](repeating: 0, count: 480)
-    while next < samples {
-        let count = min(480, samples - next)
-        for i in 0..<count { block[i] = Float((next + i) & 0xff_ffff) }
-        block.withUnsafeBufferPointer { all in
-            var sent = 0
-            while sent < count {
-                let room = min(count - sent, ring.capacity - ring.available)
-                if room == 0 { sched_yield() } else { sent += ring.write(all.baseAddress! + sent, room) }
+    pattern.withUnsafeBufferPointer { all in
+        var next = 0
+        var state: UInt32 = 1
+        while next < samples {
+            state = state &* 1_103_515_245 &+ 12_345
+            let at = next % length
+            let size = 1 + Int((state >> 16) % 1_024)
+            let count = min(size, samples - next, length - at, ring.capacity - ring.available)
+            if count == 0 { sched_yield() } else { ring.write(all.baseAddress! + at, count) }
+            next += count
+            if next < 500_000 {
+                feed.deliver(all.baseAddress! + at, count)
+                _ = try? playout.write(UnsafeBufferPointer(rebasing: all[at..<at + count]))
             }
-            feed.deliver(all.baseAddress!, count)
-            _ = try? playout.write(UnsafeBufferPointer(rebasing: all[..<count]))
         }
-        next += count
     }
 }
 writer.start()
-var out = [Float](repeating: 0, count: 512)
-var seen = 0
-var wrong = 0
-var records = 0
-while seen < samples {
-    let count = out.withUnsafeMutableBufferPointer { ring.read($0.baseAddress!, 512) }
-    for i in 0..<count where out[i] != Float((seen + i) & 0xff_ffff) { wrong += 1 }
-    seen += count
-    while feed.nextRecord() != nil { records += 1 }
-    _ = out.withUnsafeMutableBufferPointer { feed.ring.read($0.baseAddress!, 512) }
-    out.withUnsafeMutableBufferPointer { playout.read($0) }
-    _ = playout.counts
+var block = [Float](repeating: 0, count: 1_024)
+var (seen, wrong, records) = (0, 0, 0)
+pattern.withUnsafeBufferPointer { all in
+    block.withUnsafeMutableBufferPointer { out in
+        while seen < samples {
+            let at = seen % length
+            let count = ring.read(out.baseAddress!, min(out.count, length - at))
+            if count == 0 { sched_yield() }
+            if memcmp(out.baseAddress!, all.baseAddress! + at, 4 * count) != 0 { wrong += 1 }
+            seen += count
+            if count > 0 && seen < 500_000 {
+                while feed.nextRecord() != nil { records += 1 }
+                feed.ring.read(out.baseAddress!, 512)
+                playout.read(Block(rebasing: out[..<256]))
+                _ = (playout.counts, playout.adjustPpm)
+            }
+        }
+    }
 }
-print("seen", seen, "wrong", wrong, "records", records > 0)
+print("seen", seen, "wrong", wrong, "refused", ring.lostSamples, "records", records > 0)
 """
 
 
@@ -129,7 +136,7 @@ def test_rings_under_the_thread_sanitizer(swift: Swift, tmp_path: Path, racy: Ca
     done = swift.run(tmp_path / "races", env={"TSAN_OPTIONS": "exitcode=66"})
     assert "WARNING: ThreadSanitizer" not in done.stderr, done.stderr[:4000]
     assert done.returncode == 0
-    assert done.stdout.strip() == "seen 2000000 wrong 0 records true"
+    assert done.stdout.strip() == "seen 100000000 wrong 0 refused 0 records true"
 
 
 def test_the_sanitizer_finds_a_planted_race(
@@ -162,7 +169,8 @@ def racy(swift: Swift) -> Callable[..., list[str | Path]]:
             'clang -c -O1 -g -fsanitize=thread -I "$atomics/include" "$atomics/atomics.c" -o "$folder/atomics.o"\n'
             'swiftc -O -g -swift-version 6 -sanitize=thread -I "$folder" "$@" "$folder/atomics.o" -o "$folder/races"\n'
         )
-        files = sorted((KIT / "Sources" / "HearpackKit").glob("*.swift")) if with_core else []
+        names = ("Errors", "RingBuffer", "Clock", "CaptureSource", "Playout") if with_core else ()
+        files = [KIT / "Sources" / "HearpackKit" / f"{name}.swift" for name in names]
         return ["bash", "-c", script, "bash", folder, atomics, folder / "main.swift", *files]
 
     return command
