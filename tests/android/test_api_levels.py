@@ -72,7 +72,9 @@ def test_newer_calls_are_made_behind_a_check_of_the_version() -> None:
     assert used == declared
 
 
-def test_a_call_that_is_too_new_is_found(tools: toolchain.Toolchain, known, tmp_path: Path) -> None:
+def test_a_call_that_is_too_new_is_found(
+    tools: toolchain.Toolchain, known: dict[str, apilevels.ApiClass], tmp_path: Path
+) -> None:
     source = tmp_path / "TooNew.kt"
     text = "package planted\n\nfun heat(power: android.os.PowerManager) = power.getThermalHeadroom(0)\n"
     source.write_text(text, encoding="utf-8")
@@ -84,31 +86,35 @@ def test_a_call_that_is_too_new_is_found(tools: toolchain.Toolchain, known, tmp_
     assert ("android.os.PowerManager", 30) in levels
 
 
-def _members(classpath: Path, name: str) -> set[str]:
-    """Public and protected members of a class, as javap prints them with their descriptors; empty if there is none."""
-    command = ["javap", "-s", "-protected", "-cp", str(classpath), name]
+def _members(jar: Path, names: list[str]) -> dict[str, set[str]]:
+    """Public and protected members of classes, with their descriptors, as javap prints them; those that there are."""
+    command = ["javap", "-s", "-protected", "-cp", str(jar), *names]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        return set()
-    lines = [line.strip() for line in done.stdout.splitlines()]
-    pairs = itertools.pairwise(lines)
-    return {f"{re.split(r'[(;]', a)[0].split()[-1]} {b}" for a, b in pairs if b.startswith("descriptor:")}
+    found: dict[str, set[str]] = {}
+    members: set[str] = set()
+    for line, after in itertools.pairwise(map(str.strip, [*done.stdout.splitlines(), ""])):
+        if header := re.match(r"(?:[\w ]+ )?(?:class|interface) (android[\w.$]+)", line):
+            members = found.setdefault(header[1], set())
+        elif after.startswith("descriptor: "):
+            members.add(f"{re.split(r'[(;]', line)[0].split()[-1]} {after}")
+    return found
 
 
-def test_the_stubs_say_what_the_platform_says(tools: toolchain.Toolchain, known) -> None:
+def test_the_stubs_say_what_the_platform_says(tools: toolchain.Toolchain, known: dict[str, apilevels.ApiClass]) -> None:
     jar = build.stubs(tools).file
-    classes = sorted({n for n in apilevels.read_classes(jar).above if n.startswith("android.")})
-    assert len(classes) >= 15
+    names = sorted({n for n in apilevels.read_classes(jar).above if n.startswith("android.")})
+    assert len(names) >= 15
+    ours, old = _members(jar, names), _members(tools.file("android-23.jar"), names)
+    assert sorted(ours) == names
     newer = 0
-    for name in classes:
+    for name in names:
         dotted = name.replace("$", ".")
         assert dotted in known, f"{dotted} is no class of the platform"
-        old = _members(tools.file("android-23.jar"), name)
-        for member in _members(jar, name) - old:
+        for member in ours[name] - old.get(name, set()):
             # Not in the API 23 jar with this descriptor: then it must be newer, by name and number of arguments.
             called, descriptor = member.split(" descriptor: ")
-            called = "<init>" if called == name or called.endswith(f".{name.split('.')[-1]}") else called
-            arguments = apilevels._descriptor_arguments(descriptor)
+            called = "<init>" if called == name else called
+            arguments = apilevels.descriptor_arguments(descriptor)
             level = apilevels.level(known, dotted, called, arguments)
             assert level is not None, f"{dotted}.{called} {descriptor} does not exist"
             assert level > 23, f"{dotted}.{called} {descriptor}: API 23 has it with another descriptor"

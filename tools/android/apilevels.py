@@ -129,7 +129,8 @@ class Compiled:
     references: set[Reference]
 
 
-def _descriptor_arguments(descriptor: str) -> int:
+def descriptor_arguments(descriptor: str) -> int:
+    """How many arguments a method's descriptor has; -1 for a field."""
     if not descriptor.startswith("("):
         return -1
     return len(re.findall(r"\[*(?:L[^;]+;|[BCDFIJSZ])", descriptor[1 : descriptor.index(")")]))
@@ -153,7 +154,7 @@ def read_classes(jar: Path) -> Compiled:
             compiled.above.setdefault(user, []).append(found[1].replace("/", "."))
         elif found := _REFERENCE.search(line):
             owner, name, descriptor = found[2], found[3], found[4]
-            compiled.references.add(Reference(user, owner.replace("/", "."), name, _descriptor_arguments(descriptor)))
+            compiled.references.add(Reference(user, owner.replace("/", "."), name, descriptor_arguments(descriptor)))
         elif found := _USED_CLASS.search(line):
             compiled.references.add(Reference(user, found[1].replace("/", "."), "", 0))
     return compiled

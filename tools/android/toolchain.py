@@ -114,7 +114,8 @@ PINS = (
     ),
 )
 
-COMMANDS = {"aapt2": "aapt", "zipalign": "zipalign", "apksigner": "apksigner", "javac": "openjdk-17-jdk-headless"}
+COMMANDS = {"aapt2": "aapt", "zipalign": "zipalign", "apksigner": "apksigner", "javac": "default-jdk-headless"}
+FETCHING = {"npm": "npm"}  # needed to install, not afterwards
 STAMP = "STAMP"
 
 
@@ -172,7 +173,9 @@ def install() -> Toolchain:
     Raises:
         FetchError: an archive cannot be fetched or has another sha256, or root is needed for the Debian packages.
     """
-    _install_commands()
+    if not missing():
+        return find()
+    _install_commands(COMMANDS | FETCHING)
     if missing():
         target = folder()
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -202,8 +205,8 @@ def _run(command: list[str], where: Path, what: str, env: dict[str, str] | None 
         raise FetchError(f"{what}: {command[0]} failed: {last}")
 
 
-def _install_commands() -> None:
-    packages = sorted({package for command, package in COMMANDS.items() if shutil.which(command) is None})
+def _install_commands(commands: dict[str, str]) -> None:
+    packages = sorted({package for command, package in commands.items() if shutil.which(command) is None})
     if not packages:
         return
     command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]

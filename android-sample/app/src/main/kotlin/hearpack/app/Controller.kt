@@ -8,6 +8,7 @@ import android.os.Looper
 import android.os.Process
 import hearpack.core.Bundle
 import hearpack.core.BundleException
+import hearpack.core.ColdStart
 import hearpack.core.EngineException
 import hearpack.core.Failure
 import hearpack.core.Figures
@@ -45,7 +46,7 @@ class HearpackApp : Application() {
 private class Loaded(
     val bundle: Bundle,
     val opened: OpenedEngine,
-    val cold: hearpack.core.ColdStart,
+    val cold: ColdStart,
 )
 
 /**
@@ -164,17 +165,15 @@ class Controller(
                 null
             }
         val speaker = if (enhances) Speaker(routes) else null
+        val engine = model.opened.engine
         val stream =
-            StreamSession(
-                model.bundle,
-                model.opened.engine,
-                MicSource(routes),
-                speaker,
-                kept,
-                ProcessClock,
-                recorder,
-                this,
-            )
+            try {
+                StreamSession(model.bundle, engine, MicSource(routes), speaker, kept, ProcessClock, recorder, this)
+            } catch (e: UnsupportedOperationException) {
+                send(UiEvent.Failed(Failure(null, "the speaker cannot be opened: ${e.message}")))
+                app.stopService(Intent(app, StreamService::class.java))
+                return
+            }
         trace = recorder
         recording = kept
         session = stream

@@ -150,6 +150,9 @@ class StreamSession(
             fail(Failure(null, e.message ?: "no message"))
         } catch (e: StreamException) {
             fail(Failure(null, e.message ?: "no message"))
+        } catch (e: IllegalArgumentException) {
+            // a rate of the device that no resampler takes
+            fail(Failure(null, e.message ?: "no message"))
         }
     }
 
