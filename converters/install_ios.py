@@ -38,8 +38,8 @@ def check_ios(bundle: Bundle, artefact: Artefact, sample: Path) -> None:
     if needed > target:
         raise BundleError(
             f"{bundle.path}: artefact {artefact.id} needs iOS {_text(needed)}, the app's deployment target is "
-            f"{_text(target)}; raise IPHONEOS_DEPLOYMENT_TARGET in {PROJECT} (and platforms in HearpackKit/Package.swift), "
-            f"or install another artefact"
+            f"{_text(target)}; raise IPHONEOS_DEPLOYMENT_TARGET in {PROJECT} and platforms in "
+            f"HearpackKit/Package.swift, or install another artefact"
         )
 
 

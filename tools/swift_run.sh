@@ -32,6 +32,6 @@ exec unshare -m bash -c '
         first="${first:-$folder}"
     done <<<"$HEARPACK_FOLDERS"
     unset HEARPACK_FOLDERS
-    export HOME=/root PATH=/usr/libexec/swift/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8
+    export HOME=/home PATH=/usr/libexec/swift/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8
     exec chroot "$HEARPACK_CHROOT" /bin/bash -c '\''cd "$0" && exec "$@"'\'' "$first" "$@"
 ' swift_run "$@"

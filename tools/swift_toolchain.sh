@@ -46,9 +46,10 @@ fi
 
 building="$folder.building"
 in_chroot() { unshare -m bash -c 'mount -t proc proc "$0/proc"; exec chroot "$0" "$@"' "$building" "$@"; }
-rm -rf "$building"
+rm -rf --one-file-system "$building"
 echo "swift toolchain: installing ${packages[0]} from $release into $folder (once, about 5 minutes, 3.3 GB)" >&2
-debootstrap --variant=minbase "$release" "$building" "$source_url" >"$folder.log" 2>&1 || fail "debootstrap failed; its end: $(tail -n 3 "$folder.log")"
+# In a mount namespace of its own: what debootstrap mounts inside cannot outlive it.
+unshare -m debootstrap --variant=minbase "$release" "$building" "$source_url" >"$folder.log" 2>&1 || fail "debootstrap failed; its end: $(tail -n 3 "$folder.log")"
 # The machine's own apt settings (a proxy, a CA) hold inside, too.
 cp -L /etc/resolv.conf "$building/etc/resolv.conf" 2>/dev/null || true
 printf 'force-unsafe-io\n' >"$building/etc/dpkg/dpkg.cfg.d/hearpack"
@@ -58,6 +59,6 @@ in_chroot /usr/bin/env DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/s
 rm -rf "$building"/var/cache/apt/archives/*.deb "$building"/var/lib/apt/lists/*
 in_chroot /usr/bin/swift --version >>"$folder.log" 2>&1 || fail "swift does not start; see $folder.log"
 printf '%s' "$recipe" >"$building/.hearpack-stamp"
-rm -rf "$folder"
+rm -rf --one-file-system "$folder"
 mv "$building" "$folder"
 echo "$folder"

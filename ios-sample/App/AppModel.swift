@@ -167,7 +167,9 @@ final class AppModel: ObservableObject {
             let worker = try StreamWorker(
                 bundle, engine, feed: feed, playout: playout, playoutRateHz: playout == nil ? nil : format.rateHz,
                 recorder: recorder, clock: clock)
-            worker.onEvent = { event in Task { @MainActor [weak self] in self?.heard(event) } }
+            // Typed as Sendable, so that it does not belong to the main actor: the inference thread calls it.
+            let forward: @Sendable (Event) -> Void = { event in Task { @MainActor [weak self] in self?.heard(event) } }
+            worker.onEvent = forward
             let delays = Delays(
                 inMs: worker.resamplerIn.delayMs, outMs: worker.resamplerOut?.delayMs, prefill: playout?.prefillSamples)
             thread = InferenceThread(

@@ -44,7 +44,7 @@ public class AVAudioSession: NSObject {
     public struct CategoryOptions: OptionSet, Sendable {
         public let rawValue: UInt
         public init(rawValue: UInt) { self.rawValue = rawValue }
-        public static let allowBluetoothA2DP = CategoryOptions(rawValue: 32)  // AVAudioSessionCategoryOptions.AllowBluetoothA2DP ios 10.0
+        public static let allowBluetoothA2DP = CategoryOptions(rawValue: 32)  // AVAudioSessionCategoryOptions.AllowBluetoothA2DP
     }
     public struct SetActiveOptions: OptionSet, Sendable {
         public let rawValue: UInt
@@ -66,7 +66,7 @@ public class AVAudioSession: NSObject {
     public struct InterruptionOptions: OptionSet, Sendable {
         public let rawValue: UInt
         public init(rawValue: UInt) { self.rawValue = rawValue }
-        public static let shouldResume = InterruptionOptions(rawValue: 1)  // AVAudioSessionInterruptionOptions.OptionShouldResume
+        public static let shouldResume = InterruptionOptions(rawValue: 1)  // AVAudioSessionInterruptionOptions.ShouldResume
     }
     public enum RouteChangeReason: UInt, Sendable {
         case unknown = 0  // AVAudioSessionRouteChangeReason.Unknown

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from converters.install import PLATFORMS, install
 from converters.install_ios import PROJECT, deployment_target
-from hearpack.cli import main
+from hearpack.cli import app
 from models.errors import ArtefactError, BundleError, UsageError
 from runtimes.bundle import Bundle
 
@@ -39,12 +40,11 @@ def raise_minimum(bundle: Path, ios: str) -> Bundle:
 
 
 @pytest.mark.parametrize("name", ["yamnet", "dtln"])
-def test_what_lies_in_the_app_is_what_was_exported(
-    sample: Path, exported: dict[str, Path], name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_lies_in_the_app_is_what_was_exported(sample: Path, exported: dict[str, Path], name: str) -> None:
     bundle = Bundle.open(exported[name])
-    assert main(["install", str(exported[name]), "--ios", str(sample), "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)[0]
+    done = CliRunner().invoke(app, ["install", str(exported[name]), "--ios", str(sample), "--json"])
+    assert done.exit_code == 0
+    result = json.loads(done.stdout)[0]
     folder = sample / "App" / "Bundles" / exported[name].name
     assert result["folder"] == str(folder)
     assert result["artefacts"] == ["coreml-fp32"]
@@ -67,19 +67,20 @@ def test_another_artefact_replaces_the_first(sample: Path, exported: dict[str, P
     assert (Path(again.folder) / "coreml" / "dtln.fp16.mlpackage" / "Manifest.json").is_file()
 
 
-def test_deployment_target_is_below_what_the_artefact_needs(
-    sample: Path, copy_of: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_deployment_target_is_below_what_the_artefact_needs(sample: Path, copy_of: Callable[[str], Path]) -> None:
     path = copy_of("dtln")
-    raise_minimum(path, "17.4")
-    assert main(["install", str(path), "--ios", str(sample)]) == 2
-    error = capsys.readouterr().err
+    bundle = raise_minimum(path, "17.4")
+    with pytest.raises(BundleError) as refusal:
+        install(bundle, PLATFORMS["ios"], sample)
+    error = str(refusal.value)
     assert "artefact coreml-fp32 needs iOS 17.4, the app's deployment target is 16.0" in error
     assert "IPHONEOS_DEPLOYMENT_TARGET" in error
     assert not (sample / "App").exists(), "nothing is copied"
     project = sample / PROJECT
-    project.write_text(project.read_text().replace("IPHONEOS_DEPLOYMENT_TARGET = 16.0", "IPHONEOS_DEPLOYMENT_TARGET = 18"))
-    assert main(["install", str(path), "--ios", str(sample)]) == 0
+    project.write_text(
+        project.read_text().replace("IPHONEOS_DEPLOYMENT_TARGET = 16.0", "IPHONEOS_DEPLOYMENT_TARGET = 18")
+    )
+    assert install(bundle, PLATFORMS["ios"], sample).artefacts == ("coreml-fp32",)
 
 
 def test_state_inside_core_ml_needs_ios_18(sample: Path, copy_of: Callable[[str], Path]) -> None:

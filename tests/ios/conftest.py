@@ -1,7 +1,7 @@
 """Swift for the tests: the toolchain, where there is one, and the kit, built once for all of them.
 
-On Debian Swift lives in a chroot (make swift-toolchain, tools/swift_run.sh); a Mac has its own. Where there is none, every
-test that needs it skips by name with the reason; with CI=true it fails instead.
+On Debian Swift lives in a chroot (make swift-toolchain, tools/swift_run.sh); a Mac has its own. Where there is none,
+every test that needs it skips by name with the reason; with CI=true it fails instead.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
@@ -19,7 +18,9 @@ from tests.ios.swift_kit import BUILD, ROOT, RUN, Kit, Swift, build_flags, liter
 @pytest.fixture(scope="session")
 def swift(tmp_path_factory: pytest.TempPathFactory) -> Swift:
     """Swift with the repository, the environment's packages and pytest's temporary folder in sight."""
-    ready = subprocess.run([str(RUN), str(ROOT), "--", "swift", "--version"], capture_output=True, text=True, check=False)
+    ready = subprocess.run(
+        [str(RUN), str(ROOT), "--", "swift", "--version"], capture_output=True, text=True, check=False
+    )
     if ready.returncode != 0:
         reason = f"no Swift 6 here ({ready.stderr.strip().splitlines()[-1]})"
         if os.environ.get("CI") == "true":
@@ -29,11 +30,11 @@ def swift(tmp_path_factory: pytest.TempPathFactory) -> Swift:
 
 
 @pytest.fixture(scope="session")
-def kit(swift: Swift) -> Iterator[Kit]:
+def kit(swift: Swift) -> Kit:
     """HearpackKit with its tests and its probe, built once; workers of xdist wait for each other."""
     BUILD.mkdir(parents=True, exist_ok=True)
     with (BUILD / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         output = swift.check("swift", "build", "--build-tests", *build_flags())
     assert "warning:" not in output, output
-    yield Kit(swift, BUILD)
+    return Kit(swift, BUILD)

@@ -51,7 +51,9 @@ class Kit:
     swift: Swift
     build: Path
 
-    def probe(self, job: str, bundle: Path | None = None, artefact: str = "litert-fp32", **fields: Any) -> dict[str, Any]:
+    def probe(
+        self, job: str, bundle: Path | None = None, artefact: str = "litert-fp32", **fields: Any
+    ) -> dict[str, Any]:
         """The probe's answer; fails with its message if it ends with an error."""
         done = self.attempt(job, bundle, artefact, **fields)
         assert done.returncode == 0, done.stderr[-3000:]

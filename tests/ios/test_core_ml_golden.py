@@ -1,7 +1,7 @@
 """Core ML's missing half: the golden test over the .mlpackage in the evaluator, in CoreMLEngine's exact call order.
 
-docs/core-ml-engine.md has the order as a table a bundle. Swift's CallPlan must give those rows; here they are carried out
-one by one, tensors by the names in the table, state by what the table says it carries.
+docs/core-ml-engine.md has the order as a table a bundle. Swift's CallPlan must give those rows; here they are
+carried out one by one, tensors by the names in the table, state by what the table says it carries.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def stream(model: MLModel, plan: list[Step], samples: Array, hop: int) -> Array:
         taken: dict[str, Array] = {}
         for step in plan:
             if step.action == "write":
-                value = samples[start : start + buffer].reshape(1, -1) if step.carries == "block" else state[step.carries]
+                value = (
+                    samples[start : start + buffer].reshape(1, -1) if step.carries == "block" else state[step.carries]
+                )
                 assert value.shape == step.shape
                 inputs[step.tensor] = value
             elif step.action == "predict":
@@ -74,8 +76,10 @@ def stream(model: MLModel, plan: list[Step], samples: Array, hop: int) -> Array:
 
 @pytest.mark.parametrize("artefact_id", ["coreml-fp32", "coreml-fp16"])
 @pytest.mark.parametrize(("name", "heading"), [("dtln", "dtln-128"), ("yamnet", "yamnet-15600")])
-def test_golden_vectors_in_the_tables_order(exported: dict[str, Path], name: str, heading: str, artefact_id: str) -> None:
-    """Two seconds of the golden stream for the step net, all full windows for the other, within the artefact's tolerance."""
+def test_golden_vectors_in_the_tables_order(
+    exported: dict[str, Path], name: str, heading: str, artefact_id: str
+) -> None:
+    """Two seconds of the golden stream for the step net, all full windows for the other, within the tolerance."""
     bundle = Bundle.open(exported[name])
     manifest, artefact = bundle.manifest, bundle.artefact(artefact_id)
     mode = "fp16" if artefact_id.endswith("fp16") else "fp32"

@@ -13,7 +13,9 @@ from tests.ios.swift_kit import KIT, ROOT, SAMPLE
 
 APP = SAMPLE / "App"
 PROJECT = SAMPLE / "HearpackSample.xcodeproj" / "project.pbxproj"
-_TOKEN = re.compile(r'\s+|/\*.*?\*/|//[^\n]*|(?P<mark>[{}()=;,])|"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<word>[\w./$<>-]+)', re.S)
+_TOKEN = re.compile(
+    r'\s+|/\*.*?\*/|//[^\n]*|(?P<mark>[{}()=;,])|"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<word>[\w./$<>-]+)', re.S
+)
 
 
 def parse_openstep(text: str) -> Any:

@@ -27,7 +27,7 @@ RATES = (16_000, 48_000, 44_100, 8_000)
 
 
 def audio(bundle: Path, rate_hz: int) -> Path:
-    """Ten seconds of real audio at a rate: the bundle's golden inputs; other rates take the 48 kHz samples as they are."""
+    """Ten seconds of real audio at a rate: the bundle's golden inputs; others take the 48 kHz samples as they are."""
     return bundle / "golden" / ("input.f32" if rate_hz == 16_000 else "input-48000.f32")
 
 
@@ -180,7 +180,7 @@ def test_the_worker_of_the_app_with_plain_dsp(
     else:
         ours = sorted(answer["events"], key=lambda e: (e["onset_sample"], e["index"]))
         assert [{k: e[k] for k in events[0]} for e in ours] == events
-        assert 0 < len(events)
+        assert len(events) > 0
     assert answer["lost"] == 0
     document = json.loads(trace.read_text())
     schema = json.loads((ROOT / "docs" / "device-trace.schema.json").read_text())
@@ -229,7 +229,7 @@ def test_parity_figures_are_pythons(kit: Kit, exported: dict[str, Path], tmp_pat
 
 @pytest.mark.parametrize(("name", "rate_hz"), [("dtln", 16_000), ("dtln", 48_000), ("yamnet", 48_000)])
 def test_no_allocation_a_block_in_the_steady_loop(kit: Kit, exported: dict[str, Path], name: str, rate_hz: int) -> None:
-    """malloc is counted in front of glibc's; what LiteRT itself allocates in a call is counted apart, and shows that it is."""
+    """malloc is counted in front of glibc's; what LiteRT allocates in a call is counted apart."""
     answer = kit.probe("steady", exported[name], rate=rate_hz, hops=500 if name == "dtln" else 20)
     if not answer["counted"]:
         pytest.skip("allocations are counted on Linux only")

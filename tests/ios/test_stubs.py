@@ -62,15 +62,18 @@ def test_a_stub_is_what_the_typings_say(where: str, swift: str, note: re.Match[s
         assert parameters(swift) == facts["parameters"], f"{where}: {swift}"
     if stated is not None:
         # @since of a member is the class's where the typings leave it out.
-        assert float(stated) in (since, API[name]["members"].get(member, {}).get("since")), f"{where}: typings say {since}"
+        assert float(stated) in (since, API[name]["members"].get(member, {}).get("since")), (
+            f"{where}: typings say {since}"
+        )
     else:
         assert since <= DEPLOYMENT_TARGET, f"{where}: came with iOS {since}; say so, and guard its use"
 
 
 def test_every_stub_says_what_it_stands_for() -> None:
     exempt = re.compile(
-        r"rawValue|override init|// header|Notification\.Name\(|Port\(name|static let (record|measurement)|RecordPermission"
-        r"|public var (mSampleTime|mHostTime|mFlags|mNumber|mData)|ObjCBool|@_exported"
+        r"rawValue|override init|// header|Notification\.Name\(|Port\(name|RecordPermission"
+        r"|static let (record|measurement)"
+        r"|public var (mSampleTime|mHostTime|mFlags|mNumber|mData|mBuffers)|ObjCBool|@_exported"
     )
     silent = []
     for stub in STUBS:
@@ -123,9 +126,7 @@ def modules(kit: Kit, tmp_path_factory: pytest.TempPathFactory) -> list[str | Pa
     flags: list[str | Path] = ["-swift-version", "6", "-parse-as-library", "-I", folder, "-I", built, "-Xcc"]
     flags.append(f"-fmodule-map-file={atomics}")
     engine = folder / "HearpackCoreML.swiftmodule"
-    output = kit.swift.run(
-        "swiftc", "-emit-module", "-module-name", "HearpackCoreML", *flags, "-o", engine, *ENGINE
-    )
+    output = kit.swift.run("swiftc", "-emit-module", "-module-name", "HearpackCoreML", *flags, "-o", engine, *ENGINE)
     assert output.returncode == 0, output.stderr
     assert "warning:" not in output.stderr, output.stderr
     return flags
@@ -176,7 +177,9 @@ def test_concurrency_is_checked_too(kit: Kit, modules: list[str | Path], tmp_pat
     text = (SAMPLE / "App" / "MicrophoneCapture.swift").read_text()
     planted = tmp_path / "MicrophoneCapture.swift"
     planted.write_text(
-        text.replace("            playout.read(Block", "            AudioOwner.shared.count += 1\n            playout.read(Block")
+        text.replace(
+            "            playout.read(Block", "            AudioOwner.shared.count += 1\n            playout.read(Block"
+        )
         + "\n@MainActor final class AudioOwner { static let shared = AudioOwner(); var count = 0 }\n"
     )
     others = [p for p in APP if p.name != planted.name]

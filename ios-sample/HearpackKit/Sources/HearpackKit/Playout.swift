@@ -82,14 +82,6 @@ public final class PlayoutRing: @unchecked Sendable {
         counters.deallocate()
     }
 
-    /// Samples at the device's rate to hold before playing; without `playout` in the manifest one buffer of the model and
-    /// one block of the device.
-    public static func prefill(_ manifest: Manifest, deviceRateHz: Int, deviceBlock: Int) -> Int {
-        let rate = manifest.geometry.sampleRateHz
-        if let playout = manifest.playout { return (playout.prefillSamples * deviceRateHz + rate - 1) / rate }
-        return (manifest.buffer.samples * deviceRateHz + rate - 1) / rate + deviceBlock
-    }
-
     /// Empty, filling, all counts zero. Only while neither side is running.
     public func reset() {
         for counter in Counter.allCases { set(counter, 0) }

@@ -1,5 +1,8 @@
 import CHearpackAtomics
 
+/// Samples that are worked on in place, full scale 1.0.
+public typealias Block = UnsafeMutableBufferPointer<Float>
+
 /// Samples from one thread to one other: a single producer, a single consumer, no lock and no allocation after init.
 ///
 /// Positions only ever grow (64 bits last for millions of years); the difference is what lies inside. What does not

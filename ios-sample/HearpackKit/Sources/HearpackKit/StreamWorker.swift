@@ -50,6 +50,16 @@ final class TimedEngine: InferenceEngine {
     }
 }
 
+extension PlayoutRing {
+    /// Samples at the device's rate to hold before playing; without `playout` in the manifest one buffer of the model and
+    /// one block of the device.
+    public static func prefill(_ manifest: Manifest, deviceRateHz: Int, deviceBlock: Int) -> Int {
+        let rate = manifest.geometry.sampleRateHz
+        if let playout = manifest.playout { return (playout.prefillSamples * deviceRateHz + rate - 1) / rate }
+        return (manifest.buffer.samples * deviceRateHz + rate - 1) / rate + deviceBlock
+    }
+}
+
 /// What a screen shows of a running stream; made a few times a second, not a block.
 public struct StreamFigures: Equatable, Sendable {
     public var calls = 0

@@ -171,40 +171,41 @@ struct Probe {
         return ["rows": CallPlan(GraphSignature(bundle.manifest), artefact).rows]
     }
 
-    /// Every sample through the ring by two threads; the values say where they belong.
+    /// Every sample through the ring by two threads; the values say where they belong (float32 holds them exactly).
     static func ring(_ arguments: Arguments) throws -> [String: Any] {
         let wanted = try arguments.number("samples")
-        let ring = RingBuffer(atLeast: 4_096)
+        let ring = RingBuffer(atLeast: 8_192)
+        let length = 1 << 20
+        let pattern = (0..<length).map { Float($0) }
         let began = Date()
         let producer = Thread {
-            var block = [Float](repeating: 0, count: 480)
-            var next = 0
-            var state: UInt32 = 1
-            while next < wanted {
-                state = state &* 1_103_515_245 &+ 12_345
-                let count = min(1 + Int((state >> 16) % 480), wanted - next)
-                for i in 0..<count { block[i] = Float((next + i) & 0xff_ffff) }  // float32 holds 24 bits exactly
-                var sent = 0
-                while sent < count {
-                    let free = ring.capacity - ring.available
-                    if free == 0 { sched_yield() }
-                    if free > 0 {
-                        sent += block.withUnsafeBufferPointer { ring.write($0.baseAddress! + sent, min(free, count - sent)) }
-                    }
+            pattern.withUnsafeBufferPointer { all in
+                var next = 0
+                var state: UInt32 = 1
+                while next < wanted {
+                    state = state &* 1_103_515_245 &+ 12_345
+                    let at = next % length
+                    let size = 1 + Int((state >> 16) % 1_024)
+                    let count = min(size, wanted - next, length - at, ring.capacity - ring.available)
+                    if count == 0 { sched_yield() } else { ring.write(all.baseAddress! + at, count) }
+                    next += count
                 }
-                next += count
             }
         }
-        producer.stackSize = 1 << 20
         producer.start()
-        var block = [Float](repeating: 0, count: 512)
+        var block = [Float](repeating: 0, count: 1_024)
         var seen = 0
         var wrong = 0
-        while seen < wanted {
-            let count = block.withUnsafeMutableBufferPointer { ring.read($0.baseAddress!, $0.count) }
-            if count == 0 { sched_yield() }
-            for i in 0..<count where block[i] != Float((seen + i) & 0xff_ffff) { wrong += 1 }
-            seen += count
+        pattern.withUnsafeBufferPointer { all in
+            block.withUnsafeMutableBufferPointer { out in
+                while seen < wanted {
+                    let at = seen % length
+                    let count = ring.read(out.baseAddress!, min(out.count, length - at))
+                    if count == 0 { sched_yield() }
+                    if memcmp(out.baseAddress!, all.baseAddress! + at, 4 * count) != 0 { wrong += 1 }
+                    seen += count
+                }
+            }
         }
         return [
             "samples": seen, "wrong": wrong, "refused": ring.lostSamples, "left": ring.available,
