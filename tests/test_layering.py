@@ -80,3 +80,5 @@ def test_help_loads_no_heavy_library_and_names_every_command() -> None:
     assert done.returncode == 0, done.stderr
     for command in ("models", "pull", "export", "verify", "inspect", "run", "predict", "demo", "doctor"):
         assert command in done.stdout
+    for command in ("simulate", "devices", "fit-device"):
+        assert command in done.stdout

@@ -8,6 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = ("wav", "resample", "act", "loop", "parity", "stress")
+MODULES += ("record", "calibration", "device", "simulate", "session", "fit", "microphone", "wall", "live")
 HEAVY = (
     "torch",
     "coremltools",
@@ -18,6 +19,8 @@ HEAVY = (
     "soundfile",
     "soxr",
     "librosa",
+    "sounddevice",
+    "rich",
 )
 
 
