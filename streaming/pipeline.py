@@ -9,6 +9,7 @@ they differ by what the ring dropped. A reset of the net begins a new stream at 
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import ArtefactError, UsageError
+from models.errors import ArtefactError, AudioError, UsageError
 from runtimes.bundle import Manifest
 from runtimes.protocol import Outputs, Runtime, State
 from streaming.act import DecisionTracker
@@ -130,6 +131,7 @@ class Pipeline:
         self.meter = self._before.meter
         self.ring = RingBuffer(ring_samples, "newest" if policy == "grow_delay" else "oldest")
         self._resampler = Resampler(profile.rate_hz, self.rate_hz)
+        self.needed = self.loop.buffer_samples  # new samples the next call takes: at first a whole window
         self._delay = geometry.delay_samples
         self._clock, self._map = ContentClock(self.rate_hz), IndexMap()
         self._arrivals: deque[tuple[int, int]] = deque()
@@ -137,9 +139,7 @@ class Pipeline:
         self._scratch: Array = np.zeros(max(manifest.buffer.samples, self.loop.hop), np.float32)
         self._base = 0
         self._route_ns = round(profile.input_latency_ms * 1e6)
-        block_model = -(-profile.block_frames[1] * self.rate_hz // profile.rate_hz)
-        self._backlog = block_model + 2 * self.loop.hop
-        self._grace_ns = max(self.loop.hop * SECOND_NS // self.rate_hz, profile.block_ns)
+        self._expect_blocks_of(profile.block_ns)
         self.sinks, self.log = sinks, FaultLog()
         self._ledger, self._trace = sinks.ledger, sinks.trace
         self._nan = sorted(f.begin_ns for f in faults if f.kind == "nan")
@@ -186,6 +186,12 @@ class Pipeline:
 
     # The capture side.
 
+    def _expect_blocks_of(self, block_ns: int) -> None:
+        """The longest block seen so far: what it brings at once is no backlog, and no call late that waits for it."""
+        self._block_ns = block_ns
+        self._backlog = -(-block_ns * self.rate_hz // SECOND_NS) + 2 * self.loop.hop
+        self._grace_ns = max(self.loop.hop * SECOND_NS // self.rate_hz, block_ns)
+
     def _begin_segment(self, callback: Callback | None) -> None:
         """Content at the resampler's input continues with the callback's first frame, or with time 0."""
         resampler = self._resampler
@@ -221,13 +227,16 @@ class Pipeline:
         self.captured += len(block)
         if callback.lost or self.callbacks == 1 or callback.rate_hz != self._resampler.in_rate_hz:
             self._discontinuity(callback)
+        if callback.frames * SECOND_NS > self._block_ns * callback.rate_hz:
+            self._expect_blocks_of(callback.frames * SECOND_NS // callback.rate_hz)
         if self._nan and callback.captured_ns >= self._nan[0]:
             self._nan.pop(0)
             block = block.copy()
             block[:_NAN_SAMPLES] = np.nan
-        if not np.isfinite(np.dot(block, block)):
-            block = self._without_nan(block, callback)
-        samples = self._resampler.process(block)
+        try:
+            samples = self._resampler.process(block)
+        except AudioError:  # NaN or Inf: the resampler has taken nothing of it
+            samples = self._resampler.process(self._without_nan(block, callback))
         if self._lead_in:
             cut = min(self._lead_in, len(samples))
             self._lead_in -= cut
@@ -251,10 +260,9 @@ class Pipeline:
     def _without_nan(self, block: Array, callback: Callback) -> Array:
         finite = np.isfinite(block)
         bad = int((~finite).sum())
-        if bad:
-            self.nan_samples += bad
-            self.log.add(callback.time_ns, "nan", bad, callback.rate_hz, "silenced")
-            self._trace.instant("faults", "NaN from the microphone", callback.time_ns, samples=bad)
+        self.nan_samples += bad
+        self.log.add(callback.time_ns, "nan", bad, callback.rate_hz, "silenced")
+        self._trace.instant("faults", "NaN from the microphone", callback.time_ns, samples=bad)
         return np.where(finite, block, np.float32(0.0))
 
     def _store(self, samples: Array, time_ns: int) -> None:
@@ -281,12 +289,6 @@ class Pipeline:
         self._store(self._resampler.flush(), time_ns)
 
     # The inference side.
-
-    @property
-    def needed(self) -> int:
-        """New samples the next call takes."""
-        loop = self.loop
-        return loop.hop if loop.calls or loop.buffer_kind == "step" else loop.buffer_samples
 
     @property
     def ready(self) -> bool:
@@ -317,6 +319,7 @@ class Pipeline:
         pulled = self._pull(self.needed)
         if pulled is None:
             return None
+        self.needed = self.loop.hop
         view, arrival_ns, ready_ns = pulled
         first = self._base + self.loop.in_samples
         local_end = self.loop.in_samples + len(view)
@@ -361,6 +364,7 @@ class Pipeline:
         self._base += local_end
         self.loop.reset()
         self._after.reset()
+        self.needed = self.loop.buffer_samples
         self.resets += 1
         if self.hearing is not None:
             self.hearing.reset(self._base)
@@ -378,7 +382,7 @@ class Pipeline:
         if not self._trace.full:
             self._trace.slice("inference", "call", call.start_ns, end_ns, number=call.number)
         values = call.values
-        if values is not None and not np.isfinite(np.dot(values, values)):
+        if values is not None and not math.isfinite(float(np.dot(values, values))):
             bad = int((~np.isfinite(values)).sum())
             self.log.add(end_ns, "nan_output", bad, self.rate_hz, "silenced")
             values = np.where(np.isfinite(values), values, np.float32(0.0))
@@ -400,10 +404,11 @@ class Pipeline:
 
     def _head(self, call: Call, oldest: int) -> tuple[int, int, tuple[int, ...]]:
         """Content sample, when it was captured, and the parts up to compute."""
-        oldest = min(oldest, self._base + self.loop.in_samples)
         content = max(0, oldest - self._delay)
-        captured, there = self._captured(content), self._captured(oldest)
+        captured, there = self._captured(content), self._captured(min(oldest, self._base + self.loop.in_samples))
         resampler_ns, route_ns = self._resampler_ns, self._route_ns
+        # A flush brings the resampler's tail and zeros before their time would have come.
+        there = min(there, call.arrival_ns - resampler_ns - route_ns)
         if self._delay > oldest:  # before the stream's start: silence, as if it had been captured then
             captured -= (self._delay - oldest) * SECOND_NS // self.rate_hz
         parts = (
@@ -434,7 +439,7 @@ class Pipeline:
                     self.sinks.heard.add(pulled[0])
                     self._after.feed(pulled[0])
                     results += self.loop.push(pulled[0])
-            base, samples = self._base, self.loop.in_samples
+            base = self._base
             tail = self.loop.flush()
         except ArtefactError as exc:
             self.failed_calls += 1
@@ -446,7 +451,7 @@ class Pipeline:
         calls = []
         for result in [*results, *tail]:
             length = len(result.values) if self.loop.audio_out else self.loop.hop
-            first = base + max(0, min(result.end_sample - length, samples))
+            first = base + max(0, result.end_sample - length)
             call = Call(self.calls, first, base + result.end_sample, result.end_sample, arrived_ns, arrived_ns, now_ns)
             call.values = result.values
             calls.append(call)

@@ -114,7 +114,7 @@ class Playback:
     def _put(self, block: Array, now_ns: int) -> None:
         if self._to_trim and len(block) > 1:
             cut = min(self._to_trim, len(block) // 2)
-            self._forget(self.ring.counts.written, cut)
+            self._shorten(self.ring.counts.written, len(block), cut)
             fade = np.arange(1, len(block) - cut + 1, dtype=np.float64) / (len(block) - cut + 1)
             block = (block[: len(block) - cut] * (1.0 - fade) + block[cut:] * fade).astype(np.float32)
             self._to_trim -= cut
@@ -126,6 +126,19 @@ class Playback:
         level = self.ring.level
         if level > self.high_water:
             self.high_water = level
+
+    def _shorten(self, begin: int, length: int, cut: int) -> None:
+        """A block that would begin at `begin` loses `cut` samples in a cross-fade: a sample is where it is louder."""
+        left = length - cut
+
+        def moved(place: float) -> float:
+            offset = place - begin
+            if offset < 0.0 or (offset < left and left - offset >= offset - cut):
+                return place
+            return place - cut
+
+        self._pending = deque((moved(place), entry) for place, entry in self._pending)
+        self._shift += cut
 
     def _forget(self, place: int, count: int) -> None:
         """`count` outputs never come into the ring: entries there are lost, later ones move up."""

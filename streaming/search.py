@@ -37,7 +37,6 @@ class Trouble:
     Attributes:
         misses, dropped, underruns: calls past their deadline, samples dropped by the ring, playout reads run dry.
         high_water: most samples the ring held.
-        prefill_left: playout's prefill, samples.
     """
 
     misses: int
@@ -150,7 +149,15 @@ def _largest_slowdown(run: Callable[..., Trouble], progress: Progress) -> Limit:
         middle = (good * bad) ** 0.5
         good, bad = (middle, bad) if run(slowdown=middle).clean else (good, middle)
     progress("searching the largest slowdown", 1.0)
-    return Limit({"largest_slowdown": good, "first_miss_at": bad}, {"slowdown": good})
+    beyond = run(slowdown=bad)
+    figures = {
+        "largest_slowdown": good,
+        "first_miss_at": bad,
+        "misses_beyond": float(beyond.misses),
+        "dropped_beyond": float(beyond.dropped),
+        "underruns_beyond": float(beyond.underruns),
+    }
+    return Limit(figures, {"slowdown": good})
 
 
 def _smallest_ring(run: Callable[..., Trouble], bundle: Bundle) -> Limit:

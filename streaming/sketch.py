@@ -1,6 +1,6 @@
 """Quantiles of a stream of times in constant memory.
 
-A histogram whose bins grow by 1 %: a quantile is within 0.5 % of the true one, whatever the count. Count, sum, least
+A histogram whose bins grow by 0.2 %: a quantile is within 0.1 % of the true one, whatever the count. Count, sum, least
 and largest are exact. Times of zero or less share one bin (its quantile is then 0, or the least time if that is all).
 """
 
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from models.errors import UsageError
 from streaming.record import Quantiles
 
-_GAMMA = 1.01
+_GAMMA = 1.002
 _LOG_GAMMA = math.log(_GAMMA)
-_BINS = 3_700  # reaches 9e15 ns
+_BINS = 18_500  # reaches 9e15 ns
 
 
 class QuantileSketch:
