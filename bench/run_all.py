@@ -16,6 +16,7 @@ BENCHES = (
     "mil_speed",
     "mil_compressed",
     "android_loop",
+    "simulator_cost",
 )
 
 

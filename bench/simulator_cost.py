@@ -66,13 +66,17 @@ def phone(bundle: Bundle, runtime: Runtime, profile: DeviceProfile, source: Clip
         resampler, loop = Resampler(profile.rate_hz, rate), make_loop(bundle.manifest, runtime)
         back.reset()
         ring = PlayoutRing(profile.output_rate_hz, prefill, profile.output_block_frames)
+        owed = 0.0
         for callback in plan:
             block = source.read(callback.rate_hz, callback.first_frame, callback.frames)
             results = loop.push(resampler.process(block))
             if loop.audio_out:
                 for result in results:
                     ring.write(back.process(result.values))
-                ring.read(profile.output_block_frames)
+                owed += callback.frames * profile.output_rate_hz / callback.rate_hz
+                while owed >= profile.output_block_frames:
+                    owed -= profile.output_block_frames
+                    ring.read(profile.output_block_frames)
 
     return run
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from streaming.record import RunRecord
     from streaming.session import SimulateOptions
     from streaming.simulate import Tick
+    from streaming.stream_parity import StreamParity
 
 
 def pull(name: str) -> WeightsFile:
@@ -283,6 +284,34 @@ def simulate(
         progress=progress,
         tick=tick,
     )
+
+
+def stream_parity(
+    bundle: str | Path,
+    audio: str | Path | None,
+    *,
+    trials: int = 10,
+    seed: int = 0,
+    artefact: str | None = None,
+    engine: str | None = None,
+) -> StreamParity:
+    """Random partitions, rates and resets of a sound against one push of the whole.
+
+    Args:
+        bundle: a bundle's folder.
+        audio: the sound.
+        trials: partitions.
+        seed: of them.
+        artefact, engine: as in `run`.
+
+    Returns:
+        the trials; `equal` where every stream was the whole, bit for bit.
+    """
+    from runtimes.bundle import Bundle
+    from streaming.session import parity_session
+
+    file = None if audio is None else Path(audio)
+    return parity_session(Bundle.open(bundle), file, trials, seed, artefact, engine)
 
 
 def fit_device(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from streaming.coldstart import ColdRun, ColdStart, Condition
-from streaming.stats import Difference, Spread, paired_difference, spread
+from streaming.stats import Difference, Spread, digits, paired_difference, spread
 
 # What a reader sees for each stage, in the order in which stages can come.
 STAGES = {
@@ -47,6 +47,7 @@ class ConditionSummary:
     page_cache: str
     weight_cache: str
     ready_ms: Spread
+    ready_cpu_ms: Spread
     loading_ms: Spread
     first_call_ms: Spread
     steady_call_ms: Spread
@@ -74,6 +75,7 @@ def summarise(condition: Condition) -> ConditionSummary:
         page_cache=condition.page_cache,
         weight_cache=condition.weight_cache,
         ready_ms=ready,
+        ready_cpu_ms=spread([r.ready_cpu_ms for r in runs]),
         loading_ms=spread([loading_ms(r) for r in runs]),
         first_call_ms=spread([r.calls_ms[0] for r in runs]),
         steady_call_ms=spread([c for r in runs for c in r.calls_ms[STEADY_FROM:]]),
@@ -192,7 +194,7 @@ def _loading_difference(a: Condition, b: Condition) -> Difference:
 
 
 def _ms(figure: Spread) -> str:
-    return f"{figure.median:.3g} ms (quartiles {figure.p25:.3g} to {figure.p75:.3g})"
+    return f"{digits(figure.median)} ms (quartiles {digits(figure.p25)} to {digits(figure.p75)})"
 
 
 def _interval(found: Difference) -> str:

@@ -9,6 +9,7 @@ they differ by what the ring dropped. A reset of the net begins a new stream at 
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import ArtefactError, UsageError
+from models.errors import ArtefactError, AudioError, UsageError
 from runtimes.bundle import Manifest
 from runtimes.protocol import Outputs, Runtime, State
 from streaming.act import DecisionTracker
@@ -130,6 +131,7 @@ class Pipeline:
         self.meter = self._before.meter
         self.ring = RingBuffer(ring_samples, "newest" if policy == "grow_delay" else "oldest")
         self._resampler = Resampler(profile.rate_hz, self.rate_hz)
+        self.needed = self.loop.buffer_samples  # new samples the next call takes: at first a whole window
         self._delay = geometry.delay_samples
         self._clock, self._map = ContentClock(self.rate_hz), IndexMap()
         self._arrivals: deque[tuple[int, int]] = deque()
@@ -231,9 +233,10 @@ class Pipeline:
             self._nan.pop(0)
             block = block.copy()
             block[:_NAN_SAMPLES] = np.nan
-        if not np.isfinite(np.dot(block, block)):
-            block = self._without_nan(block, callback)
-        samples = self._resampler.process(block)
+        try:
+            samples = self._resampler.process(block)
+        except AudioError:  # NaN or Inf: the resampler has taken nothing of it
+            samples = self._resampler.process(self._without_nan(block, callback))
         if self._lead_in:
             cut = min(self._lead_in, len(samples))
             self._lead_in -= cut
@@ -257,10 +260,9 @@ class Pipeline:
     def _without_nan(self, block: Array, callback: Callback) -> Array:
         finite = np.isfinite(block)
         bad = int((~finite).sum())
-        if bad:
-            self.nan_samples += bad
-            self.log.add(callback.time_ns, "nan", bad, callback.rate_hz, "silenced")
-            self._trace.instant("faults", "NaN from the microphone", callback.time_ns, samples=bad)
+        self.nan_samples += bad
+        self.log.add(callback.time_ns, "nan", bad, callback.rate_hz, "silenced")
+        self._trace.instant("faults", "NaN from the microphone", callback.time_ns, samples=bad)
         return np.where(finite, block, np.float32(0.0))
 
     def _store(self, samples: Array, time_ns: int) -> None:
@@ -287,12 +289,6 @@ class Pipeline:
         self._store(self._resampler.flush(), time_ns)
 
     # The inference side.
-
-    @property
-    def needed(self) -> int:
-        """New samples the next call takes."""
-        loop = self.loop
-        return loop.hop if loop.calls or loop.buffer_kind == "step" else loop.buffer_samples
 
     @property
     def ready(self) -> bool:
@@ -323,6 +319,7 @@ class Pipeline:
         pulled = self._pull(self.needed)
         if pulled is None:
             return None
+        self.needed = self.loop.hop
         view, arrival_ns, ready_ns = pulled
         first = self._base + self.loop.in_samples
         local_end = self.loop.in_samples + len(view)
@@ -367,6 +364,7 @@ class Pipeline:
         self._base += local_end
         self.loop.reset()
         self._after.reset()
+        self.needed = self.loop.buffer_samples
         self.resets += 1
         if self.hearing is not None:
             self.hearing.reset(self._base)
@@ -384,7 +382,7 @@ class Pipeline:
         if not self._trace.full:
             self._trace.slice("inference", "call", call.start_ns, end_ns, number=call.number)
         values = call.values
-        if values is not None and not np.isfinite(np.dot(values, values)):
+        if values is not None and not math.isfinite(float(np.dot(values, values))):
             bad = int((~np.isfinite(values)).sum())
             self.log.add(end_ns, "nan_output", bad, self.rate_hz, "silenced")
             values = np.where(np.isfinite(values), values, np.float32(0.0))

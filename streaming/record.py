@@ -228,7 +228,7 @@ class DelayCheck:
 class EventRecord:
     """A closed event of a classifier (samples at the model's rate, counted from reset), and when it was told.
 
-    `delay_ns` is the ledger's total of the moment it turned on.
+    `emitted_at_*` and `delay_ns`, the ledger's total, are of the moment it turned on.
     """
 
     label: str
@@ -282,7 +282,7 @@ class RunRecord:
         counts, compute, ring, playout, ledger, delay_check, events, faults: see their types.
         envelope: what the model heard, decimated.
         envelope_step_samples: model-rate samples a point.
-        search: what a search found ("largest_slowdown", "smallest_ring_samples", ...), empty without one.
+        search: what a search found ("largest_slowdown", "smallest_ring_samples", ...) or a replay compared; else empty.
     """
 
     schema: Literal["hearpack-run/1"]

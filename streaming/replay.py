@@ -13,7 +13,7 @@ from runtimes.bundle import Bundle
 from streaming.compute import ComputeModel
 from streaming.device import DeviceProfile
 from streaming.device_trace import DeviceTrace
-from streaming.record import RUN_FILE, RunRecord
+from streaming.record import RunRecord
 from streaming.simulate import Settings, Sound, simulate
 from streaming.sketch import summarise
 
@@ -100,7 +100,20 @@ def replay_run(
     ring = settings.ring_samples or trace.audio.ring_samples
     settings = dataclasses.replace(settings, profile=profile, clock="virtual", check=False, ring_samples=ring)
     recorded = summarise(np.array([c.end_ns for c in trace.calls], np.int64) - trace.completed_ns())
-    record = simulate(
+
+    def compared(record: RunRecord) -> dict[str, float]:
+        if not record.ledger:
+            return {}
+        parts = record.ledger[0].parts
+        return {
+            "recorded_delay_p50_ns": float(recorded.p50),
+            "recorded_delay_p95_ns": float(recorded.p95),
+            "replayed_compute_p50_ns": float(parts["compute"].p50),
+            "replayed_wait_p50_ns": float(parts["ring_wait"].p50),
+            "replayed_wait_p95_ns": float(parts["ring_wait"].p95),
+        }
+
+    return simulate(
         bundle,
         sound,
         settings,
@@ -110,16 +123,5 @@ def replay_run(
         engine=engine,
         callbacks=iter(trace.plan()),
         compute=RecordedTimes(trace, profile),
+        found=compared,
     )
-    ledger = record.ledger[0]
-    figures = {
-        "recorded_delay_p50_ns": float(recorded.p50),
-        "recorded_delay_p95_ns": float(recorded.p95),
-        "replayed_compute_p50_ns": float(ledger.parts["compute"].p50),
-        "replayed_wait_p50_ns": float(ledger.parts["ring_wait"].p50),
-        "replayed_wait_p95_ns": float(ledger.parts["ring_wait"].p95),
-    }
-    record = dataclasses.replace(record, search=figures)
-    if output is not None:
-        (output / RUN_FILE).write_text(record.dump(), encoding="utf-8")
-    return record

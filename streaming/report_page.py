@@ -12,7 +12,8 @@ from pathlib import Path
 from streaming.charts import BarPart, BarRow, bar_rows, details, legend, linear_axis, table, text
 from streaming.report_data import Data, dump
 from streaming.report_run import Section, run_sections
-from streaming.report_text import digits, short, tag
+from streaming.report_text import short, tag
+from streaming.stats import digits
 
 _STYLE_FILE = Path(__file__).with_name("report.css")
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -160,7 +161,8 @@ def _cold_start(cold: Data) -> str:
     header = (
         "caches",
         "ready = audio lost, ms",
-        "of it loading, ms",
+        "on a processor, ms",
+        "loading, ms",
         "call 1, ms",
         "calls 6 to 10, ms",
         "first decision, ms",
@@ -170,6 +172,7 @@ def _cold_start(cold: Data) -> str:
         (
             c["name"],
             _spread(c["ready_ms"]),
+            f"{c['ready_cpu_ms']['median']:.1f}",
             _spread(c["loading_ms"]),
             digits(c["first_call_ms"]["median"]),
             digits(c["steady_call_ms"]["median"]),

@@ -26,7 +26,8 @@ from streaming.charts import (
     vertical,
 )
 from streaming.report_data import Data, part_order
-from streaming.report_text import digits, ms, tag
+from streaming.report_text import ms, tag
+from streaming.stats import digits
 
 # What a reader sees for the parts of a delay (streaming.record.PARTS).
 PART_TITLES = {

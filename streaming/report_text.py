@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from streaming.stats import digits
 
 
 def short(bundle: str) -> str:
@@ -18,11 +18,3 @@ def tag(kind: str) -> str:
 def ms(ns: float) -> str:
     """Nanoseconds as milliseconds with three significant digits."""
     return digits(ns / 1e6)
-
-
-def digits(value: float) -> str:
-    """Three significant digits without an exponent."""
-    if value == 0 or not math.isfinite(value):
-        return "0" if value == 0 else "-"
-    places = max(0, 2 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{places}f}"

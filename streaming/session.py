@@ -13,7 +13,7 @@ import numpy as np
 from models.errors import AudioError, UsageError
 from models.progress import Progress, silent
 from runtimes.bundle import Bundle
-from runtimes.opening import choose
+from runtimes.opening import choose, open_runtime
 from streaming.calibration import Calibration, read_calibration
 from streaming.device import load_profile
 from streaming.device_trace import read_trace
@@ -24,7 +24,8 @@ from streaming.record import Policy, RunRecord
 from streaming.replay import check_fits, replay_run
 from streaming.search import search_limit
 from streaming.simulate import LONGEST_S, Settings, Sound, Tick, clip_sound, file_sound, simulate
-from streaming.wav import atomic_file
+from streaming.stream_parity import StreamParity, stream_parity
+from streaming.wav import atomic_file, read_wav
 
 POLICIES: tuple[Policy, ...] = ("drop_oldest", "skip_hop", "grow_delay")
 CLOCKS = ("virtual", "wall")
@@ -131,13 +132,12 @@ def run_session(
         calibration = _calibration(bundle, options.calibration, options.artefact, options.engine, progress)
         settings = dataclasses.replace(settings, calibration=calibration)
     if options.search is not None:
-        found = search_limit(
+        limit = search_limit(
             bundle, sound, settings, options.search, artefact=options.artefact, engine=options.engine, progress=progress
         )
-        settings = dataclasses.replace(settings, **found.settings)
-        record = _run(bundle, sound, settings, options, output, command, progress, tick)
-        return dataclasses.replace(record, search=found.figures)
-    return _run(bundle, sound, settings, options, output, command, progress, tick)
+        settings = dataclasses.replace(settings, **limit.settings)
+        return _run(bundle, sound, settings, options, output, command, progress, tick, limit.figures)
+    return _run(bundle, sound, settings, options, output, command, progress, tick, {})
 
 
 def _run(
@@ -149,6 +149,7 @@ def _run(
     command: Sequence[str],
     progress: Progress,
     tick: Tick | None,
+    found: dict[str, float],
 ) -> RunRecord:
     shown = [-1]
 
@@ -170,6 +171,7 @@ def _run(
         artefact=options.artefact,
         engine=options.engine,
         tick=note,
+        found=lambda _record: found,
     )
 
 
@@ -218,6 +220,27 @@ def _calibration(
     choice = choose(bundle, artefact, engine)
     found, _ = calibrate([bundle], [choice.artefact.id], choice.engine, seconds=CALIBRATION_S, progress=progress)
     return found
+
+
+def parity_session(
+    bundle: Bundle, audio: Path | None, trials: int, seed: int, artefact: str | None, engine: str | None
+) -> StreamParity:
+    """What `hearpack simulate --parity` does.
+
+    Raises:
+        UsageError: no audio file, or an absurd number of trials.
+        AudioError, BundleError, ArtefactError: as their names say.
+    """
+    if audio is None:
+        raise UsageError("--parity: expected an audio file")
+    if not 1 <= trials <= 10_000:
+        raise UsageError(f"--parity: expected 1 to 10000 trials, got {trials}")
+    clip = read_wav(audio)
+    runtime = open_runtime(bundle, choose(bundle, artefact, engine))
+    try:
+        return stream_parity(bundle.manifest, runtime, clip.mono(), clip.sample_rate_hz, trials, seed)
+    finally:
+        runtime.close()
 
 
 def fit_session(

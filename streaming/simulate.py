@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import AudioError, HearpackError, UsageError
+from models.errors import AudioError, HearpackError, OutputError, UsageError
 from models.version import __version__
 from runtimes.bundle import Bundle
 from runtimes.opening import Choice, choose, open_runtime
@@ -169,6 +169,7 @@ def simulate(
     callbacks: Iterator[Callback] | None = None,
     compute: ComputeModel | None = None,
     live: Callable[[Feeder], Any] | None = None,
+    found: Callable[[RunRecord], dict[str, float]] | None = None,
 ) -> RunRecord:
     """Run the loop of a phone over a sound.
 
@@ -181,6 +182,7 @@ def simulate(
         runtime: instead of opening the artefact (tests, and runs without a net).
         callbacks, compute: instead of the profile's (replay).
         live: makes a context in which something feeds blocks, such as a sound card's stream; wall clock.
+        found: figures for the record's `search`, made from the record before it is written.
 
     Returns:
         the record, as read_run gives it. A Ctrl-C ends the run, not the record: `ended` is "interrupted" then.
@@ -235,6 +237,8 @@ def simulate(
             record = _record(
                 bundle, choice, net, sound, settings, pipeline, compute, check, (ended, message, end_ns), command
             )
+            if found is not None:
+                record = dataclasses.replace(record, search=found(record))
             if folder is not None:
                 (folder / RUN_FILE).write_text(record.dump(), encoding="utf-8")
                 if settings.calibration is not None and settings.compute_ns is None:
@@ -277,6 +281,8 @@ def _run(
     except KeyboardInterrupt:
         pipeline.abandon(last[0])
         return "interrupted", f"interrupted after {last[0] / 1e9:.1f} s", last[0]
+    except OutputError:
+        raise
     except HearpackError as exc:
         pipeline.abandon(last[0])
         return "error", " ".join(str(exc).split()), last[0]

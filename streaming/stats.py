@@ -17,6 +17,14 @@ _DIRECT = 2000  # up to so many values each resample is drawn value by value
 _BLOCKS, _BINS = 1000, 2000  # beyond: at most so many blocks, of which histograms are added up
 
 
+def digits(value: float) -> str:
+    """Three significant digits without an exponent."""
+    if value == 0 or not math.isfinite(value):
+        return "0" if value == 0 else "-"
+    places = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{places}f}"
+
+
 @dataclass(frozen=True)
 class Spread:
     """Median and spread of repeated measurements, in the unit of the values."""

@@ -49,15 +49,16 @@ def run_virtual(
     t_read = NEVER if playback is None else playback.next_read_ns()
     running: Call | None = None
     now = 0
+    ring, capture, read = pipeline.ring, pipeline.capture, source.read
     while callback is not None or running is not None or t_start != NEVER:
         if t_callback <= t_end and t_callback <= t_start and t_callback <= t_read and callback is not None:
             now = t_callback
-            pipeline.capture(callback, source.read(callback.rate_hz, callback.first_frame, callback.frames))
+            capture(callback, read(callback.rate_hz, callback.first_frame, callback.frames))
             callback = next(callbacks, None)
             t_callback = NEVER if callback is None else callback.time_ns
             if callback is None:
                 pipeline.end_capture(now)
-            if running is None and t_start == NEVER and pipeline.ready:
+            if running is None and t_start == NEVER and ring.held >= pipeline.needed:
                 t_start = _awake(stalls, now + wakeup_ns)
             if tick is not None:
                 tick(now)
@@ -65,7 +66,7 @@ def run_virtual(
             now = t_end
             pipeline.deliver(running, now)
             running, t_end = None, NEVER
-            if pipeline.ready:
+            if ring.held >= pipeline.needed:
                 t_start = _awake(stalls, now)
         elif t_start <= t_read:
             now, t_start = t_start, NEVER

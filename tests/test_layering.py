@@ -83,3 +83,5 @@ def test_help_loads_no_heavy_library_and_names_every_command() -> None:
         *("coldstart", "calibrate", "tune", "advise", "gate", "report"),
     ):
         assert command in done.stdout
+    for command in ("simulate", "devices", "fit-device"):
+        assert command in done.stdout

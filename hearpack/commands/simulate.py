@@ -35,6 +35,9 @@ def simulate(
     slowdown: float | None = typer.Option(None, help="Instead of the device's."),
     fault: list[str] = typer.Option([], help="KIND@SECONDS[:AMOUNT], e.g. stall@2:500ms; see docs/simulator.md."),
     search: str | None = typer.Option(None, help="slowdown, ring or prefill: find the limit instead of one run."),
+    parity: int | None = typer.Option(
+        None, help="Instead of a run: this many random partitions, rates and resets against one push of the whole."
+    ),
     replay: Path | None = typer.Option(None, help="A device trace: its callbacks and times instead of a profile's."),
     mic: bool = typer.Option(False, "--mic", help="Listen to the microphone (wall clock, extra `live`)."),
     artefact: str | None = typer.Option(None, help="Artefact id; litert-fp32 by default."),
@@ -46,6 +49,9 @@ def simulate(
     from hearpack.api import simulate as run_simulate
     from streaming.session import SimulateOptions
 
+    if parity is not None:
+        _parity(bundle, audio, parity, seed, artefact, engine, json_output)
+        return
     options = SimulateOptions(
         device=device,
         clock=clock,
@@ -82,6 +88,31 @@ def simulate(
         raise typer.Exit(1)
     if record.ended == "interrupted":
         raise typer.Exit(130)
+
+
+def _parity(
+    bundle: Path, audio: Path | None, trials: int, seed: int, artefact: str | None, engine: str | None, as_json: bool
+) -> None:
+    """Streams against the whole; exit 1 where one differs."""
+    from rich.table import Table
+
+    from hearpack.api import stream_parity
+
+    found = stream_parity(bundle, audio, trials=trials, seed=seed, artefact=artefact, engine=engine)
+    if as_json:
+        print_json(found)
+    else:
+        table = Table("rate", "blocks", "reset at", "first diverging", "error dB", "edges dB", box=None, pad_edge=False)
+        for t in found.trials:
+            reset, first = (str(v) if v >= 0 else "none" for v in (t.reset_at, t.first_diverging))
+            table.add_row(
+                f"{t.rate_hz} Hz", str(t.blocks), reset, first, f"{t.error_db:.1f}", f"{t.edge_click_db:+.2f}"
+            )
+        console = wide_console()
+        console.print(table)
+        console.print("every stream equals the whole, bit for bit" if found.equal else "FAILED: a stream differs")
+    if not found.equal:
+        raise typer.Exit(1)
 
 
 @contextmanager

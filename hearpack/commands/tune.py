@@ -110,7 +110,13 @@ def show(report: TuneReport, dry_run: bool) -> None:
             highlight=False,
         )
     others_before, others_after = report.other_events
-    if others_before != others_after:
+    if report.only:
+        console.print(
+            f"the other labels are silenced: their events go from {others_before} to {others_after} here (a score of "
+            f"exactly 1 still turns one on)",
+            highlight=False,
+        )
+    elif others_before != others_after:
         console.print(
             f"smoothing is shared: the other labels' events go from {others_before} to {others_after} here "
             f"(--only silences them)",

@@ -91,6 +91,8 @@ def test_stages_follow_each_other_up_to_the_first_decision(measured: dict[str, C
             assert run.ready_ms < run.first_decision_ms
             assert len(run.calls_ms) == 10
             assert run.ready_memory_bytes <= run.peak_memory_bytes
+            # A start has few threads at work at once, so its CPU time is bounded by the wall's.
+            assert 0.0 < run.ready_cpu_ms < 4.0 * run.ready_ms
 
 
 def test_no_decision_comes_before_its_audio(measured: dict[str, ColdStart]) -> None:
@@ -150,6 +152,7 @@ def synthetic(first_ms: float, load_cold_ms: float, ready_ms: float = 200.0, hop
             stages=(("imports", begin), ("model_loaded", begin + load), ("ready", begin + load)),
             calls_ms=(first_ms, *[1.0] * 9),
             first_decision_ms=begin + load + first_ms,
+            ready_cpu_ms=90.0,
             ready_memory_bytes=50_000_000,
             peak_memory_bytes=60_000_000,
             resident_before=0.0,

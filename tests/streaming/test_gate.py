@@ -100,6 +100,7 @@ def cold() -> ColdStart:
                 stages=(("ready", ready + k),),
                 calls_ms=(1.0,) * 10,
                 first_decision_ms=ready + k + 10.0,
+                ready_cpu_ms=90.0,
                 ready_memory_bytes=1,
                 peak_memory_bytes=80_000_000,
                 resident_before=None,

@@ -7,10 +7,20 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = (
-    *("wav", "resample", "act", "loop", "parity", "stress", "page_cache", "coldstart", "coldstart_advice", "calibrate"),
-    *("detection", "labelled", "tune", "stats", "advise", "gate", "gate_figures", "compare", "charts", "report"),
+MODULES = ("wav", "resample", "act", "loop", "parity", "stress")
+MODULES += ("record", "calibration", "device", "simulate", "session", "fit", "microphone", "wall", "live")
+MODULES += (
+    "page_cache",
+    "coldstart",
+    "coldstart_advice",
+    "calibrate",
+    "detection",
+    "labelled",
+    "tune",
+    "stats",
+    "advise",
 )
+MODULES += ("gate", "gate_figures", "compare", "charts", "report")
 HEAVY = (
     "torch",
     "coremltools",
@@ -21,6 +31,8 @@ HEAVY = (
     "soundfile",
     "soxr",
     "librosa",
+    "sounddevice",
+    "rich",
 )
 
 

@@ -18,7 +18,6 @@ import pytest
 from models.errors import HearpackError, UsageError
 from streaming.compare import compare
 from streaming.report import write_report
-from streaming.report_text import digits
 from streaming.run_files import load_run
 from streaming.stats import bootstrap_difference
 
@@ -222,18 +221,6 @@ def test_nothing_to_report_and_wrong_endings(tmp_path: Path) -> None:
     (tmp_path / "advice.json").write_text('{"schema": ')
     with pytest.raises(UsageError, match="cut off or no JSON"):
         write_report([], tmp_path / "page.html", advices=[tmp_path / "advice.json"])
-
-
-def test_figures_have_three_digits_and_no_exponent() -> None:
-    assert [digits(v) for v in (0.0, 0.000123456, 0.0507, 1.234, 12.34, 123.4, 1234.5)] == [
-        "0",
-        "0.000123",
-        "0.0507",
-        "1.23",
-        "12.3",
-        "123",
-        "1,234",
-    ]
 
 
 def test_frozen_types_reach_the_data_as_plain_json(make_run: Callable[..., Path], tmp_path: Path) -> None:

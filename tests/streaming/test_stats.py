@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.errors import UsageError
-from streaming.stats import bootstrap_difference, paired_difference, spread
+from streaming.stats import bootstrap_difference, digits, paired_difference, spread
 
 
 def test_spread_of_known_values() -> None:
@@ -83,3 +83,15 @@ def test_long_series_are_resampled_as_short_ones_are() -> None:
         assert 2.0 < ratio < 7.0
     constant = bootstrap_difference(np.full(5000, 2.0), np.full(5000, 3.0), 0.99)
     assert (constant.low, constant.high) == (1.0, 1.0)
+
+
+def test_figures_have_three_digits_and_no_exponent() -> None:
+    assert [digits(v) for v in (0.0, 0.000123456, 0.0507, 1.234, 12.34, 123.4, 1234.5)] == [
+        "0",
+        "0.000123",
+        "0.0507",
+        "1.23",
+        "12.3",
+        "123",
+        "1,234",
+    ]
