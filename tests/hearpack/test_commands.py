@@ -40,7 +40,8 @@ def as_json(*arguments: object) -> Any:
 
 def test_models_lists_both_with_geometry() -> None:
     rows = {row["name"]: row for row in as_json("models")}
-    assert set(rows) == {"yamnet", "dtln"}
+    assert {"yamnet", "dtln", "panns-cnn14"} <= set(rows)
+    assert "zenodo" in rows["panns-cnn14"]["weights_from"]
     assert rows["dtln"]["hop_samples"] == 128
     assert "8 ms" in hearpack("models").output
 
