@@ -211,8 +211,8 @@ SILERO_VAD = ModelEntry(
         StateSpec("hidden", (1, 128)),
         StateSpec("cell", (1, 128)),
     ),
-    # The fp16 package in the evaluator: at -60 dBFS scores move by at most 0.005 with the front end in float32, by 0.023
-    # with nothing; the LSTM's cell in float32 besides changes nothing that can be measured.
+    # The fp16 package in the evaluator: at -60 dBFS scores move by at most 0.005 with the front end in float32, by
+    # 0.023 with nothing; the LSTM's cell in float32 besides changes nothing that can be measured.
     fp32_modules=("front_end",),
     # The authors' own defaults, but that an event ends where speech was last heard.
     decisions={
