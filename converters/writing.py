@@ -120,6 +120,16 @@ def _weights_origins(model: ModelEntry, weights: weights_store.WeightsFile) -> t
     )
 
 
+def _decisions(spec: ExportSpec) -> Decisions | None:
+    """The entry's decisions; a step net gives scores once a call, whatever the call takes."""
+    if not spec.model.decisions:
+        return None
+    fields = dict(spec.model.decisions)
+    if spec.model.buffer_kind == "step":
+        fields["window_hop_samples"] = spec.model.buffer_samples(spec.hops_per_call)
+    return Decisions.model_validate(fields)
+
+
 def build_manifest(spec: ExportSpec, weights: weights_store.WeightsFile, artefacts: Sequence[Artefact]) -> Manifest:
     """The manifest of an export (docs/bundle.md)."""
     model = spec.model
@@ -152,7 +162,7 @@ def build_manifest(spec: ExportSpec, weights: weights_store.WeightsFile, artefac
             )
             for s in signature.states
         ),
-        decisions=Decisions.model_validate(dict(model.decisions)) if model.decisions else None,
+        decisions=_decisions(spec),
         artefacts=tuple(artefacts),
         weights=_weights_origins(model, weights),
     )

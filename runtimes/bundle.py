@@ -220,6 +220,12 @@ class Manifest(_Frozen):
         if self.buffer.samples != expected:
             raise ValueError(f"buffer.samples is {self.buffer.samples}, geometry and hops_per_call give {expected}")
         check_stages(self.dsp or (), self.task, self.buffer.kind, self.geometry.sample_rate_hz)
+        decisions = self.decisions
+        if self.buffer.kind == "step" and decisions is not None and decisions.window_hop_samples != self.buffer.samples:
+            raise ValueError(
+                f"decisions.window_hop_samples is {decisions.window_hop_samples}; a step net gives scores every "
+                f"{self.buffer.samples} samples, once a call, and nothing else can be chosen"
+            )
         ids = [a.id for a in self.artefacts]
         if len(set(ids)) != len(ids):
             raise ValueError(f"artefact ids are not unique: {', '.join(ids)}")
