@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 OUT    ?= build/demo
 JOBS   ?= 2
 
-.PHONY: help setup demo test peer-tests android-toolchain test-android android-apk check format bench clean
+.PHONY: help setup demo test peer-tests android-toolchain test-android android-apk swift-toolchain test-ios check format bench clean
 
 help:
 	@echo "make demo    set everything up and do the main job on real audio"
@@ -18,6 +18,8 @@ help:
 	@echo "make android-apk  build/android/hearpack.apk, with the bundles that were installed"
 	@echo "make check   formatting, lint and types"
 	@echo "make bench   timings, side by side"
+	@echo "make swift-toolchain  Swift 6 for the iOS sample's tests (Debian, root; 2.6 GB in the user's cache, once)"
+	@echo "make test-ios  the iOS sample's tests; on a Mac with Core ML itself"
 	@echo "make format  apply formatting"
 	@echo "make clean   remove build/ (never the weight cache)"
 
@@ -60,6 +62,12 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	@$(PY) bench/run_all.py
+
+swift-toolchain:
+	@bash tools/swift_toolchain.sh
+
+test-ios: $(STAMP)
+	@$(PY) -m pytest tests/ios tests/converters/test_install_ios.py -n $(JOBS) --dist loadfile
 
 clean:
 	rm -rf build dist

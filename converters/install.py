@@ -14,6 +14,7 @@ from pathlib import Path
 
 from converters.folders import atomic_folder
 from converters.golden import read_golden
+from converters.install_ios import check_ios
 from models.errors import BundleError, UsageError
 from runtimes.bundle import MANIFEST, Artefact, Bundle, Format
 from runtimes.opening import Choice, open_runtime
@@ -29,13 +30,13 @@ class Platform:
         name: as messages call it.
         format: the artefacts it runs.
         bundles: the folder of bundles, relative to the sample's own.
-        check: holds an artefact against the manifest, beyond its hashes; raises ArtefactError.
+        check: holds an artefact against the manifest and the sample, beyond its hashes; raises ArtefactError.
     """
 
     name: str
     format: Format
     bundles: str
-    check: Callable[[Bundle, Artefact], None]
+    check: Callable[[Bundle, Artefact, Path], None]
 
 
 @dataclass(frozen=True)
@@ -59,18 +60,14 @@ class Installed:
     others: tuple[str, ...]
 
 
-def _loads(bundle: Bundle, artefact: Artefact) -> None:
+def _loads(bundle: Bundle, artefact: Artefact, _sample: Path) -> None:
     """The library takes the .tflite, and its tensors are those of the manifest: no state is missing."""
     open_runtime(bundle, Choice(artefact, "litert-interpreter")).close()
 
 
-def _hashes_only(_bundle: Bundle, _artefact: Artefact) -> None:
-    """Core ML loads on the device; the hashes say that it is the package that was verified."""
-
-
 PLATFORMS = {
     "android": Platform("android", "litert", "app/src/main/assets/bundles", _loads),
-    "ios": Platform("ios", "coreml", "App/Bundles", _hashes_only),
+    "ios": Platform("ios", "coreml", "App/Bundles", check_ios),
 }
 
 
@@ -98,7 +95,7 @@ def install(bundle: Bundle, platform: Platform, sample: Path, artefact_ids: Sequ
     bundle.labels()
     read_golden(bundle)
     for artefact in artefacts:
-        platform.check(bundle, artefact)
+        platform.check(bundle, artefact, sample)
     files = _wanted(bundle, artefacts)
     target = sample / platform.bundles / bundle.manifest.folder_name
     with atomic_folder(target) as folder:
