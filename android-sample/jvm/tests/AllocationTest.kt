@@ -1,6 +1,7 @@
 package hearpack.tests
 
 import com.sun.management.ThreadMXBean
+import hearpack.core.Arrival
 import hearpack.core.Bundle
 import hearpack.core.CaptureSource
 import hearpack.core.Clock
@@ -72,7 +73,7 @@ class AllocationTest {
         bundle: Bundle,
         trace: TraceRecorder,
     ): Pipeline {
-        val meter = ComputeMeter(Clock { 5 }, 1000, trace)
+        val meter = ComputeMeter(Clock { 5 }, 128, 16000, trace).apply { arrival = Arrival(48000) }
         return Pipeline(bundle, FakeEngine(bundle), 48000, 512, { _, _, _ -> }, {}, meter)
     }
 

@@ -166,14 +166,15 @@ class Screen(
     private fun nameOf(part: LatencyName): Int =
         when (part) {
             LatencyName.CAPTURE_BLOCK -> R.string.part_capture_block
-            LatencyName.HARDWARE -> R.string.part_hardware
-            LatencyName.RESAMPLER_IN -> R.string.part_resampler_in
-            LatencyName.MODEL_BUFFER -> R.string.part_model_buffer
+            LatencyName.INPUT_ROUTE -> R.string.part_input_route
+            LatencyName.RESAMPLER -> R.string.part_resampler
+            LatencyName.RING_WAIT -> R.string.part_ring_wait
+            LatencyName.FRAMING -> R.string.part_framing
             LatencyName.MODEL_DELAY -> R.string.part_model_delay
             LatencyName.COMPUTE -> R.string.part_compute
-            LatencyName.RESAMPLER_OUT -> R.string.part_resampler_out
-            LatencyName.PLAYOUT_RING -> R.string.part_playout_ring
-            LatencyName.SPEAKER_BUFFER -> R.string.part_speaker_buffer
+            LatencyName.OUTPUT_RESAMPLER -> R.string.part_output_resampler
+            LatencyName.PLAYOUT_PREFILL -> R.string.part_playout_prefill
+            LatencyName.OUTPUT_ROUTE -> R.string.part_output_route
         }
 
     private fun compute(state: UiState): String {

@@ -59,6 +59,7 @@ internal class Segment(
     val ring: FloatRing,
 ) {
     val rateHz: Int get() = opened.granted.rateHz
+    val arrival = Arrival(rateHz)
 
     /** Set by the capture thread when nothing more comes. */
     @Volatile var ended = false
@@ -91,7 +92,7 @@ class StreamSession(
     private val sleeper: Sleeper = Sleeper(Thread::sleep),
 ) {
     private val rate = bundle.manifest.geometry.sampleRateHz
-    private val computeMeter = ComputeMeter(clock, bundle.manifest.hopSamples * 1_000_000_000L / rate, trace)
+    private val computeMeter = ComputeMeter(clock, bundle.manifest.hopSamples, rate, trace)
     private val playoutRate = playback?.open() ?: rate
     private val playBlock = playoutRate / 100
     private val back = Resampler(rate, playoutRate)
@@ -223,6 +224,7 @@ class StreamSession(
                 trace.captureGap(now, GapKind.CAPTURE_GAP, missing, granted.rateHz)
             }
             val taken = segment.ring.write(block, 0, n)
+            segment.arrival.came(now, taken)
             if (taken < n) {
                 ringOverruns += 1
                 trace.captureGap(now, GapKind.RING_OVERRUN, n - taken, granted.rateHz)
@@ -244,6 +246,7 @@ class StreamSession(
                 if (current != null) trace.workerGap(clock.nanos(), GapKind.RESET, 0, latest.rateHz)
                 current = latest
                 pipeline = pipelineFor(latest)
+                computeMeter.arrival = latest.arrival
                 recording?.reset()
             }
             if (current == null || pipeline == null) {
@@ -275,7 +278,6 @@ class StreamSession(
     ): Int {
         val n = segment.ring.read(block, 0, block.size)
         if (n == 0) return 0
-        computeMeter.waitingSamples = (segment.ring.available.toLong() * rate / segment.rateHz).toInt()
         pipeline.push(block, 0, n)
         return n
     }
@@ -332,9 +334,10 @@ class StreamSession(
         }
         val held = if (playback != null) playout.level else null
         val p50 = computeMeter.p50Nanos
+        val wait = computeMeter.waitP50Nanos
         val g = segment.opened.granted
         val ledger =
-            LatencyLedger.of(bundle.manifest, g.rateHz, g.blockFrames, hardwareNanos, p50, held, playBlock)
+            LatencyLedger.of(bundle.manifest, g.rateHz, g.blockFrames, hardwareNanos, wait, p50, held, playBlock)
         listener.onFigures(
             Figures(
                 pipeline.meter.peak,
