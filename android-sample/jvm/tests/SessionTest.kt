@@ -1,9 +1,11 @@
 package hearpack.tests
 
 import hearpack.core.AppInfo
+import hearpack.core.Bundle
 import hearpack.core.CaptureException
 import hearpack.core.CaptureFault
 import hearpack.core.CaptureSource
+import hearpack.core.Clock
 import hearpack.core.DeviceInfo
 import hearpack.core.InferenceEngine
 import hearpack.core.OpenedEngine
@@ -25,6 +27,9 @@ import kotlin.test.assertEquals
 import kotlin.test.assertNotNull
 import kotlin.test.assertNull
 import kotlin.test.assertTrue
+
+/** Traces count from the start of the process. */
+private val zero = System.nanoTime()
 
 private val starter = ThreadStarter { _, body -> Thread(body).apply { start() } }
 
@@ -177,7 +182,7 @@ class SessionTest {
         }
         val text = write(stream)
         Given.file("traces").mkdirs()
-        Given.file("traces/session.json").writeText(text) // pytest holds it against docs/device-trace.schema.json
+        Given.file("traces/session.json").writeText(text) // pytest reads it
         val trace = JSONObject(text)
         val callbacks = trace.getJSONArray("callbacks")
         assertEquals(4000, (0 until callbacks.length()).sumOf { callbacks.getJSONObject(it).getInt("frames") })
@@ -216,12 +221,16 @@ class SessionTest {
                     }
                 }
             val listener = Listener()
-            val session =
-                StreamSession(bundle, counting, paced, null, null, System::nanoTime, TraceRecorder(), listener)
+            val trace = TraceRecorder()
+            trace.cold { it.copy(loadBeginNs = 3, loadEndNs = 4, firstCallBeginNs = 5, firstCallEndNs = 6) }
+            val clock = Clock { System.nanoTime() - zero }
+            val session = StreamSession(bundle, counting, paced, null, null, clock, trace, listener)
             session.start(starter)
             wait { script.over.count == 0L }
             session.stop()
             assertNull(listener.failure)
+            Given.file("traces").mkdirs()
+            Given.file("traces/yamnet.json").writeText(write(bundle, real, session, trace))
             val python = JSONArray(Given.file("python/yamnet-48000-events.json").readText())
             val expected =
                 List(python.length()) { i ->
@@ -234,14 +243,19 @@ class SessionTest {
         }
     }
 
-    private fun write(stream: Stream): String {
-        val trace = stream.trace
+    private fun write(stream: Stream): String = write(stream.bundle, stream.engine, stream.session, stream.trace)
+
+    private fun write(
+        bundle: Bundle,
+        engine: InferenceEngine,
+        session: StreamSession,
+        trace: TraceRecorder,
+    ): String {
         trace.thermal(ThermalState(1, "nominal", 0.3))
         val device = DeviceInfo("Maker", "Phone", null, "15", 35, false, 8, 8_000_000_000, false)
-        val writer =
-            TraceWriter(AppInfo("0.1.0", false), device, stream.bundle, OpenedEngine(stream.engine, emptyList()), 1)
-        val end = TraceEnd(System.nanoTime(), "stopped", null, 90_000_000)
-        return writer.write(trace, stream.session.opened!!, stream.session.ringSamples, end)
+        val writer = TraceWriter(AppInfo("0.1.0", false), device, bundle, OpenedEngine(engine, emptyList()), 1)
+        val end = TraceEnd(System.nanoTime() - zero, "stopped", null, 90_000_000)
+        return writer.write(trace, session.opened!!, session.ringSamples, end)
     }
 
     private fun wait(until: () -> Boolean) {
