@@ -56,7 +56,7 @@ def _sizes(shape: tuple[int | None, ...]) -> str:
     return "[" + ", ".join("?" if n is None else str(n) for n in shape) + "]"
 
 
-def _allowed_shape(feature: Any, shape: tuple[int, ...]) -> bool:
+def allowed_shape(feature: Any, shape: tuple[int, ...]) -> bool:
     """Whether the flexible shapes that the description lists admit this one."""
     array = feature.type.multiArrayType
     flexibility = array.WhichOneof("ShapeFlexibility")
@@ -111,7 +111,7 @@ def array_in(port: Port, feature: Any, value: Any, allow_nan: bool) -> Array:
     )
     if not fits:
         raise InputValueError(f"input {port.name!r}: expected shape {_sizes(port.shape)}, got {_sizes(array.shape)}")
-    if not _allowed_shape(feature, array.shape):
+    if not allowed_shape(feature, array.shape):
         raise InputValueError(f"input {port.name!r}: shape {_sizes(array.shape)} is not among those the model allows")
     if port.dtype.startswith("fp"):
         if array.dtype.kind == "f" and not allow_nan and bool(np.isnan(array).any()):
@@ -157,7 +157,8 @@ def image_in(port: Port, feature: Any, value: Any) -> Array:
         raise InputValueError(
             f"image input {port.name!r}: {value.width} x {value.height} pixels are not among the sizes the model allows"
         )
-    return np.ascontiguousarray(pixels[None])
+    # A program may take pixels as uint8; the compiler widens them from any integers.
+    return np.ascontiguousarray(pixels[None], np.float32 if port.dtype.startswith("fp") else np.int32)
 
 
 def _allowed_size(feature: Any, width: int, height: int) -> bool:

@@ -26,7 +26,7 @@ from run import verdict  # tests/peers/run.py: this folder is on the path
 
 from models.errors import ArtefactError
 from runtimes.mil import Program
-from runtimes.mil.features import default_value, image_in, value_out
+from runtimes.mil.features import allowed_shape, default_value, image_in, value_out
 from runtimes.mil.graph import read_function
 from runtimes.mil.package import open_package
 
@@ -84,6 +84,8 @@ def _as_port(port: Any, feature: Any, value: Any) -> np.ndarray[Any, Any]:
     array = np.asarray(value)
     kind = np.float32 if port.dtype.startswith("fp") else bool if port.dtype == "bool" else np.int32
     array = array.astype(kind)
+    if feature is not None and not allowed_shape(feature, array.shape):
+        raise ArtefactError(f"input {port.name!r}: shape {list(array.shape)} is not among those the model allows")
     # Core ML has no rank 0 at its boundary: a scalar comes as one element.
     return array.reshape(()) if port.shape == () and array.size == 1 else array
 
