@@ -12,7 +12,7 @@ JOBS   ?= 2
 help:
 	@echo "make demo    set everything up and do the main job on real audio"
 	@echo "make test    set everything up and run the tests"
-	@echo "make peer-tests  coremltools' own tests on the evaluator; tables in build/peer-tests (about an hour on 2 cores)"
+	@echo "make peer-tests  coremltools' own tests on the evaluator; tables in build/peer-tests (4 min of CPU time on each of 2 cores)"
 	@echo "make check   formatting, lint and types"
 	@echo "make bench   timings, side by side"
 	@echo "make format  apply formatting"
