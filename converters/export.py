@@ -19,6 +19,7 @@ from converters.writing import (
     build_manifest,
     coreml_path,
     litert_path,
+    stated_licence,
     write_labels,
     write_licences,
     write_model_card,
@@ -26,6 +27,7 @@ from converters.writing import (
 from models import weights as weights_store
 from models.errors import BundleError, ConversionError, OutputError
 from models.hashing import sha256_tree
+from models.own import OwnEntry
 from models.progress import Progress, silent
 from runtimes.bundle import MANIFEST, Artefact, Bundle, Decisions, Manifest
 
@@ -41,7 +43,7 @@ class ExportResult:
         path: the bundle.
         cached: whether nothing had to be converted.
         key: name of the export in the cache.
-        kept_decisions: whether edited decisions of an earlier bundle at this place were kept.
+        kept_decisions: whether edited decisions, dsp or playout of an earlier bundle at this place were kept.
     """
 
     path: Path
@@ -109,6 +111,8 @@ def _check_target(target: Path) -> None:
 
 
 def _weights_of(spec: ExportSpec) -> weights_store.WeightsFile:
+    if isinstance(spec.model, OwnEntry):  # loaded and hashed with its net
+        return weights_store.WeightsFile(Path(spec.model.original.factory), spec.model.original.weights_sha256)
     if spec.weights_file is None:
         return weights_store.pull(spec.model.name)
     file = weights_store.own_file(spec.weights_file)
@@ -145,7 +149,7 @@ def _build(job: _Job) -> None:
         job.progress(what, 1.0)
     manifest = build_manifest(spec, job.weights, artefacts)
     (job.folder / MANIFEST).write_text(manifest.dump(), encoding="utf-8")
-    write_licences(job.folder, job.weights)
+    write_licences(job.folder, spec.model, job.weights)
     write_model_card(job.folder, spec, manifest)
     what = f"{spec.folder_name}: golden vectors"
     job.progress(what, 0.0)
@@ -156,7 +160,8 @@ def _build(job: _Job) -> None:
 def _load(job: _Job) -> tuple[nn.Module, nn.Module]:
     from runtimes.torch import load_graph, load_net
 
-    arrays: Mapping[str, np.ndarray[Any, Any]] = weights_store.load_file(job.weights.path)
+    own = isinstance(job.spec.model, OwnEntry)
+    arrays: Mapping[str, np.ndarray[Any, Any]] = {} if own else weights_store.load_file(job.weights.path)
     net = load_net(job.spec.model, arrays)
     graph = load_graph(job.spec.model, net, job.spec.hops_per_call)
     return net, graph
@@ -173,7 +178,6 @@ def _convert_litert(job: _Job, graph: nn.Module, precision: Any, labels: tuple[s
     if precision == "fp16":
         data = litert.halve(data, graph, signature, model.fp32_modules).tflite
     if model.task == "classifier" and model.buffer_kind == "window":
-        origin = job.weights.sources[0] if job.weights.sources else None
         data = add_mediapipe_metadata(
             data,
             labels=labels,
@@ -182,7 +186,7 @@ def _convert_litert(job: _Job, graph: nn.Module, precision: Any, labels: tuple[s
             name=model.name,
             description=model.summary,
             version="1",
-            licence=origin.licence if origin else "supplied by the user",
+            licence=stated_licence(model, job.weights),
             author=model.paper,
         )
     path = job.folder / litert_path(model.name, precision)
@@ -196,13 +200,12 @@ def _convert_coreml(job: _Job, graph: nn.Module, precision: Any, labels: tuple[s
 
     model = job.spec.model
     signature = model.signature(job.spec.hops_per_call)
-    origin = job.weights.sources[0] if job.weights.sources else None
     path = job.folder / coreml_path(model.name, precision)
     path.parent.mkdir(exist_ok=True)
     metadata = coreml.CoreMLMetadata(
         description=model.summary,
         author=model.paper,
-        licence=origin.licence if origin else "supplied by the user",
+        licence=stated_licence(model, job.weights),
         version="1",
         geometry=model.geometry,
         labels=labels,
@@ -215,7 +218,7 @@ def _write_and_check_golden(job: _Job, net: nn.Module, manifest: Manifest) -> No
     """Golden vectors of the original, and every artefact held against them: executed before it is called converted."""
     from converters.golden import check_golden, write_golden
 
-    write_golden(job.folder, manifest, net)
+    write_golden(job.folder, manifest, net, job.spec.model)
     bundle = Bundle(job.folder, manifest)
     for result in check_golden(bundle):
         failed = [c for c in result.checks if not c.passed]
@@ -231,24 +234,35 @@ def _install(stored: Path, target: Path) -> bool:
     """Copy the cached bundle to where the user wants it; an unchanged one is left alone.
 
     Returns:
-        whether decisions that the user edited were kept.
+        whether decisions, dsp or playout that the user edited were kept.
     """
-    decisions = None
+    edits: dict[str, object] = {}
     if (target / MANIFEST).is_file():
         try:
             present = Bundle.open(target)
         except BundleError:
             present = None
         if present is not None:
-            decisions = _edited_decisions(present)
-            if _same_but_decisions(present, Bundle.open(stored)):
-                return decisions is not None
+            edits = _edits(present)
+            if _same_but_edits(present, Bundle.open(stored)):
+                return bool(edits)
     with atomic_folder(target) as folder:
         copy_tree(stored, folder)
-        if decisions is not None:
-            manifest = Bundle.open(folder).manifest.model_copy(update={"decisions": decisions})
+        if edits:
+            manifest = Bundle.open(folder).manifest.model_copy(update=edits)
             (folder / MANIFEST).write_text(manifest.dump(), encoding="utf-8")
-    return decisions is not None
+    return bool(edits)
+
+
+def _edits(present: Bundle) -> dict[str, object]:
+    """What the user changed of the fields that are his: decisions, dsp and playout (no export writes the last two)."""
+    manifest = present.manifest
+    edits: dict[str, object] = {
+        "decisions": _edited_decisions(present),
+        "dsp": manifest.dsp,
+        "playout": manifest.playout,
+    }
+    return {field: value for field, value in edits.items() if value is not None}
 
 
 def _edited_decisions(present: Bundle) -> Decisions | None:
@@ -261,8 +275,8 @@ def _edited_decisions(present: Bundle) -> Decisions | None:
     return None if present.manifest.decisions == exported else present.manifest.decisions
 
 
-def _same_but_decisions(present: Bundle, stored: Bundle) -> bool:
+def _same_but_edits(present: Bundle, stored: Bundle) -> bool:
     skip = frozenset({MANIFEST, "parity"})
-    without = {"decisions": None}
+    without = {"decisions": None, "dsp": None, "playout": None}
     same_manifest = present.manifest.model_copy(update=without) == stored.manifest.model_copy(update=without)
     return same_manifest and sha256_tree(present.path, skip) == sha256_tree(stored.path, skip)

