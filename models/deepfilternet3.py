@@ -2,8 +2,8 @@
 
 Schröter et al., "DeepFilterNet: Perceptually Motivated Real-Time Speech Enhancement", Interspeech 2023,
 arXiv:2305.08227. Two stages on one spectrum (960 samples every 480): gains in 32 ERB bands for what lies above 4.8 kHz,
-and a complex filter of five frames for each of the 96 bins below. An encoder sees band levels and the low spectrum, each less or over its
-running mean; the decoders see two frames more than the one they are for.
+and a complex filter of five frames for each of the 96 bins below. An encoder sees band levels and the low spectrum,
+each against its running mean; the decoders see two frames more than the one they are for.
 
 The net here is the offline form, written to be read: it is the truth that every export is compared with. The form for
 phones, the same weights rewritten, is models/deepfilternet3_graph.py. The authors' own runtime besides stops computing
