@@ -16,6 +16,8 @@ BENCHES = (
     "export_time",
     "mil_speed",
     "mil_compressed",
+    "android_loop",
+    "simulator_cost",
 )
 
 

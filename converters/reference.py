@@ -56,13 +56,13 @@ def stream(manifest: Manifest, runtime: Runtime, samples: Array) -> StreamOutput
     return StreamOutput(np.concatenate([r.values for r in results]), np.zeros(0, np.int64))
 
 
-def original(manifest: Manifest, net: nn.Module, samples: Array) -> StreamOutput:
+def original(manifest: Manifest, net: nn.Module, samples: Array, entry: ModelEntry | None = None) -> StreamOutput:
     """The same signal through the torch original.
 
     A step net is run offline, all at once, which no streaming fault can touch; a windowed net sees the
-    very windows that the loop cuts.
+    very windows that the loop cuts. `entry` is the manifest's own where it is not given.
     """
-    entry = entry_of(manifest)
+    entry = entry_of(manifest) if entry is None else entry
     if manifest.buffer.kind == "window":
         return stream(manifest, TorchRuntime(load_graph(entry, net, 1), entry.signature(1)), samples)
     total = len(samples) + manifest.geometry.delay_samples

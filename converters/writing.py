@@ -14,6 +14,7 @@ from models.catalog import ModelEntry
 from models.errors import WeightsError
 from models.geometry import TensorSpec
 from models.hashing import sha256_file
+from models.own import OwnEntry
 from models.version import __version__
 from runtimes.bundle import (
     SCHEMA,
@@ -90,7 +91,24 @@ def artefact_entry(
     )
 
 
-def _weights_origins(weights: weights_store.WeightsFile) -> tuple[WeightsOrigin, ...]:
+def stated_licence(model: ModelEntry, weights: weights_store.WeightsFile) -> str:
+    """The licence of a net's weights, as far as it is known."""
+    if isinstance(model, OwnEntry):
+        return model.licence
+    return weights.sources[0].licence if weights.sources else "supplied by the user"
+
+
+def _weights_origins(model: ModelEntry, weights: weights_store.WeightsFile) -> tuple[WeightsOrigin, ...]:
+    if isinstance(model, OwnEntry):
+        return (
+            WeightsOrigin(
+                source=f"the user's {model.original.factory}",
+                version="",
+                sha256=weights.sha256,
+                licence=model.licence,
+                citation=model.citation,
+            ),
+        )
     if not weights.sources:
         licence, citation = "supplied by the user", "supplied by the user"
         return (
@@ -125,7 +143,11 @@ def build_manifest(spec: ExportSpec, weights: weights_store.WeightsFile, artefac
         name=model.name,
         task=model.task,
         created_by=CreatedBy(hearpack=__version__, toolchain=toolchain_versions()),
-        original=Original(factory=model.factory, weights_sha256=weights.sha256),
+        original=Original(
+            factory=model.factory,
+            weights_sha256=weights.sha256,
+            source_sha256=model.original.source_sha256 if isinstance(model, OwnEntry) else None,
+        ),
         geometry=Geometry(**dataclasses.asdict(model.geometry)),
         buffer=Buffer(
             kind=model.buffer_kind,
@@ -142,7 +164,7 @@ def build_manifest(spec: ExportSpec, weights: weights_store.WeightsFile, artefac
         ),
         decisions=_decisions(spec),
         artefacts=tuple(artefacts),
-        weights=_weights_origins(weights),
+        weights=_weights_origins(model, weights),
     )
 
 
@@ -154,20 +176,23 @@ def write_labels(folder: Path, model: ModelEntry) -> tuple[str, ...]:
     """
     if model.task != "classifier":
         return ()
-    labels = weights_store.labels(model.name)
+    labels = model.labels if isinstance(model, OwnEntry) else weights_store.labels(model.name)
     if len(labels) != model.output.shape[-1]:
         raise WeightsError(f"{model.name}: expected {model.output.shape[-1]} labels, its package has {len(labels)}")
     (folder / "labels.txt").write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
     return labels
 
 
-def write_licences(folder: Path, weights: weights_store.WeightsFile) -> None:
+def write_licences(folder: Path, model: ModelEntry, weights: weights_store.WeightsFile) -> None:
     """LICENSES/: what came with the weights, or that the user supplied them."""
     target = folder / "LICENSES"
     target.mkdir()
     for licence in weights.licences:
         shutil.copyfile(licence, target / licence.name)
-    if not weights.licences:
+    if isinstance(model, OwnEntry):
+        text = f"Licence of {model.name} and its weights, as its author states it: {model.licence}\n{model.citation}\n"
+        (target / "WEIGHTS.txt").write_text(text, encoding="utf-8")
+    elif not weights.licences:
         (target / "WEIGHTS.txt").write_text(
             "The weights were supplied by the user; their licence is the user's to state.\n"
         )
@@ -208,9 +233,11 @@ def _card_lines(spec: ExportSpec, manifest: Manifest) -> list[str]:
         ]
     lines += ["", "## Weights", ""]
     lines += [f"- {w.source} {w.version}, sha256 {w.sha256}, {w.licence}. {w.citation}" for w in manifest.weights]
-    own = CARDS / f"{model.name}.md"
-    if own.is_file():
-        lines += ["", *own.read_text(encoding="utf-8").splitlines()]
+    if isinstance(model, OwnEntry):
+        if model.assumed:
+            lines += ["", "## Assumed, because it was not said", "", *(f"- {sentence}" for sentence in model.assumed)]
+    elif (CARDS / f"{model.name}.md").is_file():
+        lines += ["", *(CARDS / f"{model.name}.md").read_text(encoding="utf-8").splitlines()]
     lines += [
         "",
         "## Limits",

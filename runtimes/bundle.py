@@ -37,10 +37,11 @@ class CreatedBy(_Frozen):
 
 
 class Original(_Frozen):
-    """The net that the artefacts are held against."""
+    """The net that the artefacts are held against; `source_sha256` only where it is the user's own (models/own.py)."""
 
     factory: str
     weights_sha256: str
+    source_sha256: str | None = None
 
 
 class Geometry(_Frozen):

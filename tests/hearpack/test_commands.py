@@ -42,6 +42,7 @@ def as_json(*arguments: object) -> Any:
 def test_models_lists_both_with_geometry() -> None:
     rows = {row["name"]: row for row in as_json("models")}
     assert set(rows) == set(CATALOG)
+    assert "zenodo" in rows["panns-cnn14"]["weights_from"]
     assert rows["dtln"]["hop_samples"] == 128
     assert "8 ms" in hearpack("models").output
 
