@@ -19,6 +19,7 @@ from converters.writing import (
     build_manifest,
     coreml_path,
     litert_path,
+    stated_licence,
     write_labels,
     write_licences,
     write_model_card,
@@ -26,6 +27,7 @@ from converters.writing import (
 from models import weights as weights_store
 from models.errors import BundleError, ConversionError, OutputError
 from models.hashing import sha256_tree
+from models.own import OwnEntry
 from models.progress import Progress, silent
 from runtimes.bundle import MANIFEST, Artefact, Bundle, Decisions, Manifest
 
@@ -109,9 +111,14 @@ def _check_target(target: Path) -> None:
 
 
 def _weights_of(spec: ExportSpec) -> weights_store.WeightsFile:
+    if isinstance(spec.model, OwnEntry):  # loaded and hashed with its net
+        return weights_store.WeightsFile(Path(spec.model.original.factory), spec.model.original.weights_sha256)
     if spec.weights_file is None:
         return weights_store.pull(spec.model.name)
-    return weights_store.own_file(spec.weights_file)
+    file = weights_store.own_file(spec.weights_file)
+    if spec.model.weights_from:
+        weights_store.check_sidecar(file, spec.model.weights_from)
+    return file
 
 
 def _is_intact(stored: Path) -> bool:
@@ -142,7 +149,7 @@ def _build(job: _Job) -> None:
         job.progress(what, 1.0)
     manifest = build_manifest(spec, job.weights, artefacts)
     (job.folder / MANIFEST).write_text(manifest.dump(), encoding="utf-8")
-    write_licences(job.folder, job.weights)
+    write_licences(job.folder, spec.model, job.weights)
     write_model_card(job.folder, spec, manifest)
     what = f"{spec.folder_name}: golden vectors"
     job.progress(what, 0.0)
@@ -153,7 +160,8 @@ def _build(job: _Job) -> None:
 def _load(job: _Job) -> tuple[nn.Module, nn.Module]:
     from runtimes.torch import load_graph, load_net
 
-    arrays: Mapping[str, np.ndarray[Any, Any]] = weights_store.load_file(job.weights.path)
+    own = isinstance(job.spec.model, OwnEntry)
+    arrays: Mapping[str, np.ndarray[Any, Any]] = {} if own else weights_store.load_file(job.weights.path)
     net = load_net(job.spec.model, arrays)
     graph = load_graph(job.spec.model, net, job.spec.hops_per_call)
     return net, graph
@@ -170,7 +178,6 @@ def _convert_litert(job: _Job, graph: nn.Module, precision: Any, labels: tuple[s
     if precision == "fp16":
         data = litert.halve(data, graph, signature, model.fp32_modules).tflite
     if model.task == "classifier" and model.buffer_kind == "window":
-        origin = job.weights.sources[0] if job.weights.sources else None
         data = add_mediapipe_metadata(
             data,
             labels=labels,
@@ -179,7 +186,7 @@ def _convert_litert(job: _Job, graph: nn.Module, precision: Any, labels: tuple[s
             name=model.name,
             description=model.summary,
             version="1",
-            licence=origin.licence if origin else "supplied by the user",
+            licence=stated_licence(model, job.weights),
             author=model.paper,
         )
     path = job.folder / litert_path(model.name, precision)
@@ -193,13 +200,12 @@ def _convert_coreml(job: _Job, graph: nn.Module, precision: Any, labels: tuple[s
 
     model = job.spec.model
     signature = model.signature(job.spec.hops_per_call)
-    origin = job.weights.sources[0] if job.weights.sources else None
     path = job.folder / coreml_path(model.name, precision)
     path.parent.mkdir(exist_ok=True)
     metadata = coreml.CoreMLMetadata(
         description=model.summary,
         author=model.paper,
-        licence=origin.licence if origin else "supplied by the user",
+        licence=stated_licence(model, job.weights),
         version="1",
         geometry=model.geometry,
         labels=labels,
@@ -212,7 +218,7 @@ def _write_and_check_golden(job: _Job, net: nn.Module, manifest: Manifest) -> No
     """Golden vectors of the original, and every artefact held against them: executed before it is called converted."""
     from converters.golden import check_golden, write_golden
 
-    write_golden(job.folder, manifest, net)
+    write_golden(job.folder, manifest, net, job.spec.model)
     bundle = Bundle(job.folder, manifest)
     for result in check_golden(bundle):
         failed = [c for c in result.checks if not c.passed]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +14,15 @@ if TYPE_CHECKING:
 
     from converters.export import ExportResult
     from converters.verify import VerifyReport
+    from models.catalog import ModelEntry
+    from models.geometry import StreamGeometry
     from models.weights import WeightsFile
-    from streaming.calibrate import CallTimes
-    from streaming.calibration import Calibration
-    from streaming.coldstart import ColdStart
     from streaming.file_run import RunResult
     from streaming.fit import FittedProfile
     from streaming.record import RunRecord
     from streaming.session import SimulateOptions
     from streaming.simulate import Tick
     from streaming.stream_parity import StreamParity
-    from streaming.tune import TuneReport
 
 
 def pull(name: str) -> WeightsFile:
@@ -45,6 +44,35 @@ def pull(name: str) -> WeightsFile:
     return weights.pull(find(name).name)
 
 
+def open_model(
+    name: str,
+    geometry: str | Path | Mapping[str, Any] | StreamGeometry | None = None,
+    weights: str | Path | None = None,
+) -> ModelEntry:
+    """The entry of a model of the catalogue, or of a net of your own, loaded and checked.
+
+    Raises:
+        UsageError: unknown model, or a geometry for one of the catalogue.
+        HearpackError: as converters.own.open_own.
+    """
+    from models.catalog import find
+    from models.own_loading import is_own
+
+    if is_own(name):
+        import hearpack
+        from converters.own import open_own, remember
+
+        for offered in ("CumulativeNorm", "StreamGeometry"):  # what a net may import, whatever it calls its packages
+            getattr(hearpack, offered)
+        entry = open_own(name, geometry, None if weights is None else Path(weights))
+        remember(entry, name, None if isinstance(geometry, Mapping) else geometry)
+        return entry
+    model = find(name)
+    if geometry is not None:
+        raise UsageError(f"{name} is a model of the catalogue and has its geometry; leave --geometry out")
+    return model
+
+
 def export(
     name: str,
     output: str | Path = ".",
@@ -53,18 +81,22 @@ def export(
     formats: tuple[str, ...] = ("litert", "coreml"),
     precisions: tuple[str, ...] = ("fp32", "fp16"),
     weights: str | Path | None = None,
+    geometry: str | Path | Mapping[str, Any] | StreamGeometry | None = None,
     force: bool = False,
     progress: Progress = silent,
 ) -> ExportResult:
     """Export a model to a bundle in the folder `output`.
 
     Args:
-        name: a model of `hearpack models`.
+        name: a model of `hearpack models`; or a net of your own: "path/net.py:build", "package.module:build",
+            "path/model.keras" (docs/bring-your-own.md).
         output: folder that is to hold the bundle.
         hops_per_call: hops one call takes.
         formats: any of "litert", "coreml".
         precisions: any of "fp32", "fp16".
         weights: a checkpoint of your own, or None for the pretrained weights.
+        geometry: of a net of your own: a geometry.toml, a mapping of its shape, or a StreamGeometry; None: the
+            geometry.toml beside it, or GEOMETRY in it.
         force: convert again even if this very export is in the cache.
         progress: called with (what, fraction done).
 
@@ -74,11 +106,34 @@ def export(
     Raises:
         HearpackError: see models/errors.py for the tree.
     """
+    model = open_model(name, geometry, weights)
+    return export_model(
+        model,
+        output,
+        hops_per_call=hops_per_call,
+        formats=formats,
+        precisions=precisions,
+        weights=weights,
+        force=force,
+        progress=progress,
+    )
+
+
+def export_model(
+    model: ModelEntry,
+    output: str | Path = ".",
+    *,
+    hops_per_call: int = 1,
+    formats: tuple[str, ...] = ("litert", "coreml"),
+    precisions: tuple[str, ...] = ("fp32", "fp16"),
+    weights: str | Path | None = None,
+    force: bool = False,
+    progress: Progress = silent,
+) -> ExportResult:
+    """`export` of an entry that `open_model` gave."""
     from converters.export import export as run_export
     from converters.spec import FORMATS, PRECISIONS, ExportSpec, parse_choices
-    from models.catalog import find
 
-    model = find(name)
     model.signature(hops_per_call)
     chosen_formats = parse_choices(",".join(formats), FORMATS, "formats")
     chosen_precisions = parse_choices(",".join(precisions), PRECISIONS, "precisions")
@@ -99,6 +154,8 @@ def verify(
     seconds: float | None = None,
     audio: str | Path | None = None,
     weights: str | Path | None = None,
+    source: str | None = None,
+    geometry: str | Path | None = None,
     progress: Progress = silent,
 ) -> VerifyReport:
     """Stream real audio through every artefact and the original, and hold them together.
@@ -109,6 +166,8 @@ def verify(
         seconds: length of the stream; 60 when None.
         audio: a file of your own instead of hearpack's material.
         weights: the checkpoint that a bundle of your own weights was exported from.
+        source: where the original of a net of your own is, if it is not where it was exported from.
+        geometry: its geometry.toml, if it is not where it was.
         progress: called with (what, fraction done).
 
     Returns:
@@ -120,7 +179,14 @@ def verify(
     audio_file = None if audio is None else Path(audio)
     checkpoint = None if weights is None else Path(weights)
     return run_verify(
-        Bundle.open(bundle), artefacts, seconds=seconds, audio=audio_file, weights=checkpoint, progress=progress
+        Bundle.open(bundle),
+        artefacts,
+        seconds=seconds,
+        audio=audio_file,
+        weights=checkpoint,
+        source=source,
+        geometry=None if geometry is None else Path(geometry),
+        progress=progress,
     )
 
 
@@ -180,136 +246,6 @@ def inspect(path: str | Path) -> Any:
     if file.is_dir() or file.name == "manifest.json":
         return describe_bundle(file)
     raise UsageError(f"{file}: expected a bundle (folder), a .tflite or a .mlpackage")
-
-
-def coldstart(
-    bundle: str | Path,
-    *,
-    output: str | Path | None = None,
-    artefact: str | None = None,
-    engine: str | None = None,
-    runs: int = 10,
-    threads: int = 1,
-    drop_caches: bool = False,
-    progress: Progress = silent,
-) -> ColdStart:
-    """Start fresh processes and time them from their launch to their first decision.
-
-    Args:
-        bundle: a bundle's folder.
-        output: a JSON file that keeps every run, for `report` and `gate`.
-        artefact: id; the fp32 .tflite by default.
-        engine: "litert-compiled" by default for a .tflite.
-        runs: processes a condition of the caches.
-        threads: compute threads.
-        drop_caches: empty the whole machine's page cache for cold runs; needs root.
-        progress: called with (what, fraction done).
-
-    Returns:
-        every run, by the caches that it found; streaming.coldstart_advice reads it.
-    """
-    from runtimes.bundle import Bundle
-    from streaming.coldstart import measure_cold_start
-    from streaming.wav import atomic_file
-
-    report = measure_cold_start(
-        Bundle.open(bundle),
-        artefact,
-        engine,
-        runs=runs,
-        threads=threads,
-        drop_caches=drop_caches,
-        progress=progress,
-    )
-    if output is not None:
-        with atomic_file(Path(output)) as file:
-            file.write(report.dump().encode())
-    return report
-
-
-def tune(
-    bundle: str | Path,
-    recording: str | Path,
-    labels: str | Path,
-    *,
-    label: str | None = None,
-    false_alarms_per_hour: float = 0.0,
-    collar_s: float | None = None,
-    only: bool = False,
-    artefact: str | None = None,
-    judge_on: tuple[str | Path, str | Path] | None = None,
-    write: bool = True,
-    progress: Progress = silent,
-) -> TuneReport:
-    """Choose thresholds and smoothing on a labelled recording, and put them into the bundle's manifest.
-
-    Args:
-        bundle: a classifier's folder; only `decisions` of its manifest.json change.
-        recording: an audio file.
-        labels: its labels, a CSV (streaming/labelled.py has the forms).
-        label: the label that is meant where the CSV names none.
-        false_alarms_per_hour: how many may remain.
-        collar_s: how far around a labelled interval an event may be on; one window of the model when None.
-        only: let no other label ever turn on.
-        artefact: what listens; the fp32 .tflite by default.
-        judge_on: another recording and its labels, on which the result is judged.
-        write: False to look only.
-        progress: called with (what, fraction done).
-
-    Returns:
-        figures before, after and held out, the trade-off curve, and the decisions.
-    """
-    from runtimes.bundle import Bundle
-    from streaming.tune import tune as run_tune
-
-    return run_tune(
-        Bundle.open(bundle),
-        Path(recording),
-        Path(labels),
-        label=label,
-        allowed_per_hour=false_alarms_per_hour,
-        collar_s=collar_s,
-        only=only,
-        artefact=artefact,
-        judge_on=None if judge_on is None else (Path(judge_on[0]), Path(judge_on[1])),
-        write=write,
-        progress=progress,
-    )
-
-
-def calibrate(
-    *bundles: str | Path,
-    output: str | Path | None = None,
-    artefacts: tuple[str, ...] = (),
-    engine: str | None = None,
-    seconds: float = 30.0,
-    threads: int = 1,
-    progress: Progress = silent,
-) -> tuple[Calibration, tuple[CallTimes, ...]]:
-    """Measure what calls cost on this machine, paced at the hop's interval and back to back.
-
-    Args:
-        bundles: bundles' folders.
-        output: the calibration file, from which a virtual simulation draws.
-        artefacts: ids; the usual one when empty.
-        engine: see runtimes.opening.ENGINES.
-        seconds: of paced calls.
-        threads: compute threads.
-        progress: called with (what, fraction done).
-
-    Returns:
-        the distributions, and every call's time.
-    """
-    from runtimes.bundle import Bundle
-    from streaming.calibrate import calibrate as measure
-    from streaming.wav import atomic_file
-
-    opened = [Bundle.open(b) for b in bundles]
-    calibration, times = measure(opened, artefacts, engine, seconds=seconds, threads=threads, progress=progress)
-    if output is not None:
-        with atomic_file(Path(output)) as file:
-            file.write(calibration.dump().encode())
-    return calibration, times
 
 
 def simulate(

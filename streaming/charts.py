@@ -2,7 +2,7 @@
 
 A plot's SVG has a box of 1000 x 1000 units and is stretched to whatever the page gives it (strokes keep their width),
 so that a chart fills a phone and a desktop alike; tick labels are HTML, placed by percent, and stay readable. Colours
-are CSS classes (streaming/report_style.py), so that light and dark need no second chart. No script, no library.
+are CSS classes (streaming/report.css), so that light and dark need no second chart. No script, no library.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from models.errors import UsageError
 
 BOX = 1000.0
-COLOURS = 8  # classes c0 to c7
+COLOURS = 12  # classes c0 to c11
 _MAGMA = ((0, 0, 4), (28, 16, 68), (79, 18, 123), (129, 37, 129), (181, 54, 122), (229, 80, 100), (251, 135, 97),
           (254, 194, 135), (252, 253, 191))  # fmt: skip  # nine points of a dark-to-light ramp
 
@@ -147,6 +147,8 @@ def plot(shapes: Sequence[str], x: Axis, y: Axis, alt: str, height_px: int = 180
         image: a data URI drawn below the shapes, over the whole plot.
     """
     grid = [horizontal(y, value, "grid") for value, _ in y.ticks] + [vertical(x, value, "grid") for value, _ in x.ticks]
+    if image:
+        grid = []  # the picture has its own texture
     picture = (
         f'<image href="{image}" x="0" y="0" width="{BOX:g}" height="{BOX:g}" preserveAspectRatio="none"/>'
         if image
@@ -190,13 +192,14 @@ class BarRow:
     figure: str
 
 
-def bar_rows(rows: Sequence[BarRow], x: Axis, alt: str) -> str:
-    """Horizontal bars on one axis, label left (above on a phone), figure right."""
+def bar_rows(rows: Sequence[BarRow], x: Axis, alt: str, limit: float | None = None) -> str:
+    """Horizontal bars on one axis, label left (above on a phone), figure right; `limit` is marked in every bar."""
     flat = Axis(0.0, 1.0, ())
     drawn = []
     for row in rows:
         shapes = [vertical(x, value, "grid") for value, _ in x.ticks]
         shapes += [box(x, flat, p.begin, p.end, 0.12, 0.88, p.style, p.title) for p in row.parts]
+        shapes += [] if limit is None else [vertical(x, limit, "limit")]
         drawn.append(
             f'<div class="bl">{text(row.label)}</div><div class="bb"><svg aria-hidden="true" viewBox="0 0 {BOX:g} '
             f'{BOX:g}" preserveAspectRatio="none">{"".join(shapes)}</svg></div><div class="bf">{text(row.figure)}</div>'
@@ -204,8 +207,27 @@ def bar_rows(rows: Sequence[BarRow], x: Axis, alt: str) -> str:
     ticks = "".join(_x_tick(x.at(value), label) for value, label in x.ticks)
     return (
         f'<div class="bars" role="img" aria-label="{text(alt)}">{"".join(drawn)}'
-        f'<div class="bl"></div><div class="xs">{ticks}</div><div class="bf"></div>'
-        f'<div class="bl"></div><div class="xt">{text(x.title)}</div><div class="bf"></div></div>'
+        f'<div class="bl empty"></div><div class="xs">{ticks}</div><div class="bf empty"></div>'
+        f'<div class="bl empty"></div><div class="xt">{text(x.title)}</div><div class="bf empty"></div></div>'
+    )
+
+
+def lanes(rows: Sequence[tuple[str, str, Sequence[tuple[float, float, str]]]], x: Axis, alt: str) -> str:
+    """Strips of (begin, end, title) below each other on one axis, each under its name: (name, colour class, spans)."""
+    flat = Axis(0.0, 1.0, ())
+    drawn = []
+    for name, style, spans in rows:
+        shapes = [vertical(x, value, "grid") for value, _ in x.ticks]
+        shapes += [box(x, flat, begin, end, 0.0, 1.0, f"{style} span", title) for begin, end, title in spans]
+        drawn.append(
+            f'<div class="ln">{text(name)}</div><div class="lane">'
+            f'<svg aria-hidden="true" viewBox="0 0 {BOX:g} {BOX:g}" preserveAspectRatio="none">'
+            f"{''.join(shapes)}</svg></div>"
+        )
+    ticks = "".join(_x_tick(x.at(value), label) for value, label in x.ticks)
+    return (
+        f'<div class="plot" role="img" aria-label="{text(alt)}">{"".join(drawn)}<div class="xs">{ticks}</div>'
+        f'<div class="xt">{text(x.title)}</div></div>'
     )
 
 

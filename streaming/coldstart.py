@@ -9,6 +9,7 @@ slows all alike. Everything here is measured on this machine; nothing of it is a
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,7 @@ from streaming.page_cache import can_evict, drop_everything, evict, resident_fra
 SCHEMA = "hearpack-coldstart/1"
 RUNS = 10
 CHILD_SECONDS = 300.0
+BUSY = 1.5  # wall time over processor time from which a note says that the machine was busy
 _CODE = (
     "import time; entered = time.monotonic_ns(); import sys; "
     "from streaming.coldstart_child import main; main(entered, sys.argv[1])"
@@ -48,6 +50,7 @@ class ColdRun(_Frozen):
         stages: (name, when it ended), in order; the last is "ready": the model could take its first sample.
         calls_ms: what calls 1 to 10 took, each.
         first_decision_ms: the first scores were judged, or the first enhanced sample had come out.
+        ready_cpu_ms: processor time until then; far less than the wall's means that the machine had other work.
         ready_memory_bytes, peak_memory_bytes: resident, when ready and at most.
         resident_before: fraction of the artefact in the page cache at launch; None where it cannot be told.
     """
@@ -55,6 +58,7 @@ class ColdRun(_Frozen):
     stages: tuple[tuple[str, float], ...]
     calls_ms: tuple[float, ...]
     first_decision_ms: float
+    ready_cpu_ms: float
     ready_memory_bytes: int
     peak_memory_bytes: int
     resident_before: float | None
@@ -286,6 +290,13 @@ def _limits(engine: str, drop_caches: bool, found: Sequence[Condition]) -> tuple
     elif cold and max(r for r in cold if r is not None) > 0.0:
         worst = max(r for r in cold if r is not None)
         limits.append(f"up to {worst:.0%} of the file was still in memory in a cold run (mapped by another process)")
+    runs = [run for c in found for run in c.runs]
+    wall, cpu = (statistics.median(times) for times in ([r.ready_ms for r in runs], [r.ready_cpu_ms for r in runs]))
+    if wall > BUSY * cpu:
+        limits.append(
+            f"the machine had other work: ready took {wall:.0f} ms, {cpu:.0f} ms of them on a processor (medians); "
+            f"measure again on an idle one"
+        )
     if engine != "litert-compiled":
         limits.append(f"{engine} has no weight cache")
     return tuple(limits)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from streaming.coldstart import ColdRun, ColdStart, Condition
-from streaming.stats import Difference, Spread, bootstrap_difference, spread
+from streaming.stats import Difference, Spread, digits, paired_difference, spread
 
 # What a reader sees for each stage, in the order in which stages can come.
 STAGES = {
@@ -47,6 +47,7 @@ class ConditionSummary:
     page_cache: str
     weight_cache: str
     ready_ms: Spread
+    ready_cpu_ms: Spread
     loading_ms: Spread
     first_call_ms: Spread
     steady_call_ms: Spread
@@ -74,6 +75,7 @@ def summarise(condition: Condition) -> ConditionSummary:
         page_cache=condition.page_cache,
         weight_cache=condition.weight_cache,
         ready_ms=ready,
+        ready_cpu_ms=spread([r.ready_cpu_ms for r in runs]),
         loading_ms=spread([loading_ms(r) for r in runs]),
         first_call_ms=spread([r.calls_ms[0] for r in runs]),
         steady_call_ms=spread([c for r in runs for c in r.calls_ms[STEADY_FROM:]]),
@@ -148,11 +150,11 @@ def _warm_up(report: ColdStart, worst: ConditionSummary) -> str:
     if not calls:
         return f"No warm-up call is needed: {told}."
     throwaway = f"{calls} throwaway call{'s' if calls > 1 else ''} with zeros after loading, then a reset"
-    if first.most > hop_ms:
-        return f"Make {throwaway}: {told}, and the slowest first call misses its hop of {hop_ms:.4g} ms."
+    if first.p75 > hop_ms:
+        return f"Make {throwaway}: {told}, and a quarter of the first calls or more misses its hop of {hop_ms:.4g} ms."
     return (
-        f"Here no warm-up call is needed: {told}; the slowest first call fits its hop of {hop_ms:.4g} ms. "
-        f"On a device more than {hop_ms / first.most:.0f} times slower it would not: make {throwaway}."
+        f"Here no warm-up call is needed: {told}; three quarters of the first calls fit their hop of {hop_ms:.4g} ms "
+        f"well. On a device more than {hop_ms / first.p75:.0f} times slower they would not: make {throwaway}."
     )
 
 
@@ -188,11 +190,11 @@ def _decision(report: ColdStart, worst: ConditionSummary) -> str:
 
 
 def _loading_difference(a: Condition, b: Condition) -> Difference:
-    return bootstrap_difference([loading_ms(r) for r in a.runs], [loading_ms(r) for r in b.runs])
+    return paired_difference([loading_ms(r) for r in a.runs], [loading_ms(r) for r in b.runs])
 
 
 def _ms(figure: Spread) -> str:
-    return f"{figure.median:.3g} ms (quartiles {figure.p25:.3g} to {figure.p75:.3g})"
+    return f"{digits(figure.median)} ms (quartiles {digits(figure.p25)} to {digits(figure.p75)})"
 
 
 def _interval(found: Difference) -> str:

@@ -56,7 +56,7 @@ def run(wanted: Mapping[str, Any], mark: Callable[[str], None]) -> dict[str, Any
         mark: told the name of each stage when it ends.
 
     Returns:
-        {calls_ms, first_decision_ns, peak_memory_bytes, ready_memory_bytes, engine}.
+        {calls_ms, first_decision_ns, ready_cpu_ms, ready_memory_bytes, peak_memory_bytes, runtime}.
     """
     import numpy as np
 
@@ -75,6 +75,7 @@ def run(wanted: Mapping[str, Any], mark: Callable[[str], None]) -> dict[str, Any
     if manifest.decisions is not None:
         tracker = DecisionTracker(manifest.decisions, labels, manifest.geometry.sample_rate_hz)
     mark("ready")
+    ready_cpu_ms = time.process_time() * 1000.0
     ready_memory = memory_bytes()["now"]
 
     rate, size = manifest.geometry.sample_rate_hz, manifest.buffer.samples
@@ -108,6 +109,7 @@ def run(wanted: Mapping[str, Any], mark: Callable[[str], None]) -> dict[str, Any
     return {
         "calls_ms": calls_ms[:CALLS],
         "first_decision_ns": decided,
+        "ready_cpu_ms": ready_cpu_ms,
         "ready_memory_bytes": ready_memory,
         "peak_memory_bytes": memory_bytes()["peak"],
         "runtime": f"{info.engine} {info.version}, {info.detail.split(', weight cache')[0]}",

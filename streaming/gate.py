@@ -124,7 +124,8 @@ def hold(subject: str, budget_name: str, budget: Mapping[str, float], figures: M
     if missing:
         raise UsageError(
             f"{subject}: the budget asks for {', '.join(missing)}, which it does not hold; it has: "
-            f"{', '.join(figures) or 'none'}. Gate the bundle itself, or give what is missing (--coldstart FILE)"
+            f"{', '.join(figures) or 'none'}. Gate the bundle itself, or give what is missing "
+            f"(--bundle BUNDLE, --coldstart FILE)"
         )
     checks = tuple(Check(name, limit, figures[name], FIGURES[name][0]) for name, limit in budget.items())
     return GateReport(subject, budget_name, checks)

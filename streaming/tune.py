@@ -96,6 +96,7 @@ class TuneReport:
         other: the new decisions on another recording, if one was given.
         decisions: the new ones.
         other_events: events of all other labels on the recording, before and after: smoothing is shared.
+        only: whether the other labels were silenced.
         curve: recall against false alarms, by on threshold.
         met: whether a setting keeps within the allowed false alarms and finds anything.
         written: whether the manifest was changed.
@@ -114,6 +115,7 @@ class TuneReport:
     other: DecisionQuality | None
     decisions: Decisions
     other_events: tuple[int, int]
+    only: bool
     curve: tuple[CurvePoint, ...]
     met: bool
     written: bool
@@ -210,6 +212,7 @@ def tune(
         other=None if judge_on is None else _elsewhere(bundle, judge_on, names, label, artefact, decisions, collar),
         decisions=decisions,
         other_events=(_others(everything, names, manifest.decisions), _others(everything, names, decisions)),
+        only=only,
         curve=search.curve(chosen),
         met=met,
         written=False,

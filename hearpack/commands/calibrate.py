@@ -27,7 +27,7 @@ def calibrate(
     import numpy as np
     from rich.table import Table
 
-    from hearpack.api import calibrate as measure
+    from hearpack.api_tools import calibrate as measure
 
     with progress_bars(json_output) as progress:
         calibration, times = measure(

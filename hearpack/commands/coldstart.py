@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from hearpack.commands.shared import JsonOption, megabytes, print_json, progress_bars, wide_console
+from hearpack.commands.shared import JsonOption, print_json, progress_bars, wide_console
 
 if TYPE_CHECKING:
     from streaming.coldstart import ColdStart
@@ -33,7 +33,7 @@ def coldstart(
     json_output: bool = JsonOption,
 ) -> None:
     """Measure cold starts: stages, calls 1 to 10, first decision, audio lost, memory; caches cold and warm."""
-    from hearpack.api import coldstart as measure
+    from hearpack.api_tools import coldstart as measure
     from streaming.coldstart_advice import advice, summarise
 
     with progress_bars(json_output) as progress:
@@ -69,17 +69,18 @@ def show(report: ColdStart) -> None:
     console.print(
         f"measured in {runs} fresh process{'es' if runs > 1 else ''} each; median (quartiles), ms", highlight=False
     )
-    heads = ("caches", "ready = audio lost", "of it loading", "call 1", "calls 6-10", "first decision", "peak memory")
+    heads = ("caches", "ready = audio lost", "on CPU", "loading", "call 1", "calls 6-10", "decision", "peak MB")
     table = Table(*heads, box=None, pad_edge=False)
     for s in summaries:
         table.add_row(
             s.name,
             _cell(s.ready_ms),
+            f"{s.ready_cpu_ms.median:.1f}",
             _cell(s.loading_ms),
             f"{s.first_call_ms.median:.3f}",
             f"{s.steady_call_ms.median:.3f}",
-            _cell(s.first_decision_ms),
-            megabytes(round(s.peak_memory_bytes.median)),
+            f"{s.first_decision_ms.median:.1f}",
+            f"{s.peak_memory_bytes.median / 1e6:.1f}",
         )
     console.print(table)
     worst = summaries[0]

@@ -32,7 +32,7 @@ def tune(
     json_output: bool = JsonOption,
 ) -> None:
     """Set a classifier's decisions by a labelled recording, and show what they trade."""
-    from hearpack.api import tune as run_tune
+    from hearpack.api_tools import tune as run_tune
 
     if (judge_recording is None) != (judge_labels is None):
         raise UsageError("--judge-recording and --judge-labels: expected both or neither")
@@ -110,7 +110,13 @@ def show(report: TuneReport, dry_run: bool) -> None:
             highlight=False,
         )
     others_before, others_after = report.other_events
-    if others_before != others_after:
+    if report.only:
+        console.print(
+            f"the other labels are silenced: their events go from {others_before} to {others_after} here (a score of "
+            f"exactly 1 still turns one on)",
+            highlight=False,
+        )
+    elif others_before != others_after:
         console.print(
             f"smoothing is shared: the other labels' events go from {others_before} to {others_after} here "
             f"(--only silences them)",
