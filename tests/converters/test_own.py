@@ -310,6 +310,8 @@ def test_a_net_that_looks_ahead_is_refused_by_layer(tmp_path: Path, old: str, ne
     shutil.copytree(NETS / "causal", tmp_path / "net")
     file = tmp_path / "net" / "net.py"
     text = file.read_text().replace(old, new)
+    if "dilation" in new:  # as long as its input, so that nothing is cut off
+        text = text.replace("[..., : -self.surplus]", "")
     file.write_text(text.replace("Linear(24,", "Linear(48,") if "bidirectional" in new else text)
     with pytest.raises(ConversionError) as caught:
         open_own(str(file))
