@@ -7,14 +7,19 @@ STAMP  := $(VENV)/.installed
 OUT    ?= build/demo
 JOBS   ?= 2
 
-.PHONY: help setup demo test peer-tests check format bench clean
+.PHONY: help setup demo test peer-tests android-toolchain test-android android-apk swift-toolchain test-ios check format bench clean
 
 help:
 	@echo "make demo    set everything up and do the main job on real audio"
 	@echo "make test    set everything up and run the tests"
 	@echo "make peer-tests  coremltools' own tests on the evaluator; tables in build/peer-tests (about an hour on 2 cores)"
+	@echo "make android-toolchain  what compiles and tests the Android sample (Debian, 280 MB, once; root for four packages)"
+	@echo "make test-android  the Android sample's tests alone (make test runs them too where the toolchain is)"
+	@echo "make android-apk  build/android/hearpack.apk, with the bundles that were installed"
 	@echo "make check   formatting, lint and types"
 	@echo "make bench   timings, side by side"
+	@echo "make swift-toolchain  Swift 6 for the iOS sample's tests (Debian, root; 2.6 GB in the user's cache, once)"
+	@echo "make test-ios  the iOS sample's tests; on a Mac with Core ML itself"
 	@echo "make format  apply formatting"
 	@echo "make clean   remove build/ (never the weight cache)"
 
@@ -37,6 +42,15 @@ test: $(STAMP)
 peer-tests: $(STAMP)
 	@$(PY) tests/peers/run.py -n $(JOBS)
 
+android-toolchain: $(STAMP)
+	@$(PY) -m tools.android.toolchain
+
+test-android: $(STAMP)
+	@$(PY) -m pytest tests/android tests/converters/test_install.py -n $(JOBS) --dist loadfile
+
+android-apk: $(STAMP)
+	@$(PY) -m tools.android.build build/android
+
 check: $(STAMP)
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
@@ -48,6 +62,12 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	@$(PY) bench/run_all.py
+
+swift-toolchain:
+	@bash tools/swift_toolchain.sh
+
+test-ios: $(STAMP)
+	@$(PY) -m pytest tests/ios tests/converters/test_install_ios.py -n $(JOBS) --dist loadfile
 
 clean:
 	rm -rf build dist

@@ -43,7 +43,7 @@ class ExportResult:
         path: the bundle.
         cached: whether nothing had to be converted.
         key: name of the export in the cache.
-        kept_decisions: whether edited decisions of an earlier bundle at this place were kept.
+        kept_decisions: whether edited decisions, dsp or playout of an earlier bundle at this place were kept.
     """
 
     path: Path
@@ -115,7 +115,10 @@ def _weights_of(spec: ExportSpec) -> weights_store.WeightsFile:
         return weights_store.WeightsFile(Path(spec.model.original.factory), spec.model.original.weights_sha256)
     if spec.weights_file is None:
         return weights_store.pull(spec.model.name)
-    return weights_store.own_file(spec.weights_file)
+    file = weights_store.own_file(spec.weights_file)
+    if spec.model.weights_from:
+        weights_store.check_sidecar(file, spec.model.weights_from)
+    return file
 
 
 def _is_intact(stored: Path) -> bool:
@@ -243,24 +246,35 @@ def _install(stored: Path, target: Path) -> bool:
     """Copy the cached bundle to where the user wants it; an unchanged one is left alone.
 
     Returns:
-        whether decisions that the user edited were kept.
+        whether decisions, dsp or playout that the user edited were kept.
     """
-    decisions = None
+    edits: dict[str, object] = {}
     if (target / MANIFEST).is_file():
         try:
             present = Bundle.open(target)
         except BundleError:
             present = None
         if present is not None:
-            decisions = _edited_decisions(present)
-            if _same_but_decisions(present, Bundle.open(stored)):
-                return decisions is not None
+            edits = _edits(present)
+            if _same_but_edits(present, Bundle.open(stored)):
+                return bool(edits)
     with atomic_folder(target) as folder:
         copy_tree(stored, folder)
-        if decisions is not None:
-            manifest = Bundle.open(folder).manifest.model_copy(update={"decisions": decisions})
+        if edits:
+            manifest = Bundle.open(folder).manifest.model_copy(update=edits)
             (folder / MANIFEST).write_text(manifest.dump(), encoding="utf-8")
-    return decisions is not None
+    return bool(edits)
+
+
+def _edits(present: Bundle) -> dict[str, object]:
+    """What the user changed of the fields that are his: decisions, dsp and playout (no export writes the last two)."""
+    manifest = present.manifest
+    edits: dict[str, object] = {
+        "decisions": _edited_decisions(present),
+        "dsp": manifest.dsp,
+        "playout": manifest.playout,
+    }
+    return {field: value for field, value in edits.items() if value is not None}
 
 
 def _edited_decisions(present: Bundle) -> Decisions | None:
@@ -273,8 +287,8 @@ def _edited_decisions(present: Bundle) -> Decisions | None:
     return None if present.manifest.decisions == exported else present.manifest.decisions
 
 
-def _same_but_decisions(present: Bundle, stored: Bundle) -> bool:
+def _same_but_edits(present: Bundle, stored: Bundle) -> bool:
     skip = frozenset({MANIFEST, "parity"})
-    without = {"decisions": None}
+    without = {"decisions": None, "dsp": None, "playout": None}
     same_manifest = present.manifest.model_copy(update=without) == stored.manifest.model_copy(update=without)
     return same_manifest and sha256_tree(present.path, skip) == sha256_tree(stored.path, skip)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from converters.folders import write_text_atomic
 from converters.golden import read_golden, through_resampler
-from converters.material import VERIFY_SECONDS, programme
+from converters.material import VERIFY_SECONDS, material_of, programme
 from converters.own import is_own_bundle, reopen
 from converters.reference import StreamOutput, compare, entry_of, original, stream
 from converters.spec import toolchain_versions
@@ -164,8 +164,9 @@ def verify(
 def _samples(manifest: Manifest, seconds: float | None, audio: Path | None) -> tuple[str, Array]:
     rate = manifest.geometry.sample_rate_hz
     if audio is None:
-        what = "street recording" if manifest.task == "classifier" else "speech in the street at 5 dB"
-        return what, programme(manifest.task, rate, VERIFY_SECONDS if seconds is None else seconds)
+        material = material_of(manifest)
+        what = "street recording" if material == "street" else "speech in the street at 5 dB"
+        return what, programme(manifest.task, rate, VERIFY_SECONDS if seconds is None else seconds, material)
     clip = read_wav(audio)
     samples = resample(clip.mono(), clip.sample_rate_hz, rate)
     if seconds is not None:

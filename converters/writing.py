@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import models
 from converters.spec import ArtefactFormat, ExportSpec, PrecisionName, toolchain_versions
 from models import weights as weights_store
 from models.catalog import ModelEntry
@@ -32,6 +33,9 @@ from runtimes.bundle import (
     Tolerance,
     WeightsOrigin,
 )
+
+# What is known of a net beyond its catalogue entry: figures with where they were measured, and known weaknesses.
+CARDS = Path(models.__file__).resolve().parent / "cards"
 
 
 def litert_path(name: str, precision: str) -> str:
@@ -116,6 +120,16 @@ def _weights_origins(model: ModelEntry, weights: weights_store.WeightsFile) -> t
     )
 
 
+def _decisions(spec: ExportSpec) -> Decisions | None:
+    """The entry's decisions; a step net gives scores once a call, whatever the call takes."""
+    if not spec.model.decisions:
+        return None
+    fields = dict(spec.model.decisions)
+    if spec.model.buffer_kind == "step":
+        fields["window_hop_samples"] = spec.model.buffer_samples(spec.hops_per_call)
+    return Decisions.model_validate(fields)
+
+
 def build_manifest(spec: ExportSpec, weights: weights_store.WeightsFile, artefacts: Sequence[Artefact]) -> Manifest:
     """The manifest of an export (docs/bundle.md)."""
     model = spec.model
@@ -148,7 +162,7 @@ def build_manifest(spec: ExportSpec, weights: weights_store.WeightsFile, artefac
             )
             for s in signature.states
         ),
-        decisions=Decisions.model_validate(dict(model.decisions)) if model.decisions else None,
+        decisions=_decisions(spec),
         artefacts=tuple(artefacts),
         weights=_weights_origins(model, weights),
     )
@@ -219,8 +233,11 @@ def _card_lines(spec: ExportSpec, manifest: Manifest) -> list[str]:
         ]
     lines += ["", "## Weights", ""]
     lines += [f"- {w.source} {w.version}, sha256 {w.sha256}, {w.licence}. {w.citation}" for w in manifest.weights]
-    if isinstance(model, OwnEntry) and model.assumed:
-        lines += ["", "## Assumed, because it was not said", "", *(f"- {sentence}" for sentence in model.assumed)]
+    if isinstance(model, OwnEntry):
+        if model.assumed:
+            lines += ["", "## Assumed, because it was not said", "", *(f"- {sentence}" for sentence in model.assumed)]
+    elif (CARDS / f"{model.name}.md").is_file():
+        lines += ["", *(CARDS / f"{model.name}.md").read_text(encoding="utf-8").splitlines()]
     lines += [
         "",
         "## Limits",

@@ -19,10 +19,18 @@ from models.version import __version__
 
 if TYPE_CHECKING:
     from hearpack.api import export as export
+    from hearpack.api import fit_device as fit_device
     from hearpack.api import inspect as inspect
     from hearpack.api import pull as pull
     from hearpack.api import run as run
+    from hearpack.api import simulate as simulate
     from hearpack.api import verify as verify
+    from hearpack.api_tools import advise as advise
+    from hearpack.api_tools import calibrate as calibrate
+    from hearpack.api_tools import coldstart as coldstart
+    from hearpack.api_tools import gate as gate
+    from hearpack.api_tools import report as report
+    from hearpack.api_tools import tune as tune
     from models.catalog import CATALOG as CATALOG
     from models.catalog import ModelEntry as ModelEntry
     from models.causal_layers import CumulativeNorm as CumulativeNorm
@@ -39,10 +47,18 @@ _HOMES = {
     "HearpackError": "models.errors",
     "ModelEntry": "models.catalog",
     "StreamGeometry": "models.geometry",
+    "advise": "hearpack.api_tools",
+    "calibrate": "hearpack.api_tools",
+    "coldstart": "hearpack.api_tools",
     "export": "hearpack.api",
+    "fit_device": "hearpack.api",
+    "gate": "hearpack.api_tools",
     "inspect": "hearpack.api",
     "pull": "hearpack.api",
+    "report": "hearpack.api_tools",
     "run": "hearpack.api",
+    "simulate": "hearpack.api",
+    "tune": "hearpack.api_tools",
     "verify": "hearpack.api",
 }
 

@@ -8,7 +8,28 @@ import sys
 import typer
 
 from hearpack import __version__
-from hearpack.commands import demo, doctor, export, inspect, models, predict, pull, run, scaffold, verify
+from hearpack.commands import (
+    advise,
+    calibrate,
+    coldstart,
+    demo,
+    devices,
+    doctor,
+    export,
+    fit_device,
+    gate,
+    inspect,
+    install,
+    models,
+    predict,
+    pull,
+    report,
+    run,
+    scaffold,
+    simulate,
+    tune,
+    verify,
+)
 from models.errors import HearpackError
 
 app = typer.Typer(
@@ -24,11 +45,21 @@ for command in (
     models.models,
     pull.pull,
     export.export,
+    scaffold.scaffold,
     verify.verify,
     inspect.inspect,
     run.run,
     predict.predict,
-    scaffold.scaffold,
+    simulate.simulate,
+    devices.devices,
+    calibrate.calibrate,
+    fit_device.fit_device,
+    coldstart.coldstart,
+    advise.advise,
+    tune.tune,
+    gate.gate,
+    report.report,
+    install.install,
     demo.demo,
     doctor.doctor,
 ):

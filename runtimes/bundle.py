@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from models.errors import BundleError
 from models.geometry import GraphSignature, StateSpec, StreamGeometry, TensorSpec
 from models.hashing import sha256_file
+from runtimes.dsp import Stage, check_stages
 
 SCHEMA = "hearpack/1"
 MANIFEST = "manifest.json"
@@ -196,7 +197,7 @@ class Manifest(_Frozen):
     outputs: tuple[Tensor, ...] = Field(min_length=1)
     states: tuple[StateTensor, ...]
     decisions: Decisions | None = None
-    dsp: tuple[dict[str, Any], ...] | None = None
+    dsp: tuple[Stage, ...] | None = None
     playout: Playout | None = None
     artefacts: tuple[Artefact, ...] = Field(min_length=1)
     weights: tuple[WeightsOrigin, ...] = Field(min_length=1)
@@ -218,6 +219,13 @@ class Manifest(_Frozen):
         )
         if self.buffer.samples != expected:
             raise ValueError(f"buffer.samples is {self.buffer.samples}, geometry and hops_per_call give {expected}")
+        check_stages(self.dsp or (), self.task, self.buffer.kind, self.geometry.sample_rate_hz)
+        decisions = self.decisions
+        if self.buffer.kind == "step" and decisions is not None and decisions.window_hop_samples != self.buffer.samples:
+            raise ValueError(
+                f"decisions.window_hop_samples is {decisions.window_hop_samples}; a step net gives scores every "
+                f"{self.buffer.samples} samples, once a call, and nothing else can be chosen"
+            )
         ids = [a.id for a in self.artefacts]
         if len(set(ids)) != len(ids):
             raise ValueError(f"artefact ids are not unique: {', '.join(ids)}")

@@ -1,4 +1,5 @@
-"""An audio file through a bundle, as a phone would hear it: the streaming resampler, the loop, the decisions.
+"""An audio file through a bundle, as a phone would hear it: the streaming resampler, the loop, the decisions, and the
+plain DSP that the manifest asks for.
 
 An enhancer's file comes back at the input's rate and length with every delay taken out; stereo is enhanced
 channel by channel. A classifier hears the mean of the channels; its events are in samples at the model's rate,
@@ -25,6 +26,7 @@ from runtimes.bundle import Bundle
 from runtimes.opening import choose, open_runtime
 from runtimes.protocol import Outputs, Runtime, State
 from streaming.act import Event, detect
+from streaming.dsp import InputChain, OutputChain, gated
 from streaming.loop import LoopOutput, make_loop
 from streaming.resample import Resampler, resample
 from streaming.wav import AudioClip, atomic_file, read_wav, write_wav
@@ -169,32 +171,65 @@ def _blocks(samples: Array, rate_hz: int, what: str, progress: Progress) -> Iter
 
 
 def _hear(bundle: Bundle, runtime: _Timed, clip: AudioClip, progress: Progress) -> tuple[Event, ...]:
-    manifest = bundle.manifest
-    decisions = manifest.decisions
+    decisions = bundle.manifest.decisions
     if decisions is None:
         raise UsageError(f"{bundle.path}: the manifest of a classifier must have `decisions`; export the bundle again")
-    labels = bundle.labels()
+    heard = hear_scores(bundle, runtime, clip, progress)
+    rate = bundle.manifest.geometry.sample_rate_hz
+    return detect(decisions, bundle.labels(), rate, heard.ends, heard.scores, heard.samples)
+
+
+@dataclass(frozen=True)
+class HeardScores:
+    """A classifier's scores over a whole recording, as a phone's stream gives them.
+
+    Attributes:
+        ends: int64 [n], each window's end at the model's rate, counted from reset.
+        scores: float32 [n, labels].
+        samples: of the stream, at the model's rate.
+        delay_samples: how far that stream lags the file (the resampler's delay).
+    """
+
+    ends: NDArray[np.int64]
+    scores: Array
+    samples: int
+    delay_samples: int
+
+
+def hear_scores(bundle: Bundle, runtime: Runtime, clip: AudioClip, progress: Progress = silent) -> HeardScores:
+    """Stream a recording through a classifier: the mean of its channels, resampled, filtered, windowed.
+
+    Raises:
+        AudioError: the clip is not finite.
+        ArtefactError: the runtime failed.
+    """
+    manifest = bundle.manifest
     rate = manifest.geometry.sample_rate_hz
-    resampler, loop = Resampler(clip.sample_rate_hz, rate), make_loop(manifest, runtime)
+    resampler, before = Resampler(clip.sample_rate_hz, rate), InputChain(manifest.dsp, rate)
+    loop = make_loop(manifest, gated(runtime, manifest.dsp, manifest.buffer.samples))
     heard: list[LoopOutput] = []
     for block in _blocks(clip.mono(), clip.sample_rate_hz, f"listening to {Path(clip.source).name}", progress):
-        heard += loop.push(resampler.process(block))
-    heard += loop.push(resampler.flush())
+        heard += loop.push(before.process(resampler.process(block)))
+    heard += loop.push(before.process(resampler.flush()))
     heard += loop.flush()
     ends = np.array([h.end_sample for h in heard], np.int64)
-    scores = np.stack([h.values for h in heard]) if heard else np.zeros((0, len(labels)), np.float32)
-    return detect(decisions, labels, rate, ends, scores, loop.in_samples)
+    scores = np.stack([h.values for h in heard]) if heard else np.zeros((0, len(bundle.labels())), np.float32)
+    return HeardScores(ends, scores, loop.in_samples, resampler.delay_out_samples)
 
 
 def _enhance(bundle: Bundle, runtime: _Timed, samples: Array, clip: AudioClip, progress: Progress) -> Array:
     geometry = bundle.manifest.geometry
     loop = make_loop(bundle.manifest, runtime)
+    before = InputChain(bundle.manifest.dsp, geometry.sample_rate_hz)
+    after = OutputChain(bundle.manifest.dsp, geometry.sample_rate_hz, geometry.delay_samples)
     out: list[LoopOutput] = []
     at_rate = resample(samples, clip.sample_rate_hz, geometry.sample_rate_hz)
     for block in _blocks(at_rate, geometry.sample_rate_hz, f"enhancing {Path(clip.source).name}", progress):
+        block = before.process(block)
+        after.feed(block)
         out += loop.push(block)
     out += loop.flush()
-    enhanced = np.concatenate([o.values for o in out])[geometry.delay_samples :]
+    enhanced = after.process(np.concatenate([o.values for o in out]))[geometry.delay_samples :]
     back = resample(enhanced, geometry.sample_rate_hz, clip.sample_rate_hz)
     # Rounding up twice may give a sample too many, never one too few.
     return back[: len(samples)]

@@ -69,4 +69,4 @@ def export(
         for artefact in manifest.artefacts:
             typer.echo(f"  {artefact.id:14} {megabytes(artefact.size_bytes):>9}  {artefact.path}")
         if result.kept_decisions:
-            typer.echo("  your edited decisions were kept")
+            typer.echo("  your edits of the manifest (decisions, dsp, playout) were kept")

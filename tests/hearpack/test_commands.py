@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from converters.material import noisy_speech, street
 from hearpack.cli import app
 from models import weights
+from models.catalog import CATALOG
 from models.errors import MissingDependencyError
 from runtimes.bundle import Bundle
 from streaming.resample import resample
@@ -40,7 +41,8 @@ def as_json(*arguments: object) -> Any:
 
 def test_models_lists_both_with_geometry() -> None:
     rows = {row["name"]: row for row in as_json("models")}
-    assert set(rows) == {"yamnet", "dtln"}
+    assert set(rows) == set(CATALOG)
+    assert "zenodo" in rows["panns-cnn14"]["weights_from"]
     assert rows["dtln"]["hop_samples"] == 128
     assert "8 ms" in hearpack("models").output
 
@@ -70,11 +72,12 @@ def test_bundles_hold_what_the_contract_asks(exported: dict[str, Path]) -> None:
     assert len((exported["yamnet"] / "labels.txt").read_text().splitlines()) == 521
 
 
-def test_an_unchanged_export_is_left_alone_and_edited_decisions_are_kept(tmp_path: Path) -> None:
+def test_an_unchanged_export_is_left_alone_and_edited_decisions_and_dsp_are_kept(tmp_path: Path) -> None:
     (first,) = as_json("export", "yamnet", "-o", tmp_path)
     manifest = Path(first["path"]) / "manifest.json"
     data = json.loads(manifest.read_text())
     data["decisions"]["on_threshold"] = 0.77
+    data["dsp"] = [{"kind": "gate", "threshold_dbfs": -70.0, "hold_windows": 2}]
     manifest.write_text(json.dumps(data))
     before = manifest.stat().st_mtime_ns
     (second,) = as_json("export", "yamnet", "-o", tmp_path)
@@ -85,6 +88,7 @@ def test_an_unchanged_export_is_left_alone_and_edited_decisions_are_kept(tmp_pat
     (third,) = as_json("export", "yamnet", "-o", tmp_path)
     assert third["kept_decisions"]
     assert json.loads(manifest.read_text())["decisions"]["on_threshold"] == 0.77
+    assert json.loads(manifest.read_text())["dsp"] == data["dsp"]
     assert (manifest.parent / "MODEL_CARD.md").read_text() != "damaged"
 
 

@@ -1,0 +1,87 @@
+package hearpack.app
+
+import android.content.Context
+import android.content.res.AssetManager
+import android.os.Build
+import com.google.ai.edge.litert.CompiledModel
+import hearpack.core.Bundle
+import hearpack.core.BundleException
+import hearpack.core.BundleFiles
+import hearpack.core.ComputeUnit
+import hearpack.core.EngineException
+import hearpack.core.EngineFactory
+import hearpack.core.InferenceEngine
+import hearpack.core.Task
+import hearpack.core.WeightCache
+import java.io.File
+import java.io.IOException
+import java.io.InputStream
+
+private const val FOLDER = "bundles"
+
+/** A bundle that `hearpack install` put into the assets. */
+class AssetFiles(
+    private val assets: AssetManager,
+    override val name: String,
+) : BundleFiles {
+    override fun open(path: String): InputStream = assets.open(asset(path))
+
+    fun asset(path: String) = "$FOLDER/$name/$path"
+}
+
+/** The bundles in the app, and engines for them. */
+class Bundles(
+    private val context: Context,
+) : EngineFactory {
+    private val cache = WeightCache(File(context.noBackupFilesDir, "xnnpack"), Build.SUPPORTED_ABIS.first())
+
+    /** Whether the engine opened last found a sound weight cache: cold, warm or none. */
+    var weightCache = "none"
+        private set
+
+    /**
+     * The first bundle of a task; null if there is none.
+     *
+     * @throws BundleException there is one, and it cannot be used.
+     */
+    fun find(task: Task): Bundle? {
+        val names = context.assets.list(FOLDER)?.sorted() ?: emptyList()
+        var refused: BundleException? = null
+        for (name in names) {
+            try {
+                val bundle = Bundle.open(AssetFiles(context.assets, name), Build.VERSION.SDK_INT)
+                if (bundle.manifest.task == task) return bundle
+            } catch (e: BundleException) {
+                refused = e
+            }
+        }
+        // A bundle that cannot be read does not say what it is for: better told on both pages than on none.
+        if (refused != null) throw refused
+        return null
+    }
+
+    override fun open(
+        bundle: Bundle,
+        unit: ComputeUnit,
+    ): InferenceEngine {
+        val asset = (bundle.files as AssetFiles).asset(bundle.modelPath)
+        // LiteRT maps an uncompressed asset into memory; nothing is copied to a file first.
+        val load = { options: CompiledModel.Options -> CompiledModel.create(context.assets, asset, options) }
+        // Unrolled hops repeat the same weights: without the cache each is packed again (docs/latency.md).
+        val unrolled = unit == ComputeUnit.CPU && bundle.manifest.buffer.hopsPerCall > 1
+        weightCache = "none"
+        if (!unrolled) return LiteRtEngine.open(bundle, unit, null, load)
+        val sha256 =
+            bundle.artefact.files
+                .first()
+                .sha256
+        val key = cache.key(sha256, LiteRtEngine.VERSION, LiteRtEngine.THREADS)
+        try {
+            val (warm, engine) = cache.open(key) { LiteRtEngine.open(bundle, unit, it, load) }
+            weightCache = if (warm) "warm" else "cold"
+            return engine
+        } catch (e: IOException) {
+            throw EngineException("weight cache: ${e.message}", e)
+        }
+    }
+}

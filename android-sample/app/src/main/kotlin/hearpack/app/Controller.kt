@@ -1,0 +1,260 @@
+package hearpack.app
+
+import android.app.Application
+import android.content.Context
+import android.content.Intent
+import android.os.Handler
+import android.os.Looper
+import android.os.Process
+import hearpack.core.Bundle
+import hearpack.core.BundleException
+import hearpack.core.ColdStart
+import hearpack.core.EngineException
+import hearpack.core.Failure
+import hearpack.core.Figures
+import hearpack.core.OpenedCapture
+import hearpack.core.OpenedEngine
+import hearpack.core.Page
+import hearpack.core.Recording
+import hearpack.core.SelfCheck
+import hearpack.core.SessionListener
+import hearpack.core.SoundEvent
+import hearpack.core.StreamPhase
+import hearpack.core.StreamSession
+import hearpack.core.ThreadRole
+import hearpack.core.TraceEnd
+import hearpack.core.TraceRecorder
+import hearpack.core.TraceWriter
+import hearpack.core.UiEvent
+import hearpack.core.UiState
+import hearpack.core.openBest
+import hearpack.core.reduce
+import java.io.File
+import java.util.concurrent.Executors
+
+/** Owns the controller, so that a rotation does not stop the stream. */
+class HearpackApp : Application() {
+    lateinit var controller: Controller
+        private set
+
+    override fun onCreate() {
+        super.onCreate()
+        controller = Controller(this)
+    }
+}
+
+private class Loaded(
+    val bundle: Bundle,
+    val opened: OpenedEngine,
+    val cold: ColdStart,
+)
+
+/**
+ * Turns what happens into [UiState], and starts and stops streams. State changes on the main thread only; models are
+ * opened and checked on one background thread.
+ */
+class Controller(
+    private val app: Application,
+) : SessionListener {
+    private val main = Handler(Looper.getMainLooper())
+    private val background = Executors.newSingleThreadExecutor()
+    private val bundles = Bundles(app)
+    private val device = Device(app)
+    private val routes = Routes(app, main)
+    private val player = ClipPlayer()
+    private val loaded = mutableMapOf<Page, Loaded>()
+    private val appReadyNs = ProcessClock.nanos()
+    private var session: StreamSession? = null
+    private var trace: TraceRecorder? = null
+    private var recording: Recording? = null
+    private var failure: Failure? = null
+    private var lastTrace: (() -> String)? = null
+
+    var state = UiState()
+        private set
+
+    /** Draws the state; set by the activity while it is shown. */
+    var onState: ((UiState) -> Unit)? = null
+
+    init {
+        device.onThermal { trace?.thermal(it) }
+        Page.entries.forEach(::load)
+    }
+
+    /** Main thread: something happened. */
+    fun send(event: UiEvent) {
+        state = reduce(state, event)
+        onState?.invoke(state)
+    }
+
+    private fun post(event: UiEvent) {
+        main.post { send(event) }
+    }
+
+    /** Opens and checks a page's model, again if it failed before. */
+    fun load(page: Page) {
+        background.execute {
+            try {
+                val bundle = bundles.find(page.task)
+                if (bundle == null) post(UiEvent.BundleAbsent(page)) else open(page, bundle)
+            } catch (e: BundleException) {
+                post(UiEvent.BundleRefused(page, e.fault, e.message ?: ""))
+            } catch (e: EngineException) {
+                post(UiEvent.EngineRefused(page, e.message ?: ""))
+            }
+        }
+    }
+
+    private fun open(
+        page: Page,
+        bundle: Bundle,
+    ) {
+        val recorder = TraceRecorder(0, 0)
+        recorder.cold { it.copy(appReadyNs = appReadyNs, bundleCheckedNs = ProcessClock.nanos()) }
+        val opened = openBest(bundle, bundles, ProcessClock, recorder)
+        recorder.cold { it.copy(weightCache = bundles.weightCache) }
+        val cold = recorder.coldStart
+        post(UiEvent.EngineReady(page, bundle.manifest.folderName, opened.engine.info, opened.refused, cold))
+        if (needsCheck(bundle)) {
+            val result = SelfCheck(bundle, opened.engine).run { post(UiEvent.Checking(page, it)) }
+            if (result.passed) markChecked(bundle)
+            post(UiEvent.SelfChecked(page, result))
+        }
+        main.post {
+            loaded[page]?.opened?.engine?.close()
+            loaded[page] = Loaded(bundle, opened, cold)
+        }
+    }
+
+    /** A model is checked on its first run on this device, and again when model, app or system change. */
+    private fun checkKey(bundle: Bundle) =
+        "${bundle.artefact.files.first().sha256} ${LiteRtEngine.VERSION} ${device.info().osVersion}"
+
+    private fun checks() = app.getSharedPreferences("self-check", Context.MODE_PRIVATE)
+
+    private fun needsCheck(bundle: Bundle) = !checks().getBoolean(checkKey(bundle), false)
+
+    private fun markChecked(bundle: Bundle) = checks().edit().putBoolean(checkKey(bundle), true).apply()
+
+    /** Main thread: the button; the permission is there. */
+    fun start() {
+        if (!state.canStart || loaded[state.page] == null) return
+        send(UiEvent.StartPressed)
+        if (state.stream == StreamPhase.STARTING) app.startService(Intent(app, StreamService::class.java))
+    }
+
+    /** Main thread: the service is in the foreground. */
+    fun begin() {
+        val model = loaded[state.page] ?: return
+        if (session != null || state.stream != StreamPhase.STARTING) return
+        player.stop()
+        failure = null
+        val recorder = TraceRecorder()
+        recorder.cold { model.cold }
+        recorder.thermal(device.thermal())
+        val manifest = model.bundle.manifest
+        val enhances = state.page == Page.ENHANCE
+        val kept =
+            if (enhances) {
+                Recording(
+                    manifest.geometry.sampleRateHz,
+                    manifest.geometry.delaySamples,
+                    KEPT_S,
+                )
+            } else {
+                null
+            }
+        val speaker = if (enhances) Speaker(routes) else null
+        val engine = model.opened.engine
+        val stream =
+            try {
+                StreamSession(model.bundle, engine, MicSource(routes), speaker, kept, ProcessClock, recorder, this)
+            } catch (e: UnsupportedOperationException) {
+                send(UiEvent.Failed(Failure(null, "the speaker cannot be opened: ${e.message}")))
+                app.stopService(Intent(app, StreamService::class.java))
+                return
+            }
+        trace = recorder
+        recording = kept
+        session = stream
+        stream.start { role, body -> thread(role, body) }
+    }
+
+    private fun thread(
+        role: ThreadRole,
+        body: Runnable,
+    ): Thread {
+        val priority =
+            if (role == ThreadRole.INFERENCE) Process.THREAD_PRIORITY_AUDIO else Process.THREAD_PRIORITY_URGENT_AUDIO
+        val prioritised =
+            Runnable {
+                Process.setThreadPriority(priority)
+                body.run()
+            }
+        return Thread(prioritised, "hearpack-${role.name.lowercase()}").apply { start() }
+    }
+
+    /** Main thread: the button, or the service ends. */
+    fun stop() {
+        val stream = session ?: return
+        session = null
+        stream.stop()
+        val model = loaded.getValue(state.page)
+        val recorder = trace
+        val capture = stream.opened
+        if (recorder != null && capture != null) {
+            val reason = if (failure == null) "stopped" else "error"
+            val end = TraceEnd(ProcessClock.nanos(), reason, failure?.message, device.peakMemoryBytes())
+            val writer = TraceWriter(device.app(), device.info(), model.bundle, model.opened, LiteRtEngine.THREADS)
+            lastTrace = { writer.write(recorder, capture, stream.ringSamples, end) }
+        }
+        send(UiEvent.Stopped((recording?.samples ?: 0) > 0))
+        app.stopService(Intent(app, StreamService::class.java))
+    }
+
+    /** Main thread: plays what was recorded: A as it was, B enhanced. */
+    fun compare(enhanced: Boolean) {
+        val kept = recording ?: return
+        player.play(if (enhanced) kept.b() else kept.a(), kept.sampleRateHz)
+    }
+
+    /** Writes the last stream's trace to a file, and hands it over on the main thread. */
+    fun writeTrace(done: (File) -> Unit) {
+        val make = lastTrace ?: return
+        background.execute {
+            val file = File(TraceProvider.folder(app), "hearpack-trace.json")
+            file.writeText(make())
+            main.post { done(file) }
+        }
+    }
+
+    override fun onOpened(opened: OpenedCapture) = post(UiEvent.Opened(opened))
+
+    override fun onEvent(event: SoundEvent) {
+        main.post {
+            val rate =
+                loaded[state.page]
+                    ?.bundle
+                    ?.manifest
+                    ?.geometry
+                    ?.sampleRateHz
+            if (rate != null) send(UiEvent.Heard(event, rate))
+        }
+    }
+
+    override fun onFigures(figures: Figures) = post(UiEvent.FiguresCame(figures))
+
+    override fun onSilenced(silenced: Boolean) = post(UiEvent.Silenced(silenced))
+
+    override fun onFailed(failure: Failure) {
+        main.post {
+            this.failure = failure
+            stop()
+            send(UiEvent.Failed(failure))
+        }
+    }
+
+    private companion object {
+        const val KEPT_S = 30
+    }
+}

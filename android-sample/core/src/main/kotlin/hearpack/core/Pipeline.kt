@@ -1,0 +1,168 @@
+package hearpack.core
+
+/** Receives an enhancer's sound; the array is the pipeline's own and valid only during the call. */
+fun interface AudioSink {
+    /**
+     * @param endSample where the block ends in the output stream, at the model's rate.
+     */
+    fun onAudio(
+        endSample: Long,
+        samples: FloatArray,
+        count: Int,
+    )
+}
+
+/**
+ * One stream from the device's samples to events or to enhanced sound: resampler, plain DSP, loop, decisions.
+ * Belongs to the inference thread. No allocation after construction but for events.
+ *
+ * @param deviceRateHz rate of the blocks that are pushed.
+ * @param maxBlock most samples pushed at a time.
+ * @param onAudio gets an enhancer's sound at the model's rate.
+ * @param onEvents gets a classifier's events.
+ * @param withDsp false leaves the manifest's `dsp` out.
+ * @param recording gets what the net is given.
+ */
+class Pipeline(
+    bundle: Bundle,
+    engine: InferenceEngine,
+    val deviceRateHz: Int,
+    private val maxBlock: Int,
+    private val onAudio: AudioSink,
+    onEvents: EventSink,
+    meter: CallMeter? = null,
+    withDsp: Boolean = true,
+    private val recording: Recording? = null,
+) {
+    private val manifest = bundle.manifest
+    private val rate = manifest.geometry.sampleRateHz
+    private val stages = if (withDsp) manifest.dsp else emptyList()
+    private val resampler = Resampler(deviceRateHz, rate)
+    private val work = FloatArray(maxOf(resampler.mostOutputs(maxBlock), resampler.delayOutSamples + 4))
+    private val ahead = work.size + manifest.buffer.samples
+    private val input = InputChain(stages, rate)
+    private val output = OutputChain(stages, rate, manifest.geometry.delaySamples, ahead)
+    private val tracker =
+        manifest.decisions
+            ?.takeIf { manifest.task == Task.CLASSIFIER }
+            ?.let { DecisionTracker(it, bundle.labels, rate, onEvents) }
+    private val loop = StreamLoop(gated(engine), manifest, ::take, meter)
+
+    /** The input meter, after the stages before the net. */
+    val meter: InputMeter get() = input.meter
+
+    /** The newest scores, a classifier's; the pipeline's own array. */
+    val scores = FloatArray(bundle.labels.size)
+
+    /** New samples at the model's rate that the next call waits for. */
+    val missing: Int get() = loop.missing
+
+    val calls: Long get() = loop.calls
+
+    private fun gated(engine: InferenceEngine): InferenceEngine {
+        val gate = stages.filterIsInstance<Stage.Gate>().firstOrNull() ?: return engine
+        return GatedEngine(engine, WindowGate(gate, manifest.buffer.samples))
+    }
+
+    /**
+     * Takes in samples of the device and makes every call that is due.
+     *
+     * @throws StreamException NaN or Inf, or the stream was flushed.
+     * @throws EngineException the engine failed.
+     */
+    fun push(
+        samples: FloatArray,
+        offset: Int,
+        count: Int,
+    ) {
+        require(count <= maxBlock) { "pipeline: at most $maxBlock samples at a time, got $count" }
+        feed(resampler.process(samples, offset, count, work))
+    }
+
+    /** Ends the stream: what is still inside comes out, what is on is closed. */
+    fun flush() {
+        feed(resampler.flush(work))
+        loop.flush()
+        tracker?.flush(loop.inSamples)
+    }
+
+    /** Begins a new stream. */
+    fun reset() {
+        resampler.reset()
+        input.reset()
+        output.reset()
+        loop.reset()
+        tracker?.reset()
+    }
+
+    private fun feed(count: Int) {
+        input.process(work, 0, count)
+        output.feed(work, 0, count)
+        recording?.addOriginal(work, 0, count)
+        loop.push(work, 0, count)
+    }
+
+    private fun take(
+        endSample: Long,
+        values: FloatArray,
+        count: Int,
+    ) {
+        if (tracker != null) {
+            System.arraycopy(values, 0, scores, 0, scores.size)
+            tracker.push(values, endSample)
+        } else {
+            output.process(values, 0, count)
+            onAudio.onAudio(endSample, values, count)
+        }
+    }
+}
+
+/** The last seconds of input and output of an enhancer, aligned, for A/B playback. Both at the model's rate. */
+class Recording(
+    val sampleRateHz: Int,
+    private val delaySamples: Int,
+    seconds: Int,
+) {
+    private val original = FloatArray(sampleRateHz * seconds)
+    private val enhanced = FloatArray(sampleRateHz * seconds)
+    private var originals = 0
+    private var skipped = 0
+    private var outputs = 0
+
+    /** Samples there are of both. */
+    val samples: Int get() = minOf(originals, outputs)
+
+    fun addOriginal(
+        block: FloatArray,
+        offset: Int,
+        count: Int,
+    ) {
+        val n = minOf(count, original.size - originals)
+        System.arraycopy(block, offset, original, originals, n)
+        originals += n
+    }
+
+    /** The lead-in of the model's delay is left out. */
+    fun addEnhanced(
+        block: FloatArray,
+        count: Int,
+    ) {
+        val skip = minOf(count, delaySamples - skipped)
+        skipped += skip
+        val n = minOf(count - skip, enhanced.size - outputs)
+        System.arraycopy(block, skip, enhanced, outputs, n)
+        outputs += n
+    }
+
+    /** A: what the microphone heard. */
+    fun a(): FloatArray = original.copyOf(samples)
+
+    /** B: what the model made of it. */
+    fun b(): FloatArray = enhanced.copyOf(samples)
+
+    fun reset() {
+        originals = 0
+        skipped = 0
+        outputs = 0
+    }
+}

@@ -1,0 +1,168 @@
+package hearpack.core
+
+enum class Page(
+    val task: Task,
+) {
+    LISTEN(Task.CLASSIFIER),
+    ENHANCE(Task.ENHANCER),
+}
+
+/** What a message says; the app has a text for each. */
+enum class NoticeKind {
+    BUNDLE_ABSENT,
+    BUNDLE_MISSING,
+    BUNDLE_INVALID,
+    BUNDLE_NEWER_SCHEMA,
+    BUNDLE_DAMAGED,
+    BUNDLE_MISMATCH,
+    ENGINE_REFUSED,
+    ACCELERATOR_REFUSED,
+    SELF_CHECK_FAILED,
+    PERMISSION_DENIED,
+    PERMISSION_DENIED_FOR_GOOD,
+    MIC_TAKEN,
+    MIC_SILENCED,
+    MIC_UNAVAILABLE,
+    ROUTE_CHANGED,
+    MONITOR_NEEDS_HEADSET,
+    STREAM_FAILED,
+}
+
+/** The button that a message offers. */
+enum class NoticeAction { NONE, ASK_AGAIN, OPEN_SETTINGS, TRY_AGAIN }
+
+/**
+ * A message on the screen.
+ *
+ * @property detail what came, in a technician's words; may be empty.
+ * @property blocking whether the page cannot go on.
+ */
+data class Notice(
+    val kind: NoticeKind,
+    val detail: String,
+    val action: NoticeAction,
+    val blocking: Boolean,
+)
+
+enum class ModelPhase { ABSENT, LOADING, CHECKING, READY, BROKEN }
+
+/** The model of a page. */
+data class ModelState(
+    val phase: ModelPhase = ModelPhase.LOADING,
+    val name: String = "",
+    val info: EngineInfo? = null,
+    val checked: Double = 0.0,
+    val selfCheck: SelfCheckResult? = null,
+    val coldStart: ColdStart = ColdStart(),
+    val notice: Notice? = null,
+)
+
+enum class Permission { UNKNOWN, GRANTED, DENIED, DENIED_FOR_GOOD }
+
+enum class StreamPhase { IDLE, STARTING, RUNNING, REOPENING }
+
+/** A label that is or was heard; a page shows the newest first. */
+data class HeardRow(
+    val label: String,
+    val onsetSeconds: Double,
+    val offsetSeconds: Double?,
+    val confidence: Double,
+)
+
+/** Everything the two screens show: one immutable value. */
+data class UiState(
+    val page: Page = Page.LISTEN,
+    val models: Map<Page, ModelState> = Page.entries.associateWith { ModelState() },
+    val permission: Permission = Permission.UNKNOWN,
+    val stream: StreamPhase = StreamPhase.IDLE,
+    val notice: Notice? = null,
+    val heard: List<HeardRow> = emptyList(),
+    val figures: Figures? = null,
+    val opened: OpenedCapture? = null,
+    val canCompare: Boolean = false,
+    val canShare: Boolean = false,
+) {
+    val model: ModelState get() = models.getValue(page)
+
+    /** What the page says: what stops it, or what happened last. */
+    val shown: Notice? get() = model.notice?.takeIf { it.blocking } ?: notice ?: model.notice
+
+    val canStart: Boolean get() = stream == StreamPhase.IDLE && model.phase == ModelPhase.READY
+
+    /** Whether the speaker may play along: only where it cannot be heard by the microphone. */
+    val canMonitor: Boolean get() = opened?.output?.isHeadset ?: false
+}
+
+/** What happens; the only way to change [UiState]. */
+sealed interface UiEvent {
+    data class PageChosen(
+        val page: Page,
+    ) : UiEvent
+
+    data class BundleAbsent(
+        val page: Page,
+    ) : UiEvent
+
+    data class BundleRefused(
+        val page: Page,
+        val fault: BundleFault,
+        val message: String,
+    ) : UiEvent
+
+    data class EngineRefused(
+        val page: Page,
+        val message: String,
+    ) : UiEvent
+
+    data class EngineReady(
+        val page: Page,
+        val name: String,
+        val info: EngineInfo,
+        val refused: List<Pair<ComputeUnit, String>>,
+        val coldStart: ColdStart,
+    ) : UiEvent
+
+    data class Checking(
+        val page: Page,
+        val fraction: Double,
+    ) : UiEvent
+
+    data class SelfChecked(
+        val page: Page,
+        val result: SelfCheckResult,
+    ) : UiEvent
+
+    data object PermissionGranted : UiEvent
+
+    /** [canAskAgain]: the system will show its question once more. */
+    data class PermissionDenied(
+        val canAskAgain: Boolean,
+    ) : UiEvent
+
+    data object StartPressed : UiEvent
+
+    data class Opened(
+        val opened: OpenedCapture,
+    ) : UiEvent
+
+    data class Heard(
+        val event: SoundEvent,
+        val sampleRateHz: Int,
+    ) : UiEvent
+
+    data class FiguresCame(
+        val figures: Figures,
+    ) : UiEvent
+
+    data class Silenced(
+        val silenced: Boolean,
+    ) : UiEvent
+
+    data class Failed(
+        val failure: Failure,
+    ) : UiEvent
+
+    data class Stopped(
+        val hasRecording: Boolean,
+    ) : UiEvent
+}

@@ -1,0 +1,147 @@
+package hearpack.tests
+
+import com.sun.management.ThreadMXBean
+import hearpack.core.Bundle
+import hearpack.core.CaptureSource
+import hearpack.core.Clock
+import hearpack.core.ComputeMeter
+import hearpack.core.GapDetector
+import hearpack.core.OpenedCapture
+import hearpack.core.Pipeline
+import hearpack.core.PlayoutRing
+import hearpack.core.Resampler
+import hearpack.core.StreamSession
+import hearpack.core.ThreadStarter
+import hearpack.core.TraceRecorder
+import java.lang.management.ManagementFactory
+import java.util.concurrent.CountDownLatch
+import java.util.concurrent.TimeUnit
+import kotlin.test.Test
+import kotlin.test.assertEquals
+import kotlin.test.assertTrue
+
+private val threads = ManagementFactory.getThreadMXBean() as ThreadMXBean
+
+private fun allocated() = threads.getThreadAllocatedBytes(Thread.currentThread().id)
+
+/** A function type would box its Int. */
+private fun interface Body {
+    fun run(i: Int)
+}
+
+/** 0 bytes a block: what runs for every block of audio allocates nothing in core/. */
+class AllocationTest {
+    /** Bytes that [body] allocates in its last [count] runs on this thread. */
+    private fun bytes(
+        count: Int = 2000,
+        body: Body,
+    ): Long {
+        for (i in 0 until count) body.run(i)
+        val before = allocated()
+        for (i in 0 until count) body.run(i)
+        return allocated() - before
+    }
+
+    @Test fun theMeasurementSeesAnAllocation() {
+        val kept = arrayOfNulls<Any>(1)
+        assertTrue(bytes { kept[0] = FloatArray(16 + it % 2) } > 2000 * 16)
+    }
+
+    private fun pipeline(
+        bundle: Bundle,
+        trace: TraceRecorder,
+    ): Pipeline {
+        val meter = ComputeMeter(Clock { 5 }, 1000, trace)
+        return Pipeline(bundle, FakeEngine(bundle), 48000, 512, { _, _, _ -> }, {}, meter)
+    }
+
+    @Test fun anEnhancersPipelineWithAllItsDsp() {
+        val dsp =
+            ""","dsp":[{"kind":"highpass","cutoff_hz":80},{"kind":"gain","gain_db":3},
+               {"kind":"wet_dry","attenuation_limit_db":12},{"kind":"limiter","ceiling_dbfs":-6,"release_ms":5}]"""
+        val pipeline = pipeline(fakeEnhancer(dsp), TraceRecorder())
+        val block = FloatArray(192) { (it % 7 - 3) / 4f }
+        assertEquals(0, bytes { pipeline.push(block, 0, block.size) })
+    }
+
+    @Test fun aClassifiersPipeline() {
+        val bundle = fakeClassifier(more = ""","dsp":[{"kind":"gate","threshold_dbfs":-60}]""")
+        val pipeline = pipeline(bundle, TraceRecorder())
+        val block = FloatArray(192) { 0.1f }
+        assertEquals(0, bytes { pipeline.push(block, 0, block.size) })
+    }
+
+    @Test fun resamplersRingAndGapDetector() {
+        for ((from, to) in listOf(48000 to 16000, 16000 to 48000, 44100 to 16000, 44101 to 16000)) {
+            val resampler = Resampler(from, to)
+            val block = FloatArray(from / 100)
+            val out = FloatArray(resampler.mostOutputs(block.size))
+            assertEquals(0, bytes(400) { resampler.process(block, 0, block.size, out) }, "$from to $to")
+        }
+        val ring = PlayoutRing(4800, 480, 240)
+        val block = FloatArray(480) { 0.5f }
+        val gaps = GapDetector(48000, 960)
+        val used =
+            bytes {
+                ring.write(block, 0, 480)
+                ring.read(block, 480)
+                gaps.read(it * 10_000_000L, 480)
+            }
+        assertEquals(0, used)
+    }
+
+    /** The session's own capture and inference threads, measured from inside the microphone and the engine. */
+    @Test fun aStreamsCaptureAndInferenceThreads() {
+        val bundle = fakeEnhancer()
+        val captured = LongArray(2)
+        val inferred = LongArray(2)
+        val done = CountDownLatch(2)
+        val engine =
+            object : FakeEngine(bundle) {
+                override fun run(
+                    audio: FloatArray,
+                    output: FloatArray,
+                    from: Int,
+                    to: Int,
+                ) {
+                    super.run(audio, output, from, to)
+                    if (calls == 20_000) inferred[0] = allocated()
+                    if (calls == 60_000) inferred[1] = allocated()
+                    if (calls == 60_000) done.countDown()
+                }
+            }
+        val source =
+            object : CaptureSource {
+                var reads = 0
+
+                override val silenced = false
+
+                override fun open(): OpenedCapture = opened(16000, 64)
+
+                override fun read(target: FloatArray): Int {
+                    reads++
+                    if (reads == 4_000) captured[0] = allocated()
+                    if (reads == 12_000) captured[1] = allocated()
+                    if (reads == 12_000) done.countDown()
+                    // Slow at first, so that the other thread runs dry and has loaded what it needs for waiting.
+                    if (reads % 8 == 0 || reads < 200) Thread.sleep(1)
+                    return target.size
+                }
+
+                override fun timestamp(into: LongArray): Boolean {
+                    into[0] = reads * 64L
+                    into[1] = reads * 4_000_000L
+                    return true
+                }
+
+                override fun close() = Unit
+            }
+        val clock = FakeClock() // stands still: the ten figures a second for the screen are not the stream's own
+        val session = StreamSession(bundle, engine, source, null, null, clock, TraceRecorder(), Listener())
+        session.start(ThreadStarter { _, body -> Thread(body).apply { start() } })
+        assertTrue(done.await(60, TimeUnit.SECONDS), "the stream did not run")
+        session.stop()
+        assertEquals(0, captured[1] - captured[0], "capture thread, 8,000 blocks")
+        assertEquals(0, inferred[1] - inferred[0], "inference thread, 40,000 calls")
+    }
+}

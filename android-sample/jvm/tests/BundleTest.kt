@@ -1,0 +1,127 @@
+package hearpack.tests
+
+import hearpack.core.Bundle
+import hearpack.core.BundleException
+import hearpack.core.BundleFault
+import hearpack.core.DecisionTracker
+import hearpack.core.ManifestReader
+import hearpack.core.Task
+import kotlin.test.Test
+import kotlin.test.assertEquals
+import kotlin.test.assertFailsWith
+import kotlin.test.assertTrue
+
+/** Bundles that cannot be used: each says why, and which fault it is. */
+class BundleTest {
+    private fun refused(
+        fault: BundleFault,
+        vararg words: String,
+        open: () -> Unit,
+    ) {
+        val came = assertFailsWith<BundleException> { open() }
+        assertEquals(fault, came.fault, came.message)
+        for (word in words) assertTrue(word in came.message!!, "expected '$word' in: ${came.message}")
+    }
+
+    private fun parse(text: String) = ManifestReader.parse(text, "x")
+
+    @Test fun theExportedBundlesOpen() {
+        val dtln = Given.bundle("dtln")
+        assertEquals(Task.ENHANCER, dtln.manifest.task)
+        assertEquals("dtln-128.hearpack", dtln.manifest.folderName)
+        assertEquals(listOf("samples", "overlap", "hidden", "cell"), dtln.manifest.states.map { it.inName })
+        val yamnet = Given.bundle("yamnet")
+        assertEquals(521, yamnet.labels.size)
+        assertEquals("Bicycle bell", yamnet.labels[198])
+        assertEquals(7680, yamnet.manifest.hopSamples)
+    }
+
+    @Test fun aNewerSchemaIsRefusedAndANewerMinorIsRead() {
+        refused(BundleFault.NEWER_SCHEMA, "hearpack/2", "update the app") { parse(manifestText(schema = "hearpack/2")) }
+        refused(BundleFault.NEWER_SCHEMA, "hearpack/10") { parse(manifestText(schema = "hearpack/10")) }
+        assertEquals("fake", parse(manifestText(schema = "hearpack/1.7")).name)
+    }
+
+    @Test fun aBrokenHashIsRefused() {
+        val files = fakeFiles(manifestText())
+        files.files["litert/fake.tflite"] = "a modem".toByteArray()
+        refused(BundleFault.DAMAGED, "litert/fake.tflite", "sha256", "install") { Bundle.open(files, Given.API) }
+        files.files["litert/fake.tflite"] = "cut".toByteArray()
+        refused(BundleFault.DAMAGED, "3 bytes") { Bundle.open(files, Given.API) }
+    }
+
+    @Test fun missingFilesAreRefused() {
+        val noManifest = fakeFiles(manifestText()).apply { files.remove("manifest.json") }
+        refused(BundleFault.MISSING, "manifest.json") { Bundle.open(noManifest, Given.API) }
+        val noModel = fakeFiles(manifestText()).apply { files.remove("litert/fake.tflite") }
+        refused(BundleFault.MISSING, "litert-fp32", "install") { Bundle.open(noModel, Given.API) }
+        val classifier = manifestText("classifier", "window", labels = 2)
+        val noLabels = fakeFiles(classifier).apply { files.remove("labels.txt") }
+        refused(BundleFault.MISSING, "labels.txt") { Bundle.open(noLabels, Given.API) }
+        refused(BundleFault.INVALID, "expected 2 labels", "got 3") {
+            Bundle.open(fakeFiles(classifier, listOf("a", "b", "c")), Given.API)
+        }
+    }
+
+    @Test fun anOlderAndroidIsTold() =
+        refused(BundleFault.INVALID, "API 26", "has 25") { Bundle.open(fakeFiles(manifestText()), 25) }
+
+    @Test fun invalidManifestsNameTheFieldWhatWasExpectedAndWhatCame() {
+        val good = manifestText()
+
+        fun broken(
+            from: String,
+            to: String,
+            vararg words: String,
+        ) {
+            assertTrue(from in good, "the test's own text changed: $from")
+            refused(BundleFault.INVALID, *words) { parse(good.replace(from, to)) }
+        }
+        refused(BundleFault.INVALID, "not JSON") { parse("{") }
+        refused(BundleFault.INVALID, "schema", "null") { parse("{}") }
+        broken("\"task\":\"enhancer\"", "\"task\":\"toaster\"", "task", "classifier or enhancer", "toaster")
+        broken("\"hop_samples\":4", "\"hop_samples\":0", "geometry.hop_samples", "at least 1", "0")
+        broken("\"hop_samples\":4", "\"hop_samples\":\"4\"", "geometry.hop_samples")
+        broken("\"hop_samples\":4", "\"hop_samples\":2", "buffer.samples is 4", "give 2")
+        broken("\"channels\":1", "\"channels\":2", "mono")
+        broken("\"name\":\"audio\"", "\"name\":\"x\"", "the first input must be `audio`")
+        broken("\"dtype\":\"float32\"", "\"dtype\":\"int8\"", "float32", "int8")
+        broken("\"in\":\"h\",", "", "states.0.in", "nothing")
+        broken("litert/fake.tflite", "../fake.tflite", "path inside the bundle")
+        broken("[\"cpu\",\"gpu\"]", "[\"tpu\"]", "cpu, gpu or npu", "tpu")
+        broken("\"task\":\"enhancer\"", "\"task\":\"classifier\"", "must have `decisions`")
+    }
+
+    @Test fun dspThatIsNotKnownIsRefused() {
+        fun dsp(
+            stages: String,
+            vararg words: String,
+        ) = refused(BundleFault.INVALID, *words) { parse(manifestText(more = ",\"dsp\":[$stages]")) }
+        dsp("{\"kind\":\"reverb\"}", "reverb", "valid: highpass")
+        dsp("{\"kind\":\"gain\",\"gain_db\":1,\"soft\":1}", "no field soft")
+        dsp("{\"kind\":\"gain\",\"gain_db\":99}", "gain.gain_db", "-60.0 to 40.0", "99")
+        dsp("{\"kind\":\"gain\",\"gain_db\":0},{\"kind\":\"highpass\",\"cutoff_hz\":80}", "in this order")
+        dsp("{\"kind\":\"gate\",\"threshold_dbfs\":-50}", "windowed classifiers")
+        dsp("{\"kind\":\"highpass\",\"cutoff_hz\":7900}", "0.45")
+    }
+
+    @Test fun decisionsAboutAnUnknownLabelAreRefused() {
+        val more =
+            manifestText(
+                "classifier",
+                "window",
+                labels = 2,
+            ).replace("\"per_label\":{}", "\"per_label\":{\"cow\":{}}")
+        val bundle = Bundle.open(fakeFiles(more, listOf("a", "b")), Given.API)
+        refused(BundleFault.INVALID, "cow") { DecisionTracker(bundle.manifest.decisions!!, bundle.labels, 16000) {} }
+        refused(BundleFault.INVALID, "off_threshold", "above") {
+            parse(
+                manifestText(
+                    "classifier",
+                    "window",
+                    labels = 2,
+                ).replace("\"off_threshold\":0.3", "\"off_threshold\":0.9"),
+            )
+        }
+    }
+}

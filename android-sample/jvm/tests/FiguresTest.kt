@@ -1,0 +1,79 @@
+package hearpack.tests
+
+import hearpack.core.ComputeMeter
+import hearpack.core.GapDetector
+import hearpack.core.Known
+import hearpack.core.LatencyLedger
+import hearpack.core.SortedWindow
+import hearpack.core.TraceRecorder
+import kotlin.random.Random
+import kotlin.test.Test
+import kotlin.test.assertEquals
+
+class FiguresTest {
+    @Test fun percentilesAreThoseOfTheLastValues() {
+        val window = SortedWindow(64)
+        assertEquals(0, window.percentile(50))
+        val random = Random(3)
+        val all = List(1000) { random.nextLong(0, 50) }
+        all.forEachIndexed { i, value ->
+            window.add(value)
+            val last = all.subList(maxOf(0, i - 63), i + 1).sorted()
+            assertEquals(last[minOf(last.size - 1, last.size * 95 / 100)], window.percentile(95))
+        }
+        assertEquals(64, window.count)
+    }
+
+    @Test fun callsThatTakeLongerThanTheirHopAreMisses() {
+        val clock = FakeClock()
+        val meter = ComputeMeter(clock, 8_000_000, TraceRecorder())
+        for (ms in listOf(1L, 2L, 9L, 3L, 8L)) {
+            meter.begin(0)
+            clock.now += ms * 1_000_000
+            meter.end()
+        }
+        assertEquals(5, meter.calls)
+        assertEquals(1, meter.misses)
+        assertEquals(3_000_000, meter.p50Nanos)
+    }
+
+    @Test fun latencyIsTheSumOfItsNamedParts() {
+        val dtln = Given.bundle("dtln").manifest
+        val ledger = LatencyLedger.of(dtln, 48000, 192, 3_000_000, 900_000, 960, 480)
+        val expected =
+            listOf(
+                Triple("capture block", 4.0, Known.EXACT),
+                Triple("hardware and driver", 3.0, Known.MEASURED),
+                Triple("resampler in", 1.5, Known.EXACT),
+                Triple("model buffer", 8.0, Known.EXACT),
+                Triple("model delay", 16.0, Known.EXACT),
+                Triple("compute", 0.9, Known.MEASURED),
+                Triple("resampler out", 1.5, Known.EXACT),
+                Triple("playout ring", 20.0, Known.MEASURED),
+                Triple("speaker buffer", 10.0, Known.STATED),
+            )
+        assertEquals(expected.map { it.first to it.third }, ledger.parts.map { it.name to it.known })
+        ledger.parts.forEachIndexed { i, part -> assertEquals(expected[i].second, part.ms, 1e-9, part.name) }
+        assertEquals(64.9, ledger.totalMs, 1e-9)
+        val yamnet = LatencyLedger.of(Given.bundle("yamnet").manifest, 16000, 160, 0, 2_000_000, null, 0)
+        assertEquals(listOf("capture block", "resampler in", "model buffer", "compute"), yamnet.parts.map { it.name })
+        assertEquals(492.0, yamnet.totalMs, 1e-9)
+    }
+
+    private fun gaps(arrivals: List<Pair<Long, Int>>): List<Int> {
+        val detector = GapDetector(48000, 960)
+        return arrivals.map { (ms, frames) -> detector.read(ms * 1_000_000, frames) }.filter { it > 0 }
+    }
+
+    @Test fun jitterIsNoGap() = assertEquals(emptyList(), gaps(List(200) { it * 10L + (it * 7 % 13) to 480 }))
+
+    @Test fun aLateBurstIsNoGap() {
+        val burst = List(50) { it * 10L to 480 } + List(20) { 700L to 480 } + List(50) { 710L + it * 10 to 480 }
+        assertEquals(emptyList(), gaps(burst))
+    }
+
+    @Test fun droppedAudioIsNoticedOnceAndItsLengthIsKnown() {
+        val arrivals = List(100) { it * 10L to 480 } + List(100) { 1100L + it * 10 to 480 }
+        assertEquals(listOf(4800), gaps(arrivals))
+    }
+}

@@ -1,0 +1,159 @@
+package hearpack.tests
+
+import hearpack.core.BundleFault
+import hearpack.core.CaptureFault
+import hearpack.core.ColdStart
+import hearpack.core.ComputeUnit
+import hearpack.core.EngineInfo
+import hearpack.core.Failure
+import hearpack.core.ModelPhase
+import hearpack.core.NoticeAction
+import hearpack.core.NoticeKind
+import hearpack.core.Page
+import hearpack.core.Permission
+import hearpack.core.Port
+import hearpack.core.SelfCheckResult
+import hearpack.core.SoundEvent
+import hearpack.core.StreamPhase
+import hearpack.core.UiEvent
+import hearpack.core.UiState
+import hearpack.core.reduce
+import kotlin.test.Test
+import kotlin.test.assertEquals
+import kotlin.test.assertFalse
+import kotlin.test.assertNull
+import kotlin.test.assertTrue
+
+/** Each thing that can go wrong has its message, and a way on where there is one. */
+class ScreenTest {
+    private fun state(
+        vararg events: UiEvent,
+        from: UiState = UiState(),
+    ) = events.fold(from) { state, event -> reduce(state, event) }
+
+    private val cpu = EngineInfo("litert", "2.2.0", ComputeUnit.CPU, ComputeUnit.CPU, "XNNPACK")
+
+    private fun ready(page: Page = Page.LISTEN) = UiEvent.EngineReady(page, "yamnet", cpu, emptyList(), ColdStart())
+
+    private val running =
+        state(ready(), UiEvent.PermissionGranted, UiEvent.StartPressed, UiEvent.Opened(opened(48000, 192)))
+
+    @Test fun everyFaultOfABundleHasItsOwnMessageThatStopsThePage() {
+        val kinds =
+            BundleFault.entries.map { fault ->
+                val s = state(UiEvent.BundleRefused(Page.LISTEN, fault, "why"))
+                assertEquals(ModelPhase.BROKEN, s.model.phase)
+                assertFalse(s.canStart)
+                assertEquals("why", s.shown?.detail)
+                assertEquals(true, s.shown?.blocking)
+                s.shown?.kind
+            }
+        assertEquals(BundleFault.entries.size, kinds.toSet().size)
+        assertEquals(
+            NoticeKind.BUNDLE_NEWER_SCHEMA,
+            state(UiEvent.BundleRefused(Page.LISTEN, BundleFault.NEWER_SCHEMA, "")).shown?.kind,
+        )
+        assertEquals(NoticeKind.BUNDLE_ABSENT, state(UiEvent.BundleAbsent(Page.LISTEN)).shown?.kind)
+        assertNull(state(UiEvent.BundleAbsent(Page.ENHANCE)).shown) // the other page's trouble
+    }
+
+    @Test fun aDeniedPermissionMayBeAskedAgainAndOneDeniedForGoodLeadsToTheSettings() {
+        val once = state(ready(), UiEvent.PermissionDenied(canAskAgain = true))
+        assertEquals(NoticeKind.PERMISSION_DENIED, once.shown?.kind)
+        assertEquals(NoticeAction.ASK_AGAIN, once.shown?.action)
+        val forGood = state(UiEvent.PermissionDenied(canAskAgain = false), from = once)
+        assertEquals(NoticeKind.PERMISSION_DENIED_FOR_GOOD, forGood.shown?.kind)
+        assertEquals(NoticeAction.OPEN_SETTINGS, forGood.shown?.action)
+        assertEquals(StreamPhase.IDLE, state(UiEvent.StartPressed, from = forGood).stream)
+        val granted = state(UiEvent.PermissionGranted, from = forGood)
+        assertNull(granted.shown)
+        assertEquals(StreamPhase.STARTING, state(UiEvent.StartPressed, from = granted).stream)
+        val revoked = state(UiEvent.Failed(Failure(CaptureFault.NO_PERMISSION, "")), from = running)
+        assertEquals(Permission.DENIED, revoked.permission)
+        assertEquals(StreamPhase.IDLE, revoked.stream)
+    }
+
+    @Test fun aTakenMicrophoneIsNamedAndMayBeTriedAgain() {
+        val taken = state(UiEvent.Stopped(false), UiEvent.Failed(Failure(CaptureFault.TAKEN, "held")), from = running)
+        assertEquals(NoticeKind.MIC_TAKEN, taken.shown?.kind)
+        assertEquals(NoticeAction.TRY_AGAIN, taken.shown?.action)
+        assertTrue(taken.canStart && taken.canShare)
+        val other = state(UiEvent.Failed(Failure(CaptureFault.UNAVAILABLE, "")), from = running)
+        assertEquals(NoticeKind.MIC_UNAVAILABLE, other.shown?.kind)
+        val engine = state(UiEvent.Failed(Failure(null, "LiteRT cannot run")), from = running)
+        assertEquals(NoticeKind.STREAM_FAILED, engine.shown?.kind)
+        assertEquals("LiteRT cannot run", engine.shown?.detail)
+    }
+
+    @Test fun silencingComesAndGoes() {
+        val silenced = state(UiEvent.Silenced(true), from = running)
+        assertEquals(NoticeKind.MIC_SILENCED, silenced.shown?.kind)
+        assertEquals(StreamPhase.RUNNING, silenced.stream)
+        assertNull(state(UiEvent.Silenced(false), from = silenced).shown)
+    }
+
+    @Test fun aRouteChangeIsToldAndTheStreamGoesOn() {
+        val changed = state(UiEvent.Opened(opened(16000, 160, Port.BLUETOOTH_HFP, Port.BLUETOOTH_HFP)), from = running)
+        assertEquals(NoticeKind.ROUTE_CHANGED, changed.shown?.kind)
+        assertTrue("48000" in changed.shown!!.detail && "BLUETOOTH_HFP" in changed.shown!!.detail)
+        assertEquals(StreamPhase.RUNNING, changed.stream)
+        assertTrue(changed.canMonitor)
+    }
+
+    @Test fun aRefusedAcceleratorIsToldWithItsReasonAndDoesNotStopThePage() {
+        val refused = UiEvent.EngineReady(Page.LISTEN, "m", cpu, listOf(ComputeUnit.GPU to "no OpenCL"), ColdStart())
+        val s = state(refused)
+        assertEquals(NoticeKind.ACCELERATOR_REFUSED, s.shown?.kind)
+        assertTrue("no OpenCL" in s.shown!!.detail)
+        assertTrue(s.canStart)
+        val none = state(UiEvent.EngineRefused(Page.LISTEN, "no unit"))
+        assertEquals(NoticeKind.ENGINE_REFUSED, none.shown?.kind)
+        assertFalse(none.canStart)
+    }
+
+    @Test fun aFailedSelfCheckNamesTheFrame() {
+        val result = SelfCheckResult(2, "snr_db", 31.5, 110.0, 30, 3.0, 0)
+        val checking = state(ready(), UiEvent.Checking(Page.LISTEN, 0.5))
+        assertFalse(checking.canStart)
+        val failed = state(UiEvent.SelfChecked(Page.LISTEN, result), from = checking)
+        assertEquals(NoticeKind.SELF_CHECK_FAILED, failed.shown?.kind)
+        assertTrue("frame 30 at 3.0 s" in failed.shown!!.detail, failed.shown!!.detail)
+        assertTrue(failed.canStart)
+        val passed = state(UiEvent.SelfChecked(Page.LISTEN, result.copy(firstBadFrame = null)), from = checking)
+        assertNull(passed.shown)
+    }
+
+    @Test fun withoutAHeadsetEnhanceSaysWhyNothingIsHeard() {
+        val page =
+            state(
+                ready(Page.ENHANCE),
+                UiEvent.PageChosen(Page.ENHANCE),
+                UiEvent.PermissionGranted,
+                UiEvent.StartPressed,
+            )
+        val speaker = state(UiEvent.Opened(opened(output = Port.BUILT_IN)), from = page)
+        assertEquals(NoticeKind.MONITOR_NEEDS_HEADSET, speaker.shown?.kind)
+        assertFalse(speaker.canMonitor)
+        val headset = state(UiEvent.Opened(opened(output = Port.WIRED)), from = page)
+        assertNull(headset.shown)
+        assertTrue(headset.canMonitor)
+        assertTrue(state(UiEvent.Stopped(true), from = headset).canCompare)
+    }
+
+    @Test fun labelsAppearWhenTheyBeginAndTheSameRowEnds() {
+        val begun = SoundEvent("Bell", 1, 16000, null, 0.5, 24000)
+        val on = state(UiEvent.Heard(begun, 16000), from = running)
+        assertEquals(1.0, on.heard.single().onsetSeconds)
+        assertNull(on.heard.single().offsetSeconds)
+        val ended = UiEvent.Heard(begun.copy(offsetSample = 32000, confidence = 0.9), 16000)
+        val off = state(UiEvent.Heard(begun.copy(label = "Dog"), 16000), ended, from = on)
+        assertEquals(listOf("Dog" to null, "Bell" to 2.0), off.heard.map { it.label to it.offsetSeconds })
+    }
+
+    @Test fun aPageIsNotChangedWhileAStreamRuns() {
+        assertEquals(Page.LISTEN, state(UiEvent.PageChosen(Page.ENHANCE), from = running).page)
+        val stopped = state(UiEvent.Stopped(false), UiEvent.PageChosen(Page.ENHANCE), from = running)
+        assertEquals(Page.ENHANCE, stopped.page)
+        assertFalse(state(UiEvent.StartPressed, from = stopped).stream == StreamPhase.STARTING) // no model
+    }
+}

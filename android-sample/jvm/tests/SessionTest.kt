@@ -1,0 +1,202 @@
+package hearpack.tests
+
+import hearpack.core.AppInfo
+import hearpack.core.CaptureException
+import hearpack.core.CaptureFault
+import hearpack.core.CaptureSource
+import hearpack.core.DeviceInfo
+import hearpack.core.OpenedEngine
+import hearpack.core.PlaybackSink
+import hearpack.core.Port
+import hearpack.core.Recording
+import hearpack.core.StreamSession
+import hearpack.core.ThermalState
+import hearpack.core.ThreadStarter
+import hearpack.core.TraceEnd
+import hearpack.core.TraceRecorder
+import hearpack.core.TraceWriter
+import org.json.JSONObject
+import java.util.concurrent.TimeUnit
+import kotlin.test.Test
+import kotlin.test.assertEquals
+import kotlin.test.assertNotNull
+import kotlin.test.assertNull
+import kotlin.test.assertTrue
+
+private val starter = ThreadStarter { _, body -> Thread(body).apply { start() } }
+
+/** Whole streams with real threads, a scripted microphone and engines that can be checked. */
+class SessionTest {
+    private class Stream(
+        takes: List<ScriptedSource.Take>,
+        sink: PlaybackSink? = null,
+        failAt: Int = -1,
+    ) {
+        val bundle = fakeEnhancer()
+        val engine = FakeEngine(bundle).apply { this.failAt = failAt }
+        val source = ScriptedSource(takes)
+        val listener = Listener()
+        val trace = TraceRecorder()
+        val recording = Recording(16000, bundle.manifest.geometry.delaySamples, 2)
+        val session =
+            StreamSession(
+                bundle,
+                engine,
+                source,
+                sink,
+                recording,
+                System::nanoTime,
+                trace,
+                listener,
+            ) { Thread.sleep(1) }
+
+        fun run(): Stream {
+            session.start(starter)
+            val until = System.nanoTime() + TimeUnit.SECONDS.toNanos(20)
+            while (source.over.count > 0 && listener.failed.count > 0 && System.nanoTime() < until) Thread.sleep(1)
+            assertTrue(source.over.count == 0L || listener.failed.count == 0L, "the stream neither ended nor failed")
+            return this
+        }
+
+        /** Waits until the inference thread has called the engine this often. */
+        fun calls(count: Int): Stream {
+            val until = System.nanoTime() + TimeUnit.SECONDS.toNanos(20)
+            while (engine.calls < count && System.nanoTime() < until) Thread.sleep(1)
+            assertTrue(engine.calls >= count, "expected $count calls, there were ${engine.calls}")
+            return this
+        }
+
+        fun stop() = apply { session.stop() }
+    }
+
+    private fun noise(count: Int) = FloatArray(count) { ((it * 7919) % 1000) / 1000f - 0.5f }
+
+    @Test fun everySampleComesOutEnhancedAndAlignedWithTheOriginal() {
+        val samples = noise(4000)
+        val stream = Stream(listOf(ScriptedSource.Take(opened(), samples))).run().calls(1000).stop()
+        assertNull(stream.listener.failure)
+        assertEquals(samples.toList(), stream.recording.a().toList())
+        assertEquals(samples.toList(), stream.recording.b().toList())
+        assertTrue(stream.source.closeCount >= 1)
+        assertNotNull(stream.trace.coldStart.firstDecisionNs)
+    }
+
+    @Test fun aRouteChangeInMidStreamOpensAgainAtTheNewRate() {
+        val gone = CaptureException(CaptureFault.UNAVAILABLE, "not there yet")
+        val headset = opened(48000, 24, Port.BLUETOOTH_HFP, Port.BLUETOOTH_HFP)
+        val takes =
+            listOf(
+                ScriptedSource.Take(opened(), noise(400), CaptureSource.ROUTE_CHANGED),
+                ScriptedSource.Take(null, fault = gone),
+                ScriptedSource.Take(headset, noise(2400)),
+            )
+        val stream = Stream(takes).run().calls(100 + 190).stop()
+        assertNull(stream.listener.failure)
+        assertEquals(listOf(16000, 48000), stream.listener.opened.map { it.granted.rateHz })
+        val trace = JSONObject(write(stream))
+        val routes = trace.getJSONArray("routes")
+        assertEquals("route changed", routes.getJSONObject(1).getString("reason"))
+        assertEquals("bluetooth_hfp", routes.getJSONObject(1).getString("input"))
+        val kinds =
+            trace.getJSONArray("gaps").let { gaps ->
+                List(gaps.length()) { gaps.getJSONObject(it).getString("kind") }
+            }
+        assertTrue("reset" in kinds, kinds.toString())
+    }
+
+    @Test fun aMicrophoneTakenByAnotherAppEndsTheStreamAndIsNamed() {
+        val taken = CaptureException(CaptureFault.TAKEN, "another app holds the microphone")
+        val stream = Stream(listOf(ScriptedSource.Take(null, fault = taken))).run().stop()
+        assertEquals(CaptureFault.TAKEN, stream.listener.failure?.fault)
+        assertTrue(stream.source.closeCount >= 1)
+    }
+
+    @Test fun silencingIsToldBothWays() {
+        val stream = Stream(listOf(ScriptedSource.Take(opened(), noise(400))))
+        stream.source.silenced = true
+        stream.run().calls(100)
+        wait { stream.listener.silences.size == 1 }
+        stream.source.silenced = false
+        wait { stream.listener.silences.size == 2 }
+        stream.stop()
+        assertEquals(listOf(true, false), stream.listener.silences.toList())
+    }
+
+    @Test fun aMicrophoneThatStopsDeliveringIsNamed() {
+        val take = ScriptedSource.Take(opened(), noise(40), CaptureSource.FAILED)
+        val stream = Stream(listOf(take)).run().stop()
+        assertEquals(CaptureFault.UNAVAILABLE, stream.listener.failure?.fault)
+    }
+
+    @Test fun aFailingModelEndsTheStreamWithItsMessageAndTheTraceSaysSo() {
+        val stream = Stream(listOf(ScriptedSource.Take(opened(), noise(4000))), failAt = 20)
+        stream.session.start(starter)
+        wait { stream.listener.failure != null }
+        stream.stop()
+        assertEquals("the fake fails at call 20", stream.listener.failure?.message)
+        val inferences = JSONObject(write(stream)).getJSONArray("inferences")
+        assertEquals("the fake fails at call 20", inferences.getJSONObject(inferences.length() - 1).getString("error"))
+    }
+
+    @Test fun whatIsNoNumberEndsTheStreamAndNamesTheSample() {
+        val samples = noise(400).also { it[123] = Float.NaN }
+        val stream = Stream(listOf(ScriptedSource.Take(opened(), samples)))
+        stream.session.start(starter)
+        wait { stream.listener.failure != null }
+        stream.stop()
+        assertTrue("sample 123" in stream.listener.failure!!.message, stream.listener.failure.toString())
+    }
+
+    @Test fun monitoringPlaysWhatTheModelGaveAfterItsPrefill() {
+        val speaker = KeptSound(16000)
+        val samples = noise(4000)
+        val stream = Stream(listOf(ScriptedSource.Take(opened(), samples)), speaker).run().calls(1000)
+        wait { speaker.played.size > 6000 }
+        stream.stop()
+        val played = speaker.played.toList()
+        val first = played.indexOfFirst { it != 0f }
+        // The prefill is 164 samples; after that the fake speaker is faster than sound, and starves.
+        assertEquals(samples.take(160), played.subList(first, first + 160))
+    }
+
+    @Test fun aTraceIsWrittenAsTheSchemaAsks() {
+        val samples = noise(4000)
+        val stream = Stream(listOf(ScriptedSource.Take(opened(), samples))).run().calls(1000).stop()
+        stream.trace.cold {
+            it.copy(
+                appReadyNs = 1,
+                bundleCheckedNs = 2,
+                loadBeginNs = 3,
+                loadEndNs = 4,
+                firstCallBeginNs = 5,
+                firstCallEndNs = 6,
+            )
+        }
+        val text = write(stream)
+        Given.file("traces").mkdirs()
+        Given.file("traces/session.json").writeText(text) // pytest holds it against docs/device-trace.schema.json
+        val trace = JSONObject(text)
+        val callbacks = trace.getJSONArray("callbacks")
+        assertEquals(4000, (0 until callbacks.length()).sumOf { callbacks.getJSONObject(it).getInt("frames") })
+        val inferences = trace.getJSONArray("inferences")
+        assertTrue(inferences.getJSONObject(0).getBoolean("warm_up"))
+        assertEquals(4, inferences.getJSONObject(1).getInt("end_sample"))
+        assertEquals(trace.getJSONObject("end").getInt("inferences"), inferences.length())
+    }
+
+    private fun write(stream: Stream): String {
+        val trace = stream.trace
+        trace.thermal(ThermalState(1, "nominal", 0.3))
+        val device = DeviceInfo("Maker", "Phone", null, "15", 35, false, 8, 8_000_000_000, false)
+        val writer =
+            TraceWriter(AppInfo("0.1.0", false), device, stream.bundle, OpenedEngine(stream.engine, emptyList()), 1)
+        val end = TraceEnd(System.nanoTime(), "stopped", null, 90_000_000)
+        return writer.write(trace, stream.session.opened!!, stream.session.ringSamples, end)
+    }
+
+    private fun wait(until: () -> Boolean) {
+        val end = System.nanoTime() + TimeUnit.SECONDS.toNanos(20)
+        while (!until() && System.nanoTime() < end) Thread.sleep(1)
+        assertTrue(until(), "waited 20 s in vain")
+    }
+}

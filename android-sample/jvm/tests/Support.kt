@@ -1,0 +1,89 @@
+package hearpack.tests
+
+import com.google.ai.edge.litert.CompiledModel
+import hearpack.app.LiteRtEngine
+import hearpack.core.Bundle
+import hearpack.core.ComputeUnit
+import hearpack.core.FolderFiles
+import hearpack.core.InferenceEngine
+import hearpack.core.Resampler
+import hearpack.core.StreamLoop
+import hearpack.core.floats
+import java.io.File
+import kotlin.random.Random
+
+/** What pytest prepared: bundles, and what Python's CompiledModel gives on the same artefacts. */
+object Given {
+    private val root = File(System.getProperty("given") ?: error("run through pytest: -Dgiven is not set"))
+
+    fun bundleFolder(name: String) = File(root, "bundles/$name")
+
+    fun bundle(name: String): Bundle = Bundle.open(FolderFiles(bundleFolder(name)), API)
+
+    fun file(path: String) = File(root, path)
+
+    fun floats(path: String): FloatArray = FolderFiles(root).floats(path)
+
+    /** An empty folder of the test's own. */
+    fun scratch(name: String): File = File(root, "scratch/$name").apply { deleteRecursively() }.apply { mkdirs() }
+
+    const val API = 35
+}
+
+/** The app's own adapter on a file. */
+fun openEngine(
+    bundle: Bundle,
+    folder: File,
+    unit: ComputeUnit = ComputeUnit.CPU,
+    weightCache: String? = null,
+): InferenceEngine =
+    LiteRtEngine.open(bundle, unit, weightCache) { CompiledModel.create(File(folder, bundle.modelPath).path, it) }
+
+/** Sizes of blocks that add up to [total]: fixed, or ragged from a seed, empty ones among them. */
+fun partition(
+    total: Int,
+    block: Int?,
+    seed: Int = 1,
+): List<Int> {
+    val random = Random(seed)
+    val sizes = mutableListOf<Int>()
+    var left = total
+    while (left > 0) {
+        val n = minOf(left, block ?: (random.nextInt(0, 4) * random.nextInt(0, 900)))
+        sizes += n
+        left -= n
+    }
+    return sizes
+}
+
+/** A stream through resampler and loop in blocks of these sizes; everything the loop gave, one after the other. */
+class Streamed(
+    bundle: Bundle,
+    engine: InferenceEngine,
+    rateHz: Int,
+    samples: FloatArray,
+    sizes: List<Int>,
+) {
+    val ends = mutableListOf<Long>()
+    val rows = mutableListOf<FloatArray>()
+    val flat: FloatArray get() = rows.flatMap { it.asIterable() }.toFloatArray()
+    val inSamples: Long
+
+    init {
+        val loop =
+            StreamLoop(engine, bundle.manifest, { end, values, count ->
+                ends += end
+                rows += values.copyOf(count)
+            })
+        val resampler = Resampler(rateHz, bundle.manifest.geometry.sampleRateHz)
+        val work = FloatArray(resampler.mostOutputs(maxOf(sizes.max(), 8192)))
+        var at = 0
+        for (n in sizes) {
+            loop.push(work, 0, resampler.process(samples, at, n, work))
+            at += n
+        }
+        loop.push(work, 0, resampler.flush(work))
+        loop.flush()
+        inSamples = loop.inSamples
+    }
+}

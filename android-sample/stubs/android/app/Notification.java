@@ -1,0 +1,23 @@
+package android.app;
+
+import android.content.Context;
+
+public class Notification {
+    public Notification() {}
+
+    public static class Builder {
+        public Builder(Context context, String channelId) {}
+
+        public native Notification build();
+
+        public native Builder setContentIntent(PendingIntent intent);
+
+        public native Builder setContentText(CharSequence text);
+
+        public native Builder setContentTitle(CharSequence title);
+
+        public native Builder setOngoing(boolean ongoing);
+
+        public native Builder setSmallIcon(int icon);
+    }
+}

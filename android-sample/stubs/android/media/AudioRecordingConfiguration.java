@@ -1,0 +1,7 @@
+package android.media;
+
+public final class AudioRecordingConfiguration {
+    AudioRecordingConfiguration() {}
+
+    public native boolean isClientSilenced();
+}

@@ -1,0 +1,114 @@
+/// Latency as a sum of named parts. How a figure was come by stands beside it: exact figures, what the system states,
+/// and measurements never share a column.
+public struct LatencyLedger: Equatable, Sendable {
+    public enum Source: String, Sendable, CaseIterable {
+        /// From the geometry and the granted format.
+        case exact
+        /// What the system says of itself.
+        case stated
+        /// Measured here: the 95th percentile.
+        case measured
+    }
+
+    public struct Part: Equatable, Sendable {
+        public let name: String
+        public let ms: Double
+        public let source: Source
+
+        public init(_ name: String, _ ms: Double, _ source: Source) {
+            self.name = name
+            self.ms = ms
+            self.source = source
+        }
+    }
+
+    public let parts: [Part]
+
+    /// Sum of the parts of one column.
+    public func sum(_ source: Source) -> Double { parts.filter { $0.source == source }.reduce(0) { $0 + $1.ms } }
+
+    /// The whole.
+    public var totalMs: Double { parts.reduce(0) { $0 + $1.ms } }
+
+    /// What a stream's latency is made of, in the order in which a sample meets it.
+    ///
+    /// - Parameters:
+    ///   - manifest: buffer, delay and rate of the model; a classifier's window hop.
+    ///   - granted: capture as the system gave it.
+    ///   - resamplerIn, resamplerOut: group delays, ms; `resamplerOut` and `playout` only for audio out.
+    ///   - playoutPrefillSamples: at the model's rate; nil without playout.
+    ///   - systemInputMs, systemOutputMs: what the system states.
+    ///   - waitP95Ms, computeP95Ms: measured; 0 before the first call.
+    public init(
+        manifest: Manifest, granted: CaptureFormat, resamplerInMs: Double, resamplerOutMs: Double? = nil,
+        playoutPrefillSamples: Int? = nil, systemInputMs: Double, systemOutputMs: Double? = nil, waitP95Ms: Double,
+        computeP95Ms: Double
+    ) {
+        let rate = Double(manifest.geometry.sampleRateHz)
+        func modelMs(_ samples: Int) -> Double { 1_000.0 * Double(samples) / rate }
+        let block = granted.blockFrames.map { 1_000.0 * Double($0) / Double(granted.rateHz) }
+        var parts = [
+            Part("system_input", systemInputMs, .stated),
+            Part("capture_block", block ?? 0, .exact),
+            Part("resampler_in", resamplerInMs, .exact),
+            Part("wait", waitP95Ms, .measured),
+        ]
+        switch manifest.buffer.kind {
+        case .step: parts.append(Part("buffer", modelMs(manifest.buffer.samples), .exact))
+        // The newest sample of a window waits for the next window at worst.
+        case .window:
+            parts.append(
+                Part("window_hop", modelMs(manifest.decisions?.windowHopSamples ?? manifest.geometry.hopSamples), .exact))
+        }
+        parts += [
+            Part("model_delay", modelMs(manifest.geometry.delaySamples), .exact),
+            Part("compute", computeP95Ms, .measured),
+        ]
+        if let playoutPrefillSamples { parts.append(Part("playout_prefill", modelMs(playoutPrefillSamples), .exact)) }
+        if let resamplerOutMs { parts.append(Part("resampler_out", resamplerOutMs, .exact)) }
+        if let systemOutputMs {
+            parts.append(Part("playback_block", block ?? 0, .exact))
+            parts.append(Part("system_output", systemOutputMs, .stated))
+        }
+        self.parts = parts
+    }
+}
+
+/// Quantiles of durations without allocation: a histogram of 16 steps an octave, so a figure is right within 5 %.
+public struct DurationHistogram: Equatable, Sendable {
+    private static let perOctave = 16
+    private static let octaves = 34
+    private var counts = [Int32](repeating: 0, count: perOctave * octaves)
+    public private(set) var total = 0
+
+    public init() {}
+
+    public mutating func add(_ ns: Int64) {
+        let value = UInt64(max(1, ns))
+        let octave = 63 - value.leadingZeroBitCount
+        // The four bits below the leading one: linear within the octave.
+        let step = octave >= 4 ? Int((value >> UInt64(octave - 4)) & 15) : Int((value << UInt64(4 - octave)) & 15)
+        counts[min(octave * Self.perOctave + step, counts.count - 1)] += 1
+        total += 1
+    }
+
+    public mutating func reset() {
+        for index in counts.indices { counts[index] = 0 }
+        total = 0
+    }
+
+    /// The duration that a share of all stays at or under, in milliseconds; 0 before the first.
+    public func quantileMs(_ share: Double) -> Double {
+        guard total > 0 else { return 0 }
+        let wanted = max(1, Int((share * Double(total)).rounded(.up)))
+        var seen = 0
+        for (index, count) in counts.enumerated() {
+            seen += Int(count)
+            if seen >= wanted {
+                let base = Double(UInt64(1) << UInt64(index / Self.perOctave))
+                return base * (1.0 + (Double(index % Self.perOctave) + 0.5) / Double(Self.perOctave)) / 1e6
+            }
+        }
+        return 0
+    }
+}

@@ -1,0 +1,168 @@
+import XCTest
+
+@testable import HearpackKit
+
+final class WorkerTests: XCTestCase {
+    /// A bundle folder with only a manifest and labels: the worker asks for no more.
+    private func bundle(_ text: Data) throws -> ModelBundle {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID().uuidString).hearpack")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        try text.write(to: folder.appendingPathComponent("manifest.json"))
+        try Data("dog\ncat\n".utf8).write(to: folder.appendingPathComponent("labels.txt"))
+        addTeardownBlock { try FileManager.default.removeItem(at: folder) }
+        return try ModelBundle(opening: folder)
+    }
+
+    private let clock = FakeClock()
+
+    private func recorder() -> TraceRecorder {
+        let recorder = TraceRecorder(capacity: 100)
+        recorder.thermal(.nominal, timeNs: 0)
+        recorder.route(DeviceTrace.Route(timeNs: 0, input: .builtIn, rateHz: 16_000))
+        recorder.computeUnit(DeviceTrace.ComputeUnit(timeNs: 0, requested: "cpu", used: "cpu"))
+        return recorder
+    }
+
+    private func finish(_ recorder: TraceRecorder, _ bundle: ModelBundle) throws -> DeviceTrace {
+        try recorder.finish(
+            app: DeviceTrace.App(name: "test", version: "1", build: "debug"),
+            device: DeviceTrace.Device(manufacturer: "a", model: "b", os: "linux", osVersion: "1", emulated: true),
+            bundle: DeviceTrace.Model(
+                bundle.manifest, bundle.manifest.artefacts[0], EngineInfo(runtime: "fake", version: "1", detail: "")),
+            audio: DeviceTrace.Audio(
+                modelRateHz: 16_000, requested: CaptureFormat(rateHz: 16_000, channels: 1),
+                granted: CaptureFormat(rateHz: 16_000, channels: 1)),
+            reason: .stopped, timeNs: clock.nowNs())
+    }
+
+    func testEnhancerPlaysWithGainAndLimiter() throws {
+        let bundle = try bundle(
+            try manifestText {
+                $0["dsp"] = [["kind": "gain", "gain_db": 12.0], ["kind": "limiter", "ceiling_dbfs": 0.0, "release_ms": 1.0]]
+            })
+        let feed = CaptureFeed(ringSamples: 64, clock: clock)
+        feed.rateHz = 16_000
+        let playout = try PlayoutRing(capacitySamples: 64, prefillSamples: 4, deadbandSamples: 0)
+        let recorder = recorder()
+        let worker = try StreamWorker(
+            bundle, FakeEngine(echo: bundle.manifest), feed: feed, playout: playout, playoutRateHz: 16_000,
+            recorder: recorder, clock: clock)
+        feed.deliver([0.125, 0.125, 0.125, 0.125, 0.5, 0, 0, 0], 8)
+        XCTAssertEqual(try worker.pump(), 8)
+        XCTAssertEqual(try worker.pump(), 0, "nothing more is due")
+        var out = [Float](repeating: -1, count: 10)
+        out.withUnsafeMutableBufferPointer { playout.read($0) }
+        let k = Float(onGrid(pow(10, 0.6), 20))
+        XCTAssertEqual(out[0], 0.125 * k)
+        XCTAssertEqual(out[4], 1, "0.5 times 4 is limited to full scale")
+        XCTAssertEqual(out[8], 0, "an underrun is silence")
+        let figures = worker.figures()
+        XCTAssertEqual(figures.calls, 2)
+        XCTAssertEqual(figures.level.peak, 0.5 * k)
+        XCTAssertEqual(figures.playout?.underrun, 2)
+        let trace = try finish(recorder, bundle)
+        XCTAssertEqual(trace.callbacks.map(\.frames), [8])
+        XCTAssertEqual(trace.inferences.map(\.endSample), [4, 8])
+        XCTAssertEqual(trace.end.inferences, 2)
+        XCTAssertEqual(trace.coldStart.firstCallbackNs, trace.callbacks[0].timeNs)
+        XCTAssertGreaterThanOrEqual(
+            try XCTUnwrap(trace.coldStart.firstDecisionNs), trace.inferences[1].endNs, "after the delay of 6")
+    }
+
+    func testOverrunIsCountedAndFailureRecorded() throws {
+        let bundle = try bundle(try manifestText())
+        let feed = CaptureFeed(ringSamples: 4, clock: clock)
+        feed.rateHz = 16_000
+        let engine = FakeEngine(echo: bundle.manifest)
+        let recorder = recorder()
+        let worker = try StreamWorker(bundle, engine, feed: feed, recorder: recorder, clock: clock)
+        feed.deliver([1, 2, 3, 4, 5, 6], 6)
+        try worker.pump()
+        engine.failAtCall = 1
+        feed.deliver([1, 2, 3, 4], 4)
+        assertThrows("the engine failed") { try worker.pump() }
+        try worker.reset(.captureGap)
+        engine.failAtCall = nil
+        feed.deliver([1, 2, 3, 4], 4)
+        try worker.pump()
+        let trace = try finish(recorder, bundle)
+        XCTAssertEqual(trace.gaps.map(\.kind), [.ringOverrun, .captureGap])
+        XCTAssertEqual(trace.gaps[0].samples, 2)
+        XCTAssertEqual(trace.inferences.map(\.error), [nil, "toy: the engine failed", nil])
+        XCTAssertEqual(trace.inferences.last?.endSample, 4, "the stream began anew")
+    }
+
+    func testClassifierHears() throws {
+        let bundle = try bundle(
+            try manifestText { fields in
+                fields["task"] = "classifier"
+                fields["outputs"] = [["name": "scores", "shape": [1, 2], "dtype": "float32", "range": [0, 1], "meaning": ""]]
+                fields["decisions"] = [
+                    "window_hop_samples": 4, "smoothing_windows": 1, "on_threshold": 0.5, "off_threshold": 0.3,
+                    "min_on_ms": 0.0, "min_off_ms": 0.0,
+                ]
+            })
+        let feed = CaptureFeed(ringSamples: 64, clock: clock)
+        feed.rateHz = 16_000
+        let engine = FakeEngine(bundle.manifest) { block, _ in ([block[0], 0.1], [0, 0]) }
+        let recorder = recorder()
+        let worker = try StreamWorker(bundle, engine, feed: feed, recorder: recorder, clock: clock)
+        var heard: [Event] = []
+        worker.onEvent = { heard.append($0) }
+        feed.deliver([0.75, 0, 0, 0, 0.75, 0, 0, 0, 0.1, 0, 0, 0], 12)
+        try worker.pump()
+        XCTAssertEqual(heard.map(\.offsetSample), [nil, 4])
+        XCTAssertEqual(worker.figures().top.map(\.label), ["dog", "cat"])
+        try worker.finish()
+        let trace = try finish(recorder, bundle)
+        XCTAssertEqual(trace.events?.map(\.onsetSample), [0])
+        XCTAssertEqual(trace.bundle.windowHopSamples, 4)
+        let again = try JSONDecoder().decode(DeviceTrace.self, from: try trace.json())
+        XCTAssertEqual(again, trace)
+    }
+
+    func testTracesOfTheSharedFixture() throws {
+        let trace = try JSONDecoder().decode(DeviceTrace.self, from: try fixture("device_trace/ios.json"))
+        XCTAssertEqual(trace.routes[1].input, .bluetoothHFP)
+        XCTAssertEqual(trace.inferences[1].error, "E5RT failed")
+        assertThrows("no trace yet") { _ = try finish(TraceRecorder(), try bundle(try manifestText())) }
+    }
+
+    func testRatesTheResamplerDoesNotTake() throws {
+        let bundle = try bundle(try manifestText())
+        let feed = CaptureFeed(ringSamples: 64, clock: clock)
+        feed.rateHz = 2_000
+        assertThrows("the microphone gives 2000 Hz, this app takes 4000 to 192000") {
+            _ = try StreamWorker(bundle, FakeEngine(echo: bundle.manifest), feed: feed, clock: clock)
+        }
+        feed.rateHz = 8_000
+        XCTAssertNoThrow(try StreamWorker(bundle, FakeEngine(echo: bundle.manifest), feed: feed, clock: clock))
+    }
+
+    func testThreadPumpsRunsJobsAndStops() throws {
+        let bundle = try bundle(try manifestText())
+        let feed = CaptureFeed(ringSamples: 4_096, clock: clock)
+        feed.rateHz = 16_000
+        let worker = try StreamWorker(bundle, FakeEngine(echo: bundle.manifest), feed: feed, clock: clock)
+        let saw = expectation(description: "figures of all samples")
+        saw.assertForOverFulfill = false
+        let failed = expectation(description: "failure")
+        let ran = expectation(description: "job")
+        let thread = InferenceThread(
+            worker, figuresEvery: 0.01, onFigures: { if $0.calls == 100 { saw.fulfill() } },
+            onFailure: { error in
+                XCTAssertTrue(error.message.contains("is nan"), error.message)
+                failed.fulfill()
+            })
+        for _ in 0..<100 { feed.deliver([1, 2, 3, 4], 4) }
+        wait(for: [saw], timeout: 20)
+        thread.run {
+            XCTAssertEqual($0.modelSamples, 400); ran.fulfill()
+        }
+        wait(for: [ran], timeout: 20)
+        feed.deliver([.nan], 1)
+        wait(for: [failed], timeout: 20)
+        thread.stop()
+        thread.stop()
+    }
+}

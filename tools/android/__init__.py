@@ -1,0 +1,1 @@
+"""What compiles and tests the Android sample on Debian."""
