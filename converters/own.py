@@ -82,7 +82,8 @@ def complete(
     entry = dataclasses.replace(
         entry,
         factory=target.factory,
-        original=OwnOriginal(target.factory, source, _state_sha256(net)),
+        # A loaded Keras model has state that its file has not (a Dropout's seed): the file says which weights these are.
+        original=OwnOriginal(target.factory, source, source_sha256 if target.is_keras else _state_sha256(net)),
         parameters_millions=parameters_millions(net),
         net=net,
         weights_file="" if weights is None else str(weights.resolve()),
