@@ -82,7 +82,7 @@ def complete(
     entry = dataclasses.replace(
         entry,
         factory=target.factory,
-        # A loaded Keras model has state that its file has not (a Dropout's seed): the file says which weights these are.
+        # A loaded Keras model has state that its file has not (a Dropout's seed): the file stands for its weights.
         original=OwnOriginal(target.factory, source, source_sha256 if target.is_keras else _state_sha256(net)),
         parameters_millions=parameters_millions(net),
         net=net,
