@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -385,8 +385,13 @@ def _hold_out(search: _Search, only: bool, progress: Progress) -> HeldOut:
         decisions = _decisions(search.present, halves[other].best(), only)
         parts.append(judge(halves[mine].heard, decisions, search.reference, search.collar_s))
         progress("held-out halves", len(parts) / 2.0)
-    total: Callable[[str], int] = lambda field: sum(getattr(p, field) for p in parts)  # noqa: E731
-    return HeldOut(tuple(parts), total("references"), total("found"), total("false_alarms"), None)
+    return HeldOut(
+        parts=tuple(parts),
+        references=sum(p.references for p in parts),
+        found=sum(p.found for p in parts),
+        false_alarms=sum(p.false_alarms for p in parts),
+        why_not=None,
+    )
 
 
 def _cut(search: _Search) -> float | None:
