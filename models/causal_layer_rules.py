@@ -63,7 +63,8 @@ def _conv_with(walk: Walk, node: fx.Node, conv: nn.Conv1d | nn.Conv2d) -> bool:
     if timing.trailing:
         walk.refuse(
             node,
-            f"its input is padded by {timing.trailing} frames behind: its output looks at later frames; pad in front only",
+            f"its input is padded by {timing.trailing} frames behind: its output looks at later frames; "
+            "pad in front only",
         )
     if timing.context:
         walk.refuse(node, "pads time that was padded before; pad once, by the sum")
