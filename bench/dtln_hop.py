@@ -29,6 +29,7 @@ from converters import litert
 from models import dtln, weights
 from models.catalog import DTLN
 from models.errors import UsageError
+from models.geometry import GraphSignature
 from runtimes.litert import LiteRTRuntime
 from runtimes.quiet import quiet
 
@@ -75,9 +76,9 @@ class _Interpreted:
         return dict(sorted(collections.Counter(op["op_name"] for op in self._interpreter._get_ops_details()).items()))
 
 
-def _compiled(file: Path, hops: int, weight_cache: Path | None) -> Call:
-    """One step of our runtime on CompiledModel: buffers written, run, buffers read."""
-    runtime = LiteRTRuntime(file, DTLN.signature(hops), engine="compiled", weight_cache=weight_cache)
+def _compiled(file: Path, hops: int, weight_cache: Path | None, signature: GraphSignature | None = None) -> Call:
+    """One step of our runtime on CompiledModel: buffers written, run, buffers read; DTLN's by default."""
+    runtime = LiteRTRuntime(file, signature or DTLN.signature(hops), engine="compiled", weight_cache=weight_cache)
     block = _noise(runtime.signature.inputs[0].shape)
     state = {spec.name: _noise(spec.shape) for spec in runtime.signature.states}
     return functools.partial(runtime.step, block, state)

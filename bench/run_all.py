@@ -7,7 +7,18 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-BENCHES = ("dtln_hop", "yamnet_window", "cli_start", "export_time", "mil_speed", "mil_compressed", "android_loop")
+BENCHES = (
+    "dtln_hop",
+    "gtcrn_hop",
+    "deepfilternet3_hop",
+    "yamnet_window",
+    "cli_start",
+    "export_time",
+    "mil_speed",
+    "mil_compressed",
+    "android_loop",
+    "simulator_cost",
+)
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""The demonstration: both models exported, verified and put to work on real audio, with a report at the end."""
+"""The demonstration: models exported, verified and put to work on real audio, with a report at the end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from converters.reference import stream
 from converters.spec import ExportSpec
 from converters.verify import VerifyReport, verify
 from models import weights
-from models.catalog import DTLN, YAMNET
+from models.catalog import DTLN, GTCRN, YAMNET
 from models.errors import FetchError
 from models.progress import Progress
 from runtimes.bundle import Bundle
@@ -56,8 +56,10 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Enhancement:
-    """Speech in the street before and after the enhancer."""
+    """Speech in the street before and after an enhancer."""
 
+    model: str
+    hop_ms: float
     snr_db: float
     sample_rate_hz: int
     noisy_file: Path
@@ -93,14 +95,14 @@ def run_demo(output: Path, progress: Progress) -> DemoResult:
         HearpackError: no network and no cache, a place that cannot be written, or a failed export.
     """
     began = time.perf_counter()
-    results = [export(ExportSpec(model), output, progress=progress) for model in (YAMNET, DTLN)]
+    results = [export(ExportSpec(model), output, progress=progress) for model in (YAMNET, GTCRN, DTLN)]
     export_seconds = time.perf_counter() - began
     bundles = [Bundle.open(r.path) for r in results]
     verifications = tuple(verify(bundle, progress=progress) for bundle in bundles)
     progress("listening to the street", 0.0)
     timeline = _listen(bundles[0])
     progress("listening to the street", 1.0)
-    enhancements = tuple(_enhance(bundles[1], output, snr_db, progress) for snr_db in SNRS_DB)
+    enhancements = tuple(_enhance(bundle, output, snr_db, progress) for snr_db in SNRS_DB for bundle in bundles[1:])
     return DemoResult(
         bundles=tuple(b.path for b in bundles),
         cached=tuple(r.cached for r in results),
@@ -141,12 +143,23 @@ def _enhance(bundle: Bundle, output: Path, snr_db: float, progress: Progress) ->
     write_wav(noisy_file, noisy, rate)
     result = run_file(bundle, noisy_file, output=enhanced_file, progress=progress)
     enhanced = read_wav(enhanced_file).samples[0]
-    what = f"quality at {snr_db:g} dB"
+    what = f"quality of {bundle.manifest.name} at {snr_db:g} dB"
     progress(what, 0.0)
     model = _dnsmos_model()
     before, after = (tuple(measure(clean, signal, rate, model)) for signal in (noisy, enhanced))
     progress(what, 1.0)
-    return Enhancement(snr_db, rate, noisy_file, enhanced_file, before, after, result.real_time_factor)
+    geometry = bundle.manifest.stream_geometry
+    return Enhancement(
+        bundle.manifest.name,
+        geometry.ms(geometry.hop_samples),
+        snr_db,
+        rate,
+        noisy_file,
+        enhanced_file,
+        before,
+        after,
+        result.real_time_factor,
+    )
 
 
 def _dnsmos_model() -> Path | None:

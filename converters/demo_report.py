@@ -47,7 +47,9 @@ def write_report(result: DemoResult, output: Path) -> DemoFiles:
     shown = result.enhancements[0]
     signals = {
         f"before: speech in the street at {shown.snr_db:g} dB": read_wav(shown.noisy_file).samples[0],
-        "after: DTLN, litert-fp32, streamed 8 ms at a time": read_wav(shown.enhanced_file).samples[0],
+        f"after: {shown.model.upper()}, litert-fp32, streamed {shown.hop_ms:g} ms at a time": read_wav(
+            shown.enhanced_file
+        ).samples[0],
     }
     spectrograms(signals, shown.sample_rate_hz, files.spectrogram)
     score_timeline(result.timeline, files.timeline)
@@ -64,6 +66,7 @@ def _plain(result: DemoResult) -> dict[str, Any]:
         "events": [dataclasses.asdict(e) for e in result.timeline.events],
         "enhancements": [
             {
+                "model": e.model,
                 "snr_db": e.snr_db,
                 "enhanced_file": e.enhanced_file.name,
                 "before": [_metric(m) for m in e.before],
@@ -98,7 +101,7 @@ def _page(result: DemoResult, files: DemoFiles) -> str:
         _bundle_table(result),
         "<h2>Against the PyTorch original</h2>",
         *(_verification(v) for v in result.verifications),
-        "<h2>Enhancer: speech in a real street</h2>",
+        "<h2>Enhancers: speech in a real street</h2>",
         _quality_table(result.enhancements),
         _picture(files.spectrogram, "Spectrogram before and after the enhancer"),
         "<h2>Classifier: the street, with bicycle bells</h2>",
@@ -154,11 +157,11 @@ def shown(metric: Metric) -> str:
 
 def _quality_table(enhancements: tuple[Enhancement, ...]) -> str:
     rows = [
-        [f"{e.snr_db:g} dB", m.name, m.unit, html.escape(shown(m)), html.escape(shown(after))]
+        [e.model, f"{e.snr_db:g} dB", m.name, m.unit, html.escape(shown(m)), html.escape(shown(after))]
         for e in enhancements
         for m, after in zip(e.before, e.after, strict=True)
     ]
-    return _table(["mixed at", "metric", "unit", "before", "after"], rows)
+    return _table(["enhancer", "mixed at", "metric", "unit", "before", "after"], rows)
 
 
 def _event_table(result: DemoResult) -> str:

@@ -19,6 +19,7 @@ from converters.writing import (
     build_manifest,
     coreml_path,
     litert_path,
+    stated_licence,
     write_labels,
     write_licences,
     write_model_card,
@@ -26,6 +27,7 @@ from converters.writing import (
 from models import weights as weights_store
 from models.errors import BundleError, ConversionError, OutputError
 from models.hashing import sha256_tree
+from models.own import OwnEntry
 from models.progress import Progress, silent
 from runtimes.bundle import MANIFEST, Artefact, Bundle, Decisions, Manifest
 
@@ -109,9 +111,14 @@ def _check_target(target: Path) -> None:
 
 
 def _weights_of(spec: ExportSpec) -> weights_store.WeightsFile:
+    if isinstance(spec.model, OwnEntry):  # loaded and hashed with its net
+        return weights_store.WeightsFile(Path(spec.model.original.factory), spec.model.original.weights_sha256)
     if spec.weights_file is None:
         return weights_store.pull(spec.model.name)
-    return weights_store.own_file(spec.weights_file)
+    file = weights_store.own_file(spec.weights_file)
+    if spec.model.weights_from:
+        weights_store.check_sidecar(file, spec.model.weights_from)
+    return file
 
 
 def _is_intact(stored: Path) -> bool:
@@ -142,7 +149,7 @@ def _build(job: _Job) -> None:
         job.progress(what, 1.0)
     manifest = build_manifest(spec, job.weights, artefacts)
     (job.folder / MANIFEST).write_text(manifest.dump(), encoding="utf-8")
-    write_licences(job.folder, job.weights)
+    write_licences(job.folder, spec.model, job.weights)
     write_model_card(job.folder, spec, manifest)
     what = f"{spec.folder_name}: golden vectors"
     job.progress(what, 0.0)
@@ -153,7 +160,8 @@ def _build(job: _Job) -> None:
 def _load(job: _Job) -> tuple[nn.Module, nn.Module]:
     from runtimes.torch import load_graph, load_net
 
-    arrays: Mapping[str, np.ndarray[Any, Any]] = weights_store.load_file(job.weights.path)
+    own = isinstance(job.spec.model, OwnEntry)
+    arrays: Mapping[str, np.ndarray[Any, Any]] = {} if own else weights_store.load_file(job.weights.path)
     net = load_net(job.spec.model, arrays)
     graph = load_graph(job.spec.model, net, job.spec.hops_per_call)
     return net, graph
@@ -165,12 +173,14 @@ def _convert_litert(job: _Job, graph: nn.Module, precision: Any, labels: tuple[s
 
     model = job.spec.model
     signature = model.signature(job.spec.hops_per_call)
-    data = job.lowered.get("fp32") or litert.convert(graph, signature, "fp32", model.fp32_modules)
-    job.lowered["fp32"] = data
-    if precision == "fp16":
-        data = litert.halve(data, graph, signature, model.fp32_modules).tflite
+    if isinstance(model, OwnEntry) and model.form == "keras":
+        data = _lower_keras(job, model, precision)
+    else:
+        data = job.lowered.get("fp32") or litert.convert(graph, signature, "fp32", model.fp32_modules)
+        job.lowered["fp32"] = data
+        if precision == "fp16":
+            data = litert.halve(data, graph, signature, model.fp32_modules).tflite
     if model.task == "classifier" and model.buffer_kind == "window":
-        origin = job.weights.sources[0] if job.weights.sources else None
         data = add_mediapipe_metadata(
             data,
             labels=labels,
@@ -179,7 +189,7 @@ def _convert_litert(job: _Job, graph: nn.Module, precision: Any, labels: tuple[s
             name=model.name,
             description=model.summary,
             version="1",
-            licence=origin.licence if origin else "supplied by the user",
+            licence=stated_licence(model, job.weights),
             author=model.paper,
         )
     path = job.folder / litert_path(model.name, precision)
@@ -188,18 +198,26 @@ def _convert_litert(job: _Job, graph: nn.Module, precision: Any, labels: tuple[s
     return path
 
 
+def _lower_keras(job: _Job, model: OwnEntry, precision: Any) -> bytes:
+    """A .keras file goes to LiteRT by TensorFlow's own converter."""
+    from converters import keras
+
+    data = job.lowered.get("fp32") or keras.convert(model, Path(model.keras_file))
+    job.lowered["fp32"] = data
+    return keras.halve(model, data) if precision == "fp16" else data
+
+
 def _convert_coreml(job: _Job, graph: nn.Module, precision: Any, labels: tuple[str, ...]) -> Path:
     from converters import coreml
 
     model = job.spec.model
     signature = model.signature(job.spec.hops_per_call)
-    origin = job.weights.sources[0] if job.weights.sources else None
     path = job.folder / coreml_path(model.name, precision)
     path.parent.mkdir(exist_ok=True)
     metadata = coreml.CoreMLMetadata(
         description=model.summary,
         author=model.paper,
-        licence=origin.licence if origin else "supplied by the user",
+        licence=stated_licence(model, job.weights),
         version="1",
         geometry=model.geometry,
         labels=labels,
@@ -212,7 +230,7 @@ def _write_and_check_golden(job: _Job, net: nn.Module, manifest: Manifest) -> No
     """Golden vectors of the original, and every artefact held against them: executed before it is called converted."""
     from converters.golden import check_golden, write_golden
 
-    write_golden(job.folder, manifest, net)
+    write_golden(job.folder, manifest, net, job.spec.model)
     bundle = Bundle(job.folder, manifest)
     for result in check_golden(bundle):
         failed = [c for c in result.checks if not c.passed]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from converters.material import golden_input
 from converters.reference import StreamOutput, compare, entry_of, original, stream
+from models.catalog import ModelEntry
 from models.errors import BundleError
 from runtimes.bundle import Bundle, Manifest
 from runtimes.opening import Choice, engines_for, open_runtime
@@ -50,17 +51,18 @@ def through_resampler(samples: Array, from_hz: int, to_hz: int) -> Array:
     return np.concatenate([resampler.process(samples), resampler.flush()])
 
 
-def write_golden(folder: Path, manifest: Manifest, net: nn.Module) -> None:
+def write_golden(folder: Path, manifest: Manifest, net: nn.Module, entry: ModelEntry | None = None) -> None:
     """Write golden/ of a bundle from the original net.
 
     Args:
         folder: the bundle being written; labels.txt is there already.
         manifest: its manifest.
         net: the original, offline form.
+        entry: its entry, where it is not one of the catalogue.
     """
     target = folder / "golden"
     target.mkdir()
-    entry = entry_of(manifest)
+    entry = entry_of(manifest) if entry is None else entry
     own = manifest.geometry.sample_rate_hz
     output_name = manifest.outputs[0].name
     streams = []
@@ -68,7 +70,7 @@ def write_golden(folder: Path, manifest: Manifest, net: nn.Module) -> None:
         suffix = "" if rate == own else f"-{rate}"
         samples = golden_input(entry, rate)
         at_model = through_resampler(samples, rate, own)
-        reference = original(manifest, net, at_model)
+        reference = original(manifest, net, at_model, entry)
         _write_raw(target / f"input{suffix}.f32", samples)
         _write_raw(target / f"{output_name}{suffix}.f32", reference.values)
         streams.append(

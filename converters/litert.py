@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 from converters.checks import example_inputs, refuse_aliasing, refuse_mutation
-from converters.tflite_edit import HalfReport, cast_to_half
+from converters.tflite_edit import MIN_HALF_ELEMENTS, HalfReport, cast_to_half
 from models.errors import ConversionError, MissingDependencyError
 from models.geometry import GraphSignature
 from runtimes.litert import Engine, LiteRTRuntime
@@ -99,8 +99,12 @@ def _halve(tflite: bytes, graph: torch.nn.Module, signature: GraphSignature, seg
         return f"belongs to {owners[0]}" if owners else None
 
     report = cast_to_half(tflite, keep)
-    # A module without tensors of its own only computes, which LiteRT does in float32 anyway.
-    missed = sorted(m for m in set(segments) - hit if any(True for _ in _own_tensors(graph.get_submodule(m))))
+    # LiteRT computes in float32 anyway, and small constants are never cast: only matrices can have been missed.
+    missed = sorted(
+        m
+        for m in set(segments) - hit
+        if any(t.numel() >= MIN_HALF_ELEMENTS for t in _own_tensors(graph.get_submodule(m)))
+    )
     if missed:
         raise ConversionError(
             f"no constant of {', '.join(map(repr, missed))} was found in the converted graph, "
@@ -174,7 +178,7 @@ def _lower(graph: torch.nn.Module, signature: GraphSignature, example: tuple[tor
             import litert_torch
 
             kwargs = dict(zip(signature.input_names, example, strict=True))
-            with torch.no_grad():
+            with torch.no_grad(), _constants_kept_alive():
                 model = litert_torch.convert(_named(graph, signature), sample_kwargs=kwargs)
             tflite: bytes = model.model_content()
     except ImportError as exc:
@@ -182,6 +186,33 @@ def _lower(graph: torch.nn.Module, signature: GraphSignature, example: tuple[tor
     except Exception as exc:  # the converter raises anything, bare Exception included
         raise ConversionError(_explain(exc, captured.text)) from exc
     return tflite
+
+
+@contextlib.contextmanager
+def _constants_kept_alive() -> Iterator[None]:
+    """Keep every constant that litert-torch lowers until it is done.
+
+    litert-torch 0.10 knows constants again by shape and address. For one that is not contiguous that is the address of
+    a copy it frees at once; the next copy of that shape may lie there too and silently becomes the first one.
+    """
+    from litert_torch.backend import inline_consts
+
+    fingerprint: Any = getattr(inline_consts, "_ConstantFingerprint", None)
+    if fingerprint is None:  # a version that does it otherwise
+        yield
+        return
+    original = fingerprint.__dict__["from_tensor"]
+    kept: list[torch.Tensor] = []
+
+    def from_tensor(cls: Any, tensor: torch.Tensor) -> Any:
+        kept.append(tensor)
+        return original.__func__(cls, tensor)
+
+    fingerprint.from_tensor = classmethod(from_tensor)
+    try:
+        yield
+    finally:
+        fingerprint.from_tensor = original
 
 
 def _named(graph: torch.nn.Module, signature: GraphSignature) -> torch.nn.Module:

@@ -6,13 +6,16 @@ net's rate offline; nothing random, so that the same packages give the same samp
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
 from converters.quality import mix_at_snr
 from models import weights
-from models.catalog import ModelEntry, Task
+from models.catalog import CATALOG, ModelEntry, Task
 from models.errors import AudioError
+from runtimes.bundle import Manifest
 from streaming.wav import read_wav
 
 Signal = NDArray[np.float32]
@@ -67,14 +70,22 @@ def noisy_speech(sample_rate_hz: int, seconds: float, snr_db: float = MIX_SNR_DB
     return clean, mix_at_snr(clean, noise[: clean.size], snr_db)
 
 
-def programme(task: Task, sample_rate_hz: int, seconds: float) -> Signal:
-    """Real audio that a net of this task is meant for: the street, or speech in the street."""
-    if task == "classifier":
+def material_of(manifest: Manifest) -> Literal["street", "speech"]:
+    """What a bundle is verified with: its catalogue entry says so, else its task."""
+    named = next((e.material for e in CATALOG.values() if e.factory == manifest.original.factory), None)
+    return named or ("street" if manifest.task == "classifier" else "speech")
+
+
+def programme(
+    task: Task, sample_rate_hz: int, seconds: float, material: Literal["street", "speech"] | None = None
+) -> Signal:
+    """Real audio that a net of this task is meant for: the street, or speech in the street; `material` decides."""
+    if (material or ("street" if task == "classifier" else "speech")) == "street":
         return street(sample_rate_hz)[: round(seconds * sample_rate_hz)]
     return noisy_speech(sample_rate_hz, seconds)[1]
 
 
 def golden_input(model: ModelEntry, sample_rate_hz: int) -> Signal:
     """The ten seconds of the golden vectors, at the net's rate or at a device's."""
-    own = programme(model.task, model.geometry.sample_rate_hz, GOLDEN_SECONDS)
+    own = programme(model.task, model.geometry.sample_rate_hz, GOLDEN_SECONDS, model.material)
     return to_rate(own, model.geometry.sample_rate_hz, sample_rate_hz)

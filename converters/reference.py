@@ -56,18 +56,23 @@ def stream(manifest: Manifest, runtime: Runtime, samples: Array) -> StreamOutput
     return StreamOutput(np.concatenate([r.values for r in results]), np.zeros(0, np.int64))
 
 
-def original(manifest: Manifest, net: nn.Module, samples: Array) -> StreamOutput:
+def original(manifest: Manifest, net: nn.Module, samples: Array, entry: ModelEntry | None = None) -> StreamOutput:
     """The same signal through the torch original.
 
     A step net is run offline, all at once, which no streaming fault can touch; a windowed net sees the
-    very windows that the loop cuts.
+    very windows that the loop cuts. `entry` is the manifest's own where it is not given.
     """
-    entry = entry_of(manifest)
+    entry = entry_of(manifest) if entry is None else entry
     if manifest.buffer.kind == "window":
         return stream(manifest, TorchRuntime(load_graph(entry, net, 1), entry.signature(1)), samples)
     total = len(samples) + manifest.geometry.delay_samples
     padded = np.concatenate([samples, np.zeros(manifest.geometry.delay_samples, np.float32)])
-    return StreamOutput(run_offline(net, padded)[:total], np.zeros(0, np.int64))
+    values = run_offline(net, padded)
+    if manifest.task == "classifier":  # scores of every hop; a call of several hops gives those of its last
+        calls = -(-total // manifest.buffer.samples)
+        ends = manifest.buffer.samples * np.arange(1, calls + 1, dtype=np.int64)
+        return StreamOutput(values[manifest.buffer.hops_per_call - 1 :: manifest.buffer.hops_per_call][:calls], ends)
+    return StreamOutput(values[:total], np.zeros(0, np.int64))
 
 
 def compare(manifest: Manifest, reference: StreamOutput, candidate: StreamOutput) -> AudioParity | ScoreParity:

@@ -114,7 +114,7 @@ def sources_digest() -> str:
     digest = hashlib.sha256()
     for package in SOURCE_PACKAGES:
         for file in sorted((root / package).rglob("*")):
-            if file.is_file() and file.suffix in {".py", ".toml", ".json", ".f32", ".txt"}:
+            if file.is_file() and file.suffix in {".py", ".toml", ".json", ".f32", ".txt", ".md"}:
                 digest.update(file.relative_to(root).as_posix().encode() + b"\0" + sha256_file(file).encode())
     return digest.hexdigest()
 

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from converters.folders import write_text_atomic
 from converters.golden import read_golden, through_resampler
-from converters.material import VERIFY_SECONDS, programme
+from converters.material import VERIFY_SECONDS, material_of, programme
+from converters.own import is_own_bundle, reopen
 from converters.reference import StreamOutput, compare, entry_of, original, stream
 from converters.spec import toolchain_versions
 from models import weights as weights_store
+from models.catalog import ModelEntry
 from models.errors import MissingDependencyError, UsageError, WeightsError
 from models.progress import Progress, silent
 from runtimes.bundle import Artefact, Bundle, Manifest
@@ -108,6 +110,8 @@ def verify(
     seconds: float | None = None,
     audio: Path | None = None,
     weights: Path | None = None,
+    source: str | None = None,
+    geometry: Path | None = None,
     progress: Progress = silent,
 ) -> VerifyReport:
     """Stream real audio through every artefact, on every engine of this machine, and hold it against the original.
@@ -118,6 +122,8 @@ def verify(
         seconds: length of the stream; 60 when None, the whole file with `audio`.
         audio: a file of your own; hearpack's material when None.
         weights: the checkpoint a bundle of your own weights was exported from.
+        source: where the original of a net of your own is; looked for when None (converters/own.py).
+        geometry: its geometry.toml, where it does not lie beside it.
         progress: called with (what, fraction done).
 
     Returns:
@@ -133,7 +139,7 @@ def verify(
     chosen = [bundle.artefact(a) for a in artefacts] if artefacts else list(bundle.manifest.artefacts)
     bundle.check_files(chosen)
     progress("the original", 0.0)
-    truth = _truth(bundle, seconds, audio, weights)
+    truth = _truth(bundle, seconds, audio, weights, (source, geometry))
     progress("the original", 1.0)
     reports = [
         _artefact_report(bundle, artefact, engine, truth, progress)
@@ -158,8 +164,9 @@ def verify(
 def _samples(manifest: Manifest, seconds: float | None, audio: Path | None) -> tuple[str, Array]:
     rate = manifest.geometry.sample_rate_hz
     if audio is None:
-        what = "street recording" if manifest.task == "classifier" else "speech in the street at 5 dB"
-        return what, programme(manifest.task, rate, VERIFY_SECONDS if seconds is None else seconds)
+        material = material_of(manifest)
+        what = "street recording" if material == "street" else "speech in the street at 5 dB"
+        return what, programme(manifest.task, rate, VERIFY_SECONDS if seconds is None else seconds, material)
     clip = read_wav(audio)
     samples = resample(clip.mono(), clip.sample_rate_hz, rate)
     if seconds is not None:
@@ -171,12 +178,19 @@ def _samples(manifest: Manifest, seconds: float | None, audio: Path | None) -> t
     return audio.name, samples
 
 
-def _truth(bundle: Bundle, seconds: float | None, audio: Path | None, weights: Path | None) -> _Truth:
+def _truth(
+    bundle: Bundle, seconds: float | None, audio: Path | None, weights: Path | None, own: tuple[str | None, Path | None]
+) -> _Truth:
     manifest = bundle.manifest
     try:
-        net = load_net(entry_of(manifest), _original_weights(manifest, weights))
+        if is_own_bundle(bundle):
+            entry: ModelEntry = reopen(bundle, *own, weights)
+            net = load_net(entry, {})
+        else:
+            entry = entry_of(manifest)
+            net = load_net(entry, _original_weights(manifest, weights))
     except (MissingDependencyError, WeightsError) as exc:
-        if audio is not None or weights is not None:
+        if audio is not None or weights is not None or own != (None, None):
             raise
         return _golden_truth(bundle, str(exc))
     material, samples = _samples(manifest, seconds, audio)
@@ -185,8 +199,8 @@ def _truth(bundle: Bundle, seconds: float | None, audio: Path | None, weights: P
         "torch original",
         material,
         samples,
-        original(manifest, net, samples),
-        {name: (signal, original(manifest, net, signal)) for name, signal in stress.items()},
+        original(manifest, net, samples, entry),
+        {name: (signal, original(manifest, net, signal, entry)) for name, signal in stress.items()},
     )
 
 

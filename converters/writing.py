@@ -7,12 +7,14 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import models
 from converters.spec import ArtefactFormat, ExportSpec, PrecisionName, toolchain_versions
 from models import weights as weights_store
 from models.catalog import ModelEntry
 from models.errors import WeightsError
 from models.geometry import TensorSpec
 from models.hashing import sha256_file
+from models.own import OwnEntry
 from models.version import __version__
 from runtimes.bundle import (
     SCHEMA,
@@ -31,6 +33,9 @@ from runtimes.bundle import (
     Tolerance,
     WeightsOrigin,
 )
+
+# What is known of a net beyond its catalogue entry: figures with where they were measured, and known weaknesses.
+CARDS = Path(models.__file__).resolve().parent / "cards"
 
 
 def litert_path(name: str, precision: str) -> str:
@@ -86,7 +91,24 @@ def artefact_entry(
     )
 
 
-def _weights_origins(weights: weights_store.WeightsFile) -> tuple[WeightsOrigin, ...]:
+def stated_licence(model: ModelEntry, weights: weights_store.WeightsFile) -> str:
+    """The licence of a net's weights, as far as it is known."""
+    if isinstance(model, OwnEntry):
+        return model.licence
+    return weights.sources[0].licence if weights.sources else "supplied by the user"
+
+
+def _weights_origins(model: ModelEntry, weights: weights_store.WeightsFile) -> tuple[WeightsOrigin, ...]:
+    if isinstance(model, OwnEntry):
+        return (
+            WeightsOrigin(
+                source=f"the user's {model.original.factory}",
+                version="",
+                sha256=weights.sha256,
+                licence=model.licence,
+                citation=model.citation,
+            ),
+        )
     if not weights.sources:
         licence, citation = "supplied by the user", "supplied by the user"
         return (
@@ -96,6 +118,16 @@ def _weights_origins(weights: weights_store.WeightsFile) -> tuple[WeightsOrigin,
         WeightsOrigin(source=s.package, version=s.version, sha256=s.sha256, licence=s.licence, citation=s.citation)
         for s in weights.sources
     )
+
+
+def _decisions(spec: ExportSpec) -> Decisions | None:
+    """The entry's decisions; a step net gives scores once a call, whatever the call takes."""
+    if not spec.model.decisions:
+        return None
+    fields = dict(spec.model.decisions)
+    if spec.model.buffer_kind == "step":
+        fields["window_hop_samples"] = spec.model.buffer_samples(spec.hops_per_call)
+    return Decisions.model_validate(fields)
 
 
 def build_manifest(spec: ExportSpec, weights: weights_store.WeightsFile, artefacts: Sequence[Artefact]) -> Manifest:
@@ -111,7 +143,11 @@ def build_manifest(spec: ExportSpec, weights: weights_store.WeightsFile, artefac
         name=model.name,
         task=model.task,
         created_by=CreatedBy(hearpack=__version__, toolchain=toolchain_versions()),
-        original=Original(factory=model.factory, weights_sha256=weights.sha256),
+        original=Original(
+            factory=model.factory,
+            weights_sha256=weights.sha256,
+            source_sha256=model.original.source_sha256 if isinstance(model, OwnEntry) else None,
+        ),
         geometry=Geometry(**dataclasses.asdict(model.geometry)),
         buffer=Buffer(
             kind=model.buffer_kind,
@@ -126,9 +162,9 @@ def build_manifest(spec: ExportSpec, weights: weights_store.WeightsFile, artefac
             )
             for s in signature.states
         ),
-        decisions=Decisions.model_validate(dict(model.decisions)) if model.decisions else None,
+        decisions=_decisions(spec),
         artefacts=tuple(artefacts),
-        weights=_weights_origins(weights),
+        weights=_weights_origins(model, weights),
     )
 
 
@@ -140,20 +176,23 @@ def write_labels(folder: Path, model: ModelEntry) -> tuple[str, ...]:
     """
     if model.task != "classifier":
         return ()
-    labels = weights_store.labels(model.name)
+    labels = model.labels if isinstance(model, OwnEntry) else weights_store.labels(model.name)
     if len(labels) != model.output.shape[-1]:
         raise WeightsError(f"{model.name}: expected {model.output.shape[-1]} labels, its package has {len(labels)}")
     (folder / "labels.txt").write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
     return labels
 
 
-def write_licences(folder: Path, weights: weights_store.WeightsFile) -> None:
+def write_licences(folder: Path, model: ModelEntry, weights: weights_store.WeightsFile) -> None:
     """LICENSES/: what came with the weights, or that the user supplied them."""
     target = folder / "LICENSES"
     target.mkdir()
     for licence in weights.licences:
         shutil.copyfile(licence, target / licence.name)
-    if not weights.licences:
+    if isinstance(model, OwnEntry):
+        text = f"Licence of {model.name} and its weights, as its author states it: {model.licence}\n{model.citation}\n"
+        (target / "WEIGHTS.txt").write_text(text, encoding="utf-8")
+    elif not weights.licences:
         (target / "WEIGHTS.txt").write_text(
             "The weights were supplied by the user; their licence is the user's to state.\n"
         )
@@ -194,6 +233,11 @@ def _card_lines(spec: ExportSpec, manifest: Manifest) -> list[str]:
         ]
     lines += ["", "## Weights", ""]
     lines += [f"- {w.source} {w.version}, sha256 {w.sha256}, {w.licence}. {w.citation}" for w in manifest.weights]
+    if isinstance(model, OwnEntry):
+        if model.assumed:
+            lines += ["", "## Assumed, because it was not said", "", *(f"- {sentence}" for sentence in model.assumed)]
+    elif (CARDS / f"{model.name}.md").is_file():
+        lines += ["", *(CARDS / f"{model.name}.md").read_text(encoding="utf-8").splitlines()]
     lines += [
         "",
         "## Limits",

@@ -19,12 +19,21 @@ from models.version import __version__
 
 if TYPE_CHECKING:
     from hearpack.api import export as export
+    from hearpack.api import fit_device as fit_device
     from hearpack.api import inspect as inspect
     from hearpack.api import pull as pull
     from hearpack.api import run as run
+    from hearpack.api import simulate as simulate
     from hearpack.api import verify as verify
+    from hearpack.api_tools import advise as advise
+    from hearpack.api_tools import calibrate as calibrate
+    from hearpack.api_tools import coldstart as coldstart
+    from hearpack.api_tools import gate as gate
+    from hearpack.api_tools import report as report
+    from hearpack.api_tools import tune as tune
     from models.catalog import CATALOG as CATALOG
     from models.catalog import ModelEntry as ModelEntry
+    from models.causal_layers import CumulativeNorm as CumulativeNorm
     from models.errors import HearpackError as HearpackError
     from models.geometry import StreamGeometry as StreamGeometry
     from runtimes.bundle import Bundle as Bundle
@@ -33,14 +42,23 @@ if TYPE_CHECKING:
 _HOMES = {
     "Bundle": "runtimes.bundle",
     "CATALOG": "models.catalog",
+    "CumulativeNorm": "models.causal_layers",
     "Decisions": "runtimes.bundle",
     "HearpackError": "models.errors",
     "ModelEntry": "models.catalog",
     "StreamGeometry": "models.geometry",
+    "advise": "hearpack.api_tools",
+    "calibrate": "hearpack.api_tools",
+    "coldstart": "hearpack.api_tools",
     "export": "hearpack.api",
+    "fit_device": "hearpack.api",
+    "gate": "hearpack.api_tools",
     "inspect": "hearpack.api",
     "pull": "hearpack.api",
+    "report": "hearpack.api_tools",
     "run": "hearpack.api",
+    "simulate": "hearpack.api",
+    "tune": "hearpack.api_tools",
     "verify": "hearpack.api",
 }
 
@@ -50,7 +68,9 @@ __all__ = ["__version__", *sorted(_HOMES)]
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'hearpack' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value  # found once: a user's net may have a package `models` of its own while it is loaded
+    return value
 
 
 def __dir__() -> list[str]:

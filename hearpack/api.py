@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,19 @@ from models.errors import ArtefactError, UsageError
 from models.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from converters.export import ExportResult
     from converters.verify import VerifyReport
+    from models.catalog import ModelEntry
+    from models.geometry import StreamGeometry
     from models.weights import WeightsFile
     from streaming.file_run import RunResult
+    from streaming.fit import FittedProfile
+    from streaming.record import RunRecord
+    from streaming.session import SimulateOptions
+    from streaming.simulate import Tick
+    from streaming.stream_parity import StreamParity
 
 
 def pull(name: str) -> WeightsFile:
@@ -34,6 +44,35 @@ def pull(name: str) -> WeightsFile:
     return weights.pull(find(name).name)
 
 
+def open_model(
+    name: str,
+    geometry: str | Path | Mapping[str, Any] | StreamGeometry | None = None,
+    weights: str | Path | None = None,
+) -> ModelEntry:
+    """The entry of a model of the catalogue, or of a net of your own, loaded and checked.
+
+    Raises:
+        UsageError: unknown model, or a geometry for one of the catalogue.
+        HearpackError: as converters.own.open_own.
+    """
+    from models.catalog import find
+    from models.own_loading import is_own
+
+    if is_own(name):
+        import hearpack
+        from converters.own import open_own, remember
+
+        for offered in ("CumulativeNorm", "StreamGeometry"):  # what a net may import, whatever it calls its packages
+            getattr(hearpack, offered)
+        entry = open_own(name, geometry, None if weights is None else Path(weights))
+        remember(entry, name, None if isinstance(geometry, Mapping) else geometry)
+        return entry
+    model = find(name)
+    if geometry is not None:
+        raise UsageError(f"{name} is a model of the catalogue and has its geometry; leave --geometry out")
+    return model
+
+
 def export(
     name: str,
     output: str | Path = ".",
@@ -42,18 +81,22 @@ def export(
     formats: tuple[str, ...] = ("litert", "coreml"),
     precisions: tuple[str, ...] = ("fp32", "fp16"),
     weights: str | Path | None = None,
+    geometry: str | Path | Mapping[str, Any] | StreamGeometry | None = None,
     force: bool = False,
     progress: Progress = silent,
 ) -> ExportResult:
     """Export a model to a bundle in the folder `output`.
 
     Args:
-        name: a model of `hearpack models`.
+        name: a model of `hearpack models`; or a net of your own: "path/net.py:build", "package.module:build",
+            "path/model.keras" (docs/bring-your-own.md).
         output: folder that is to hold the bundle.
         hops_per_call: hops one call takes.
         formats: any of "litert", "coreml".
         precisions: any of "fp32", "fp16".
         weights: a checkpoint of your own, or None for the pretrained weights.
+        geometry: of a net of your own: a geometry.toml, a mapping of its shape, or a StreamGeometry; None: the
+            geometry.toml beside it, or GEOMETRY in it.
         force: convert again even if this very export is in the cache.
         progress: called with (what, fraction done).
 
@@ -63,11 +106,34 @@ def export(
     Raises:
         HearpackError: see models/errors.py for the tree.
     """
+    model = open_model(name, geometry, weights)
+    return export_model(
+        model,
+        output,
+        hops_per_call=hops_per_call,
+        formats=formats,
+        precisions=precisions,
+        weights=weights,
+        force=force,
+        progress=progress,
+    )
+
+
+def export_model(
+    model: ModelEntry,
+    output: str | Path = ".",
+    *,
+    hops_per_call: int = 1,
+    formats: tuple[str, ...] = ("litert", "coreml"),
+    precisions: tuple[str, ...] = ("fp32", "fp16"),
+    weights: str | Path | None = None,
+    force: bool = False,
+    progress: Progress = silent,
+) -> ExportResult:
+    """`export` of an entry that `open_model` gave."""
     from converters.export import export as run_export
     from converters.spec import FORMATS, PRECISIONS, ExportSpec, parse_choices
-    from models.catalog import find
 
-    model = find(name)
     model.signature(hops_per_call)
     chosen_formats = parse_choices(",".join(formats), FORMATS, "formats")
     chosen_precisions = parse_choices(",".join(precisions), PRECISIONS, "precisions")
@@ -88,6 +154,8 @@ def verify(
     seconds: float | None = None,
     audio: str | Path | None = None,
     weights: str | Path | None = None,
+    source: str | None = None,
+    geometry: str | Path | None = None,
     progress: Progress = silent,
 ) -> VerifyReport:
     """Stream real audio through every artefact and the original, and hold them together.
@@ -98,6 +166,8 @@ def verify(
         seconds: length of the stream; 60 when None.
         audio: a file of your own instead of hearpack's material.
         weights: the checkpoint that a bundle of your own weights was exported from.
+        source: where the original of a net of your own is, if it is not where it was exported from.
+        geometry: its geometry.toml, if it is not where it was.
         progress: called with (what, fraction done).
 
     Returns:
@@ -109,7 +179,14 @@ def verify(
     audio_file = None if audio is None else Path(audio)
     checkpoint = None if weights is None else Path(weights)
     return run_verify(
-        Bundle.open(bundle), artefacts, seconds=seconds, audio=audio_file, weights=checkpoint, progress=progress
+        Bundle.open(bundle),
+        artefacts,
+        seconds=seconds,
+        audio=audio_file,
+        weights=checkpoint,
+        source=source,
+        geometry=None if geometry is None else Path(geometry),
+        progress=progress,
     )
 
 
@@ -169,3 +246,100 @@ def inspect(path: str | Path) -> Any:
     if file.is_dir() or file.name == "manifest.json":
         return describe_bundle(file)
     raise UsageError(f"{file}: expected a bundle (folder), a .tflite or a .mlpackage")
+
+
+def simulate(
+    bundle: str | Path,
+    audio: str | Path | None = None,
+    options: SimulateOptions | None = None,
+    *,
+    output: str | Path | None = None,
+    command: Sequence[str] = (),
+    progress: Progress = silent,
+    tick: Tick | None = None,
+) -> RunRecord:
+    """Run the loop of a phone over a sound and account for its delay.
+
+    Args:
+        bundle: a bundle's folder.
+        audio: what the microphone hears; None with a microphone or a replay of silence.
+        options: device, clock, policy, faults and the rest.
+        output: folder NAME.run to write; nothing is written without.
+        command: the command line, for the record.
+        progress: called with (what, fraction done).
+        tick: called with (pipeline, time, total) as the run goes.
+
+    Returns:
+        the record of the run, as `streaming.record.read_run` gives it.
+    """
+    from runtimes.bundle import Bundle
+    from streaming.session import SimulateOptions, run_session
+
+    return run_session(
+        Bundle.open(bundle),
+        None if audio is None else Path(audio),
+        options or SimulateOptions(),
+        output=None if output is None else Path(output),
+        command=command,
+        progress=progress,
+        tick=tick,
+    )
+
+
+def stream_parity(
+    bundle: str | Path,
+    audio: str | Path | None,
+    *,
+    trials: int = 10,
+    seed: int = 0,
+    artefact: str | None = None,
+    engine: str | None = None,
+) -> StreamParity:
+    """Random partitions, rates and resets of a sound against one push of the whole.
+
+    Args:
+        bundle: a bundle's folder.
+        audio: the sound.
+        trials: partitions.
+        seed: of them.
+        artefact, engine: as in `run`.
+
+    Returns:
+        the trials; `equal` where every stream was the whole, bit for bit.
+    """
+    from runtimes.bundle import Bundle
+    from streaming.session import parity_session
+
+    file = None if audio is None else Path(audio)
+    return parity_session(Bundle.open(bundle), file, trials, seed, artefact, engine)
+
+
+def fit_device(
+    trace: str | Path,
+    bundle: str | Path,
+    *,
+    output: str | Path | None = None,
+    calibration: str | Path | None = None,
+    like: str = "this-machine",
+    engine: str | None = None,
+    progress: Progress = silent,
+) -> FittedProfile:
+    """Turn a device's trace into a profile.
+
+    Args:
+        trace: what a sample app wrote.
+        bundle: the bundle that ran on the device.
+        output: the .toml to write.
+        calibration: file of compute times of this machine; measured for 5 s without.
+        like: device whose playout is assumed.
+        engine: of the calibration's times.
+        progress: called with (what, fraction done).
+
+    Returns:
+        the profile, its text, and how well it predicts the trace.
+    """
+    from runtimes.bundle import Bundle
+    from streaming.session import fit_session
+
+    destination = None if output is None else Path(output)
+    return fit_session(Path(trace), Bundle.open(bundle), destination, calibration, like, engine, progress)

@@ -8,7 +8,28 @@ import sys
 import typer
 
 from hearpack import __version__
-from hearpack.commands import demo, doctor, export, inspect, install, models, predict, pull, run, verify
+from hearpack.commands import (
+    advise,
+    calibrate,
+    coldstart,
+    demo,
+    devices,
+    doctor,
+    export,
+    fit_device,
+    gate,
+    inspect,
+    install,
+    models,
+    predict,
+    pull,
+    report,
+    run,
+    scaffold,
+    simulate,
+    tune,
+    verify,
+)
 from models.errors import HearpackError
 
 app = typer.Typer(
@@ -24,10 +45,20 @@ for command in (
     models.models,
     pull.pull,
     export.export,
+    scaffold.scaffold,
     verify.verify,
     inspect.inspect,
     run.run,
     predict.predict,
+    simulate.simulate,
+    devices.devices,
+    calibrate.calibrate,
+    fit_device.fit_device,
+    coldstart.coldstart,
+    advise.advise,
+    tune.tune,
+    gate.gate,
+    report.report,
     install.install,
     demo.demo,
     doctor.doctor,

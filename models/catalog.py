@@ -40,7 +40,10 @@ class ModelEntry:
             because a measurement says so.
         decisions: defaults of the manifest's `decisions` (classifiers).
         parameters_millions: trainable parameters.
+        material: what it is verified with: the street, or speech in it; None: by its task.
         paper: where the net is described.
+        weights_from: where the weights are published, for nets whose weights no package holds; "" where one does.
+        labels_file: the labels of such a classifier, a file in models/.
     """
 
     name: str
@@ -56,6 +59,9 @@ class ModelEntry:
     states: tuple[StateSpec, ...] = ()
     fp32_modules: tuple[str, ...] = ()
     decisions: Mapping[str, object] = field(default_factory=dict)
+    material: Literal["street", "speech"] | None = None
+    weights_from: str = ""
+    labels_file: str = ""
 
     def buffer_samples(self, hops_per_call: int) -> int:
         """Samples one call of the graph takes."""
@@ -152,7 +158,158 @@ DTLN = ModelEntry(
     ),
 )
 
-CATALOG: Mapping[str, ModelEntry] = {entry.name: entry for entry in (YAMNET, DTLN)}
+GTCRN = ModelEntry(
+    name="gtcrn",
+    task="enhancer",
+    summary="speech enhancement with 24 k parameters, 16 ms hops at 16 kHz",
+    factory="models.gtcrn:build",
+    geometry=StreamGeometry(16000, 1, window_samples=512, hop_samples=256, delay_samples=256),
+    buffer_kind="step",
+    max_hops=8,
+    output=TensorSpec(
+        "enhanced", (1, 256), (-1.0, 1.0), "the waveform with noise removed, delay_samples behind `audio`"
+    ),
+    parameters_millions=0.0237,
+    paper="Rong et al., GTCRN: A Speech Enhancement Model Requiring Ultralow Computational Resources, ICASSP 2024",
+    states=(
+        StateSpec("samples", (1, 256)),
+        StateSpec("overlap", (1, 256)),
+        # What the dilated convolutions look back at: 2, 4 and 10 frames in the encoder, 10, 4 and 2 in the decoder.
+        StateSpec("encoder_frames", (1, 16, 33, 16)),
+        StateSpec("decoder_frames", (1, 16, 33, 16)),
+        # Six attentions of 16 units in a row, and the two recurrences along time.
+        StateSpec("attention", (1, 96)),
+        StateSpec("recurrent", (2, 33, 16)),
+    ),
+    # The fp16 package in the evaluator over speech, -60 dBFS and clipped speech: 75, 54, 67 dB with these in float32;
+    # 43, 24 and 41 dB with none (the attentions' energies are sums of squares). What is left in half is the two
+    # convolutions at each end of the frequency axis: the net is so small that nothing is gained by more of it.
+    fp32_modules=(
+        "front_end",
+        "encoder1",
+        "encoder2",
+        "encoder3",
+        "dual1",
+        "dual2",
+        "decoder1",
+        "decoder2",
+        "decoder3",
+        "mask",
+        "back_end",
+    ),
+)
+
+SILERO_VAD = ModelEntry(
+    name="silero-vad",
+    task="classifier",
+    summary="speech or not, every 32 ms at 16 kHz, with state",
+    factory="models.silero_vad:build",
+    geometry=StreamGeometry(16000, 1, window_samples=576, hop_samples=512, delay_samples=0),
+    buffer_kind="step",
+    max_hops=1,
+    output=TensorSpec("scores", (1, 1), (0.0, 1.0), "probability that there is speech in this chunk"),
+    parameters_millions=0.31,
+    paper="Silero Team, Silero VAD, github.com/snakers4/silero-vad (2020 to 2026)",
+    states=(
+        StateSpec("context", (1, 64)),
+        StateSpec("hidden", (1, 128)),
+        StateSpec("cell", (1, 128)),
+    ),
+    # The fp16 package in the evaluator: at -60 dBFS scores move by at most 0.005 with the front end in float32, by
+    # 0.023 with nothing; the LSTM's cell in float32 besides changes nothing that can be measured.
+    fp32_modules=("front_end",),
+    # The authors' own defaults, but that an event ends where speech was last heard.
+    decisions={
+        "window_hop_samples": 512,
+        "smoothing_windows": 1,
+        "on_threshold": 0.5,
+        "off_threshold": 0.35,
+        "min_on_ms": 250.0,
+        "min_off_ms": 100.0,
+        "per_label": {},
+    },
+    material="speech",
+)
+
+DEEPFILTERNET3 = ModelEntry(
+    name="deepfilternet3",
+    task="enhancer",
+    summary="speech enhancement at 48 kHz, band gains and a deep filter, 10 ms hops",
+    factory="models.deepfilternet3:build",
+    geometry=StreamGeometry(48000, 1, window_samples=960, hop_samples=480, delay_samples=1440),
+    buffer_kind="step",
+    max_hops=1,
+    output=TensorSpec(
+        "enhanced", (1, 480), (-1.0, 1.0), "the waveform with noise removed, delay_samples behind `audio`"
+    ),
+    parameters_millions=2.13,
+    paper="Schröter et al., DeepFilterNet: Perceptually Motivated Real-Time Speech Enhancement, Interspeech 2023",
+    states=(
+        StateSpec("samples", (1, 480)),
+        StateSpec("overlap", (1, 480)),
+        # Running means of 32 band levels and 96 magnitudes, and whether the stream has begun.
+        StateSpec("means", (1, 129)),
+        StateSpec("level_frames", (1, 2, 32)),
+        StateSpec("feature_frames", (1, 2, 192)),
+        StateSpec("low_frames", (1, 4, 192)),
+        StateSpec("high_frames", (1, 2, 770)),
+        StateSpec("to_come", (1, 96, 40)),
+        StateSpec("hidden", (1, 1280)),
+    ),
+    # The fp16 package in the evaluator over 20 s of speech in the street: 70 dB with these in float32, 63 without the
+    # cells, 27 with nothing (spectra stand divided by 960, where half has few bits or none).
+    fp32_modules=(
+        "front_end",
+        "encoder.gru.cell",
+        "erb_decoder.gru0.cell",
+        "erb_decoder.gru1.cell",
+        "df_decoder.gru0.cell",
+        "df_decoder.gru1.cell",
+        "filter",
+        "mask",
+        "back_end",
+    ),
+)
+
+
+def _panns(kind: str, net: str, parameters_millions: float, checkpoint: str) -> ModelEntry:
+    return ModelEntry(
+        name=f"panns-{kind}",
+        task="classifier",
+        summary=f"audio events, 527 AudioSet classes, PANNs {net}, 2 s windows at 32 kHz; bring the weights",
+        factory=f"models.panns:build_{kind}",
+        geometry=StreamGeometry(32000, 1, window_samples=64000, hop_samples=32000, delay_samples=0),
+        buffer_kind="window",
+        max_hops=1,
+        output=TensorSpec(
+            "scores", (1, 527), (0.0, 1.0), "probability of each label in labels.txt, independent of each other"
+        ),
+        parameters_millions=parameters_millions,
+        paper="Kong et al., PANNs, IEEE/ACM TASLP 28 (2020), arXiv:1912.10211, on AudioSet (ICASSP 2017)",
+        # In half the squares of a loud spectrum overflow (a full-scale tone has 65,536 in its bin), and scores below
+        # 6e-8 are 0; reasons, not a measurement: there are no weights here to measure with.
+        fp32_modules=("front_end", "sigmoid"),
+        # Untuned, for want of weights.
+        decisions={
+            "window_hop_samples": 32000,
+            "smoothing_windows": 1,
+            "on_threshold": 0.4,
+            "off_threshold": 0.2,
+            "min_on_ms": 0.0,
+            "min_off_ms": 1000.0,
+            "per_label": {},
+        },
+        weights_from=f"zenodo record 3987831, {checkpoint}",
+        labels_file="audioset_labels.txt",
+    )
+
+
+PANNS_CNN14 = _panns("cnn14", "Cnn14", 80.75, "Cnn14_mAP=0.431.pth")
+PANNS_MOBILENET = _panns("mobilenetv1", "MobileNetV1", 4.80, "MobileNetV1_mAP=0.389.pth")
+
+CATALOG: Mapping[str, ModelEntry] = {
+    entry.name: entry for entry in (YAMNET, DTLN, GTCRN, DEEPFILTERNET3, SILERO_VAD, PANNS_CNN14, PANNS_MOBILENET)
+}
 
 
 def find(name: str) -> ModelEntry:

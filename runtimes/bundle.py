@@ -37,10 +37,11 @@ class CreatedBy(_Frozen):
 
 
 class Original(_Frozen):
-    """The net that the artefacts are held against."""
+    """The net that the artefacts are held against; `source_sha256` only where it is the user's own (models/own.py)."""
 
     factory: str
     weights_sha256: str
+    source_sha256: str | None = None
 
 
 class Geometry(_Frozen):
@@ -219,6 +220,12 @@ class Manifest(_Frozen):
         if self.buffer.samples != expected:
             raise ValueError(f"buffer.samples is {self.buffer.samples}, geometry and hops_per_call give {expected}")
         check_stages(self.dsp or (), self.task, self.buffer.kind, self.geometry.sample_rate_hz)
+        decisions = self.decisions
+        if self.buffer.kind == "step" and decisions is not None and decisions.window_hop_samples != self.buffer.samples:
+            raise ValueError(
+                f"decisions.window_hop_samples is {decisions.window_hop_samples}; a step net gives scores every "
+                f"{self.buffer.samples} samples, once a call, and nothing else can be chosen"
+            )
         ids = [a.id for a in self.artefacts]
         if len(set(ids)) != len(ids):
             raise ValueError(f"artefact ids are not unique: {', '.join(ids)}")

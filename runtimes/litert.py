@@ -29,6 +29,7 @@ from runtimes.quiet import quiet
 from runtimes.weight_cache import WeightCache
 
 Engine = Literal["interpreter", "compiled"]
+Mark = Callable[[str], None]
 _Call = Callable[[Array, State], list[Array]]
 # Where Interpreter lives, newest name first: (module, distribution).
 _HOMES = (
@@ -47,6 +48,10 @@ class _Names:
     outputs: tuple[str, ...]
 
 
+def _no_mark(_stage: str) -> None:
+    """Nobody wants to know."""
+
+
 class LiteRTRuntime:
     """A .tflite, ready to be called.
 
@@ -58,6 +63,8 @@ class LiteRTRuntime:
         weight_cache: a directory in which XNNPACK keeps packed weights from run to run ("compiled" only);
             a damaged or foreign cache is thrown away and built again.
         io_names: our name -> name in the file, where they differ.
+        mark: told the name of each stage of loading when it ends ("runtime_imported", "model_loaded",
+            "tensors_allocated"; with "compiled" also "environment_made"), for streaming.coldstart.
 
     Raises:
         ArtefactError: no .tflite, damaged, or its tensors are not those of `signature`.
@@ -72,6 +79,7 @@ class LiteRTRuntime:
         threads: int = 1,
         weight_cache: Path | None = None,
         io_names: Mapping[str, str] | None = None,
+        mark: Mark = _no_mark,
     ) -> None:
         if threads < 1:
             raise ArtefactError(f"expected at least 1 thread, got {threads}")
@@ -93,9 +101,9 @@ class LiteRTRuntime:
         self._state_names = tuple(s.name for s in signature.states)
         with _translated(what, "load"):
             if engine == "interpreter":
-                self._call, self._info = _open_interpreter(data, signature, names, threads)
+                self._call, self._info = _open_interpreter(data, signature, names, threads, mark)
             else:
-                self._call, self._info = _open_compiled(data, signature, names, threads, weight_cache)
+                self._call, self._info = _open_compiled(data, signature, names, threads, weight_cache, mark)
         self._data: bytes | None = data  # the library reads weights where they lie
         self._what = what
         self._closed = False
@@ -219,10 +227,14 @@ def _version(distribution: str) -> str:
         return "unknown"
 
 
-def _open_interpreter(data: bytes, signature: GraphSignature, names: _Names, threads: int) -> tuple[_Call, RuntimeInfo]:
+def _open_interpreter(
+    data: bytes, signature: GraphSignature, names: _Names, threads: int, mark: Mark
+) -> tuple[_Call, RuntimeInfo]:
     interpreter_class, distribution, version = _interpreter_class()
+    mark("runtime_imported")
     with quiet():
         interpreter = interpreter_class(model_content=data, num_threads=threads)
+        mark("model_loaded")
         interpreter.allocate_tensors()
         # The runner is only asked for indices: it allocates at every call, and while it lives invoke() is refused.
         runner = interpreter.get_signature_runner(names.key)
@@ -233,6 +245,7 @@ def _open_interpreter(data: bytes, signature: GraphSignature, names: _Names, thr
         (s.name, input_details[n]["index"]) for s, n in zip(signature.states, names.inputs[1:], strict=True)
     )
     outputs = tuple(output_details[n]["index"] for n in names.outputs)
+    mark("tensors_allocated")
     set_tensor, invoke, get_tensor = interpreter.set_tensor, interpreter.invoke, interpreter.get_tensor
 
     def call(block: Array, state: State) -> list[Array]:
@@ -247,7 +260,7 @@ def _open_interpreter(data: bytes, signature: GraphSignature, names: _Names, thr
 
 
 def _open_compiled(
-    data: bytes, signature: GraphSignature, names: _Names, threads: int, weight_cache: Path | None
+    data: bytes, signature: GraphSignature, names: _Names, threads: int, weight_cache: Path | None, mark: Mark
 ) -> tuple[_Call, RuntimeInfo]:
     try:
         with quiet():
@@ -258,22 +271,28 @@ def _open_compiled(
         raise MissingDependencyError("ai-edge-litert", "export", "running a .tflite with CompiledModel") from exc
     version = _version("ai-edge-litert")
     _silence_exit()
+    mark("runtime_imported")
+    with quiet():
+        environment = _environment()
+    mark("environment_made")
 
     def build(cache_file: str) -> Any:
         cpu = CpuOptions(num_threads=threads, xnnpack_weight_cache_path=cache_file)
         options = Options(HardwareAccelerator.CPU, cpu_options=cpu)
-        return CompiledModel.from_buffer(data, environment=_environment(), options=options)
+        return CompiledModel.from_buffer(data, environment=environment, options=options)
 
     with quiet():
         if weight_cache is None:
             cached, model = False, build("")
         else:
             cached, model = WeightCache(weight_cache).open(f"{sha256_bytes(data)[:24]}-{version}-t{threads}", build)
+        mark("model_loaded")
         index = model.get_signature_index(names.key)
         inputs = {n: model.create_input_buffer_by_name(names.key, n) for n in names.inputs}
         outputs = {n: model.create_output_buffer_by_name(names.key, n) for n in names.outputs}
         # The first write of a process logs the creation of an environment; have that now.
         inputs[names.inputs[0]].write(np.zeros(signature.inputs[0].shape, np.float32))
+    mark("tensors_allocated")
     layout = model.get_signature_by_index(index)
     ordered_inputs = [inputs[n] for n in layout["inputs"]]
     ordered_outputs = [outputs[n] for n in layout["outputs"]]

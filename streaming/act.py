@@ -158,6 +158,11 @@ class DecisionTracker:
         self._tracks: dict[int, _Track] = {}
         self._ended = False
 
+    @property
+    def ended(self) -> bool:
+        """Whether the stream was flushed."""
+        return self._ended
+
     def push(self, scores: NDArray[np.float32], window_end_sample: int) -> list[Event]:
         """Take in one window's scores.
 

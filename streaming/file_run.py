@@ -171,11 +171,39 @@ def _blocks(samples: Array, rate_hz: int, what: str, progress: Progress) -> Iter
 
 
 def _hear(bundle: Bundle, runtime: _Timed, clip: AudioClip, progress: Progress) -> tuple[Event, ...]:
-    manifest = bundle.manifest
-    decisions = manifest.decisions
+    decisions = bundle.manifest.decisions
     if decisions is None:
         raise UsageError(f"{bundle.path}: the manifest of a classifier must have `decisions`; export the bundle again")
-    labels = bundle.labels()
+    heard = hear_scores(bundle, runtime, clip, progress)
+    rate = bundle.manifest.geometry.sample_rate_hz
+    return detect(decisions, bundle.labels(), rate, heard.ends, heard.scores, heard.samples)
+
+
+@dataclass(frozen=True)
+class HeardScores:
+    """A classifier's scores over a whole recording, as a phone's stream gives them.
+
+    Attributes:
+        ends: int64 [n], each window's end at the model's rate, counted from reset.
+        scores: float32 [n, labels].
+        samples: of the stream, at the model's rate.
+        delay_samples: how far that stream lags the file (the resampler's delay).
+    """
+
+    ends: NDArray[np.int64]
+    scores: Array
+    samples: int
+    delay_samples: int
+
+
+def hear_scores(bundle: Bundle, runtime: Runtime, clip: AudioClip, progress: Progress = silent) -> HeardScores:
+    """Stream a recording through a classifier: the mean of its channels, resampled, filtered, windowed.
+
+    Raises:
+        AudioError: the clip is not finite.
+        ArtefactError: the runtime failed.
+    """
+    manifest = bundle.manifest
     rate = manifest.geometry.sample_rate_hz
     resampler, before = Resampler(clip.sample_rate_hz, rate), InputChain(manifest.dsp, rate)
     loop = make_loop(manifest, gated(runtime, manifest.dsp, manifest.buffer.samples))
@@ -185,8 +213,8 @@ def _hear(bundle: Bundle, runtime: _Timed, clip: AudioClip, progress: Progress) 
     heard += loop.push(before.process(resampler.flush()))
     heard += loop.flush()
     ends = np.array([h.end_sample for h in heard], np.int64)
-    scores = np.stack([h.values for h in heard]) if heard else np.zeros((0, len(labels)), np.float32)
-    return detect(decisions, labels, rate, ends, scores, loop.in_samples)
+    scores = np.stack([h.values for h in heard]) if heard else np.zeros((0, len(bundle.labels())), np.float32)
+    return HeardScores(ends, scores, loop.in_samples, resampler.delay_out_samples)
 
 
 def _enhance(bundle: Bundle, runtime: _Timed, samples: Array, clip: AudioClip, progress: Progress) -> Array:

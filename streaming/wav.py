@@ -206,7 +206,7 @@ def write_wav(path: str | Path, samples: Array, sample_rate_hz: int, subtype: Su
         frames: NDArray[Any] = np.clip(np.rint(channels.T.astype(np.float64) * 32768.0), -32768, 32767).astype("<i2")
     else:
         frames = channels.T.astype("<f4")
-    header = _header(channels.shape[0], sample_rate_hz, frames.shape[0], frames.dtype.itemsize, subtype)
+    header = wav_header(channels.shape[0], sample_rate_hz, frames.shape[0], frames.dtype.itemsize, subtype)
     if len(header) + frames.nbytes > _LARGEST_RIFF_BYTES:
         raise OutputError(
             f"{path}: {frames.nbytes} bytes of audio do not fit a WAV (4 GiB); write it in parts or as PCM_16"
@@ -216,7 +216,8 @@ def write_wav(path: str | Path, samples: Array, sample_rate_hz: int, subtype: Su
         stream.write(np.ascontiguousarray(frames).data.cast("B") if frames.size else b"")
 
 
-def _header(channels: int, rate: int, frames: int, width: int, subtype: Subtype) -> bytes:
+def wav_header(channels: int, rate: int, frames: int, width: int, subtype: Subtype) -> bytes:
+    """All of a WAV that stands before its samples; its length depends on the subtype only."""
     code = 1 if subtype == "PCM_16" else 3
     fmt = struct.pack("<HHIIHH", code, channels, rate, rate * channels * width, channels * width, 8 * width)
     if code == 3:  # not PCM: the format chunk carries an extension size and a fact chunk follows

@@ -1,4 +1,4 @@
-"""What several test files need: the shared audio, where it is, and the two bundles, exported once."""
+"""What several test files need: the shared audio, where it is, and the bundles, exported once."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Both models exported to both formats at both precisions, through the cache. Never write into these."""
+    """Three models exported to both formats at both precisions, through the cache. Never write into these."""
     from hearpack.api import export
 
     output = tmp_path_factory.mktemp("exported")
-    return {name: export(name, output).path for name in ("yamnet", "dtln")}
+    return {name: export(name, output).path for name in ("yamnet", "dtln", "gtcrn")}
 
 
 @pytest.fixture

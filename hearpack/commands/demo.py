@@ -17,7 +17,7 @@ def demo(
     output: Path = typer.Option(Path("build/demo"), "--output", "-o", help="Folder for bundles, audio and the report."),
     json_output: bool = JsonOption,
 ) -> None:
-    """Export both models, verify them, listen to a street, clean up speech, write a report."""
+    """Export three models, verify them, listen to a street, clean up speech, write a report."""
     from converters.demo import run_demo
     from converters.demo_report import write_report
 
@@ -50,10 +50,12 @@ def _show(result: DemoResult) -> None:
     for report in result.verifications:
         show(report)
         console.print()
-    table = Table("mixed at", "metric", "before", "after", box=None, pad_edge=False, title="speech in the street, DTLN")
+    columns = ("enhancer", "mixed at", "metric", "before", "after")
+    table = Table(*columns, box=None, pad_edge=False, title="speech in the street")
     for enhancement in result.enhancements:
         for before, after in zip(enhancement.before, enhancement.after, strict=True):
-            table.add_row(f"{enhancement.snr_db:g} dB", f"{before.name} ({before.unit})", shown(before), shown(after))
+            where = (enhancement.model, f"{enhancement.snr_db:g} dB")
+            table.add_row(*where, f"{before.name} ({before.unit})", shown(before), shown(after))
     console.print(table)
     timeline = result.timeline
     bells = ", ".join(f"{begin:.1f}–{end:.1f} s" for begin, end in timeline.labelled)

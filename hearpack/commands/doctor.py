@@ -91,7 +91,7 @@ def _storage() -> list[Check]:
             "free disk", free > 1_000_000_000, f"{megabytes(free)} at {present}; an export of both models needs 300 MB"
         )
     )
-    for name in CATALOG:
+    for name in filter(weights.is_pinned, CATALOG):
         cached = weights.is_cached(name)
         checks.append(Check(f"weights of {name}", cached, "in the cache" if cached else f"hearpack pull {name}"))
     return checks

@@ -11,23 +11,23 @@ from hearpack.commands.shared import JsonOption, megabytes, print_json, progress
 
 
 def export(
-    name: str = typer.Argument(..., help="Model to export (see: hearpack models)."),
+    name: str = typer.Argument(..., help="A model of `hearpack models`, or path/net.py:build, path/model.keras."),
     output: Path = typer.Option(Path(), "--output", "-o", help="Folder that is to hold the bundles."),
     hops: str | None = typer.Option(None, help="Hops a call takes; several make several bundles: 1,4."),
     buffer_ms: float | None = typer.Option(None, help="Buffer of a call in ms instead of --hops."),
     formats: str = typer.Option("litert,coreml", "--format", help="litert, coreml, or both."),
     precisions: str = typer.Option("fp32,fp16", "--precision", help="fp32, fp16, or both."),
     weights: Path | None = typer.Option(None, help="Your own checkpoint: .safetensors, or torch with weights only."),
+    geometry: Path | None = typer.Option(None, help="geometry.toml of a net of your own; beside it by default."),
     force: bool = typer.Option(False, help="Convert again even if the cache has this very export."),
     json_output: bool = JsonOption,
 ) -> None:
     """Convert, execute, hold against the original, and write a bundle."""
     from converters.spec import FORMATS, PRECISIONS, hops_from_arguments, parse_choices
-    from hearpack.api import export as run_export
-    from models.catalog import find
+    from hearpack.api import export_model, open_model
     from runtimes.bundle import Bundle
 
-    model = find(name)
+    model = open_model(name, geometry, weights)
     counts = hops_from_arguments(model, hops, buffer_ms)
     chosen_formats = parse_choices(formats, FORMATS, "--format")
     chosen_precisions = parse_choices(precisions, PRECISIONS, "--precision")
@@ -35,8 +35,8 @@ def export(
     for count in counts:
         began = time.perf_counter()
         with progress_bars(json_output) as progress:
-            result = run_export(
-                name,
+            result = export_model(
+                model,
                 output,
                 hops_per_call=count,
                 formats=chosen_formats,
@@ -54,12 +54,15 @@ def export(
                     "cached": result.cached,
                     "kept_decisions": result.kept_decisions,
                     "seconds": seconds,
+                    "assumed": getattr(model, "assumed", ()),
                     "artefacts": [{"id": a.id, "path": a.path, "bytes": a.size_bytes} for a in manifest.artefacts],
                 }
                 for result, manifest, seconds in rows
             ]
         )
         return
+    for sentence in getattr(model, "assumed", ()):
+        typer.echo(f"assumed: {sentence}")
     for result, manifest, seconds in rows:
         how = "unchanged, from the cache" if result.cached else "converted and held against the original"
         typer.echo(f"{result.path}: {how} in {seconds:.1f} s")

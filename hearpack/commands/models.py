@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from hearpack.commands.shared import JsonOption, print_json, wide_console
+from models.catalog import ModelEntry
+
+
+def _weights_cell(entry: ModelEntry, cached: bool) -> str:
+    if entry.weights_from:
+        return f"--weights: {entry.weights_from}"
+    return "cached" if cached else f"hearpack pull {entry.name}"
 
 
 def models(json_output: bool = JsonOption) -> None:
@@ -24,6 +31,7 @@ def models(json_output: bool = JsonOption) -> None:
             "parameters_millions": e.parameters_millions,
             "weights_cached": weights.is_cached(e.name),
             "licence": ", ".join(s.licence for s in weights.sources_of(e.name)),
+            "weights_from": e.weights_from,
             "paper": e.paper,
         }
         for e in CATALOG.values()
@@ -44,6 +52,6 @@ def models(json_output: bool = JsonOption) -> None:
             f"{g.ms(g.window_samples):g} ms",
             f"{g.ms(g.delay_samples):g} ms",
             f"{e.parameters_millions:g} M",
-            "cached" if row["weights_cached"] else f"hearpack pull {e.name}",
+            _weights_cell(e, bool(row["weights_cached"])),
         )
     wide_console().print(table)

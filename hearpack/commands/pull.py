@@ -23,7 +23,7 @@ def pull(
 
     if bool(name) == everything:
         raise UsageError(f"expected a model or --all; models: {', '.join(sorted(CATALOG))}")
-    names = sorted(CATALOG) if everything else [find(name).name]
+    names = sorted(n for n in CATALOG if weights.is_pinned(n)) if everything else [find(name).name]
     rows: list[dict[str, Any]] = []
     with progress_bars(json_output) as progress:
         for model in names:

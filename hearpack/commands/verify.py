@@ -21,6 +21,8 @@ def verify(
     seconds: float | None = typer.Option(None, help="Length of the stream; 60 by default."),
     audio: Path | None = typer.Option(None, help="An audio file of your own instead of hearpack's material."),
     weights: Path | None = typer.Option(None, help="The checkpoint, if the bundle was exported from your own."),
+    original: str | None = typer.Option(None, help="Where the net of your own is, if it was moved: path/net.py:build."),
+    geometry: Path | None = typer.Option(None, help="Its geometry.toml, if it was moved."),
     json_output: bool = JsonOption,
 ) -> None:
     """Hold every artefact against the original; exit 1 if one is past its tolerance."""
@@ -28,7 +30,14 @@ def verify(
 
     with progress_bars(json_output) as progress:
         report = run_verify(
-            bundle, artefacts=tuple(artefact), seconds=seconds, audio=audio, weights=weights, progress=progress
+            bundle,
+            artefacts=tuple(artefact),
+            seconds=seconds,
+            audio=audio,
+            weights=weights,
+            source=original,
+            geometry=geometry,
+            progress=progress,
         )
     if json_output:
         print_json(report)

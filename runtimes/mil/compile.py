@@ -7,6 +7,7 @@ take the outer values they use as further arguments, so no call shares slots wit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -19,12 +20,14 @@ from models.errors import ArtefactError
 from runtimes.mil.blob import Value
 from runtimes.mil.graph import Block, Function, Named, Operation, ValueType
 from runtimes.mil.graph import Literal as Immediate
+from runtimes.mil.limits import MAX_ELEMENTS, MAX_LIVING_ELEMENTS
 from runtimes.mil.ops.table import TABLE, TORCH_DTYPES, Entry, Kernel, Node, SubProgram
 
 Mode = Literal["fp32", "fp16"]
 
-# Above this size a constant expression is left to the call, so that no file makes load fill the memory.
+# Above these sizes a constant expression is left to the call, so that no file makes load fill the memory.
 MAX_FOLDED_ELEMENTS = 1 << 26
+MAX_FOLDED_ELEMENTS_IN_ALL = 1 << 30
 # What the functions that a kernel calls raise on values that do not fit.
 CALL_ERRORS = (
     RuntimeError,
@@ -35,6 +38,7 @@ CALL_ERRORS = (
     AttributeError,
     OverflowError,
     ZeroDivisionError,
+    MemoryError,
 )
 
 
@@ -105,6 +109,11 @@ def to_tensor(value: Value | str, kind: ValueType) -> Any:
     return torch.from_numpy(np.array(value, np.int64 if value.dtype.kind in "iu" else value.dtype)).to(dtype)
 
 
+def _elements(kind: ValueType) -> int:
+    """Elements by the declared shape; an unknown size counts as one."""
+    return math.prod(n or 1 for n in kind.shape) if kind.kind == "tensor" and 0 not in kind.shape else 0
+
+
 def check_operations(function: Function) -> None:
     """Stop at load when an operation is not in the table.
 
@@ -129,7 +138,7 @@ class _Scope:
         self._captured: list[str] = []
         self.statics: dict[str, Any] = {} if outer is None else dict(outer.statics)
         self.types: dict[str, ValueType] = {} if outer is None else dict(outer.types)
-        self._anonymous = 0
+        self._anonymous = self._folded = 0
 
     def _new_slots(self, names: Iterable[str]) -> list[int]:
         places = []
@@ -209,8 +218,13 @@ class _Scope:
         """Run an operation on constants now; whether that was possible."""
         if not all(n in self.statics for n in names):
             return False
-        shapes = [o.type.static_shape for o in node.outputs]
-        if any(s is None or int(np.prod(s, dtype=object)) > MAX_FOLDED_ELEMENTS for s in shapes):
+        if any(o.type.static_shape is None for o in node.outputs):
+            return False
+        elements = [_elements(o.type) for o in node.outputs]
+        if max(elements, default=0) > MAX_FOLDED_ELEMENTS:
+            return False
+        self._folded += sum(elements)
+        if self._folded > MAX_FOLDED_ELEMENTS_IN_ALL:
             return False
         values = [self.statics[n] for n in names]
         try:
@@ -218,7 +232,11 @@ class _Scope:
         except CALL_ERRORS as exc:
             raise node.refuse(f"the constant cannot be computed: {exc}") from exc
         results = (result,) if len(node.outputs) == 1 else tuple(result)
+        if len(results) != len(node.outputs):
+            raise node.refuse(f"{len(node.outputs)} results declared, {len(results)} computed; the package is corrupt")
         for output, value in zip(node.outputs, results, strict=True):
+            if isinstance(value, torch.Tensor) and value.numel() != _elements(output.type):
+                raise node.refuse(f"declared as {output.type}, computed as {list(value.shape)}; the package is corrupt")
             self.statics[output.name] = value
         return True
 
@@ -233,6 +251,10 @@ class _Scope:
         for output in operation.outputs:
             if output.type.kind == "tensor" and output.type.dtype not in {*TORCH_DTYPES, "string"}:
                 raise ArtefactError(f"{output.name!r} ({operation.type}): type {output.type.dtype} is not supported")
+            if _elements(output.type) > MAX_ELEMENTS:
+                raise ArtefactError(
+                    f"{output.name!r} ({operation.type}): {output.type} has more than {MAX_ELEMENTS} elements; refused"
+                )
         node = Node(operation, self._opset, self.statics, self.types, lambda i: self._subprogram(operation, i))
         try:
             kernel = self._rounded(entry.build(node), entry, operation.outputs)
@@ -268,7 +290,23 @@ class _Scope:
         outputs = tuple(self.slot(name) for name in self._block.outputs)
         captured = [self._slots[name] for name in self._captured]
         constants = {s for s, value in enumerate(self._template) if value is not None}
-        return Code(_with_deaths(calls, {*outputs, *constants}), tuple(self._template), (*inputs, *captured), outputs)
+        calls = list(_with_deaths(calls, {*outputs, *constants}))
+        self._check_memory(calls)
+        return Code(tuple(calls), tuple(self._template), (*inputs, *captured), outputs)
+
+    def _check_memory(self, calls: list[Call]) -> None:
+        """Stop when what lives at the same time, by the declared shapes, is beyond the limit."""
+        sizes = dict.fromkeys(range(len(self._template)), 0)
+        sizes |= {slot: _elements(self.types[name]) for name, slot in self._slots.items() if name in self.types}
+        living = 0
+        for call in calls:
+            made = range(call.out.start, call.out.stop) if isinstance(call.out, slice) else (call.out,)
+            living += sum(sizes[slot] for slot in made)
+            if living > MAX_LIVING_ELEMENTS:
+                raise ArtefactError(
+                    f"{call.place}: more than {MAX_LIVING_ELEMENTS} elements would live at the same time; refused"
+                )
+            living -= sum(sizes[slot] for slot in call.dead)
 
 
 def _counted(fn: Callable[..., Any], count: int) -> Callable[..., Any]:

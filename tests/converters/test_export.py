@@ -72,7 +72,7 @@ def test_a_killed_export_leaves_no_bundle_and_the_next_one_succeeds(tmp_path: Pa
     assert [p.name for p in output.iterdir()] == ["dtln-128.hearpack"]
 
 
-@pytest.mark.parametrize("name", ["yamnet", "dtln"])
+@pytest.mark.parametrize("name", ["yamnet", "dtln", "gtcrn"])
 def test_every_artefact_is_within_tolerance_of_the_original(exported: dict[str, Path], name: str) -> None:
     results = list(check_golden(Bundle.open(exported[name])))
     assert len(results) >= 6

@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from converters.checks import example_inputs
 from converters.litert import convert, halve, module_segments
 from converters.tflite_edit import cast_to_half
 from models.catalog import YAMNET
@@ -200,3 +201,27 @@ def test_mediapipe_runs_yamnet_with_our_scores(
     ours = np.concatenate([runtime.step(window, {})[0]["scores"] for window in windows])
     assert np.array_equal(np.array([[w[i][1] for i in range(521)] for w in theirs], np.float32), ours)
     assert tuple(theirs[0][i][0] for i in range(521)) == yamnet_files.labels
+
+
+class Transposed(nn.Module):
+    """Constants of one shape that are not contiguous: litert-torch 0.10 alone takes some of them for others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(4)
+        for index in range(6):
+            self.register_buffer(f"matrix{index}", torch.randn(96, 256, generator=generator).t() / 16)
+
+    def forward(self, audio: Tensor) -> tuple[Tensor]:
+        return (torch.cat([torch.tanh(audio @ matrix) for matrix in self.buffers()], 1),)
+
+
+def test_constants_of_one_shape_are_told_apart() -> None:
+    out = TensorSpec("features", (1, 576), (-1.0, 1.0), "")
+    signature = GraphSignature((TensorSpec("audio", (1, 256), (-1.0, 1.0), ""),), (out,))
+    net = Transposed().eval()
+    (audio,) = example_inputs(signature)
+    for _ in range(3):
+        runtime = LiteRTRuntime(convert(net, signature, "fp32"), signature)
+        came = runtime.step(audio.numpy(), {})[0]["features"]
+        assert np.abs(came - net(audio)[0].numpy()).max() < 1e-5

@@ -33,7 +33,7 @@ class Opened:
         self.whole = stream(self.manifest, self.runtime, self.samples)
 
 
-@pytest.fixture(scope="module", params=["dtln", "yamnet"])
+@pytest.fixture(scope="module", params=["dtln", "gtcrn", "yamnet"])
 def opened(exported: dict[str, Path], request: pytest.FixtureRequest) -> Any:
     opened = Opened(exported[request.param])
     yield opened

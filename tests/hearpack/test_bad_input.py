@@ -41,7 +41,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 def test_unknown_model_offers_the_nearest(tmp_path: Path) -> None:
-    assert_one_clear_line(hearpack("export", "yamnt", "-o", tmp_path), "did you mean yamnet?", "dtln, yamnet")
+    assert_one_clear_line(hearpack("export", "yamnt", "-o", tmp_path), "did you mean yamnet?", "dtln, ", "yamnet")
     assert_one_clear_line(hearpack("pull", "dtl"), "did you mean dtln?")
     assert tree(tmp_path) == {}
 

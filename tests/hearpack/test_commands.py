@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from converters.material import noisy_speech, street
 from hearpack.cli import app
 from models import weights
+from models.catalog import CATALOG
 from models.errors import MissingDependencyError
 from runtimes.bundle import Bundle
 from streaming.resample import resample
@@ -40,7 +41,8 @@ def as_json(*arguments: object) -> Any:
 
 def test_models_lists_both_with_geometry() -> None:
     rows = {row["name"]: row for row in as_json("models")}
-    assert set(rows) == {"yamnet", "dtln"}
+    assert set(rows) == set(CATALOG)
+    assert "zenodo" in rows["panns-cnn14"]["weights_from"]
     assert rows["dtln"]["hop_samples"] == 128
     assert "8 ms" in hearpack("models").output
 

@@ -2,6 +2,7 @@
 
     python tests/peers/run.py                            the ops suite whole, a seeded tenth of the torch suite
     python tests/peers/run.py --suite ops --sample 0.05  a twentieth of the ops suite
+    python tests/peers/run.py --suite rest               what else of coremltools predicts: images, functions, ...
     python tests/peers/run.py --fp32                     with coremltools' own switch for fp32 cases (tolerance 1e-4)
 
 Exit code 0 when every share is at or above its floor, 1 when not, 2 when a suite did not run.
@@ -15,6 +16,7 @@ import json
 import os
 import platform
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -27,9 +29,34 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-SUITES = {"ops": "converters/mil/mil/ops/tests", "torch": "converters/mil/frontend/torch/test/test_torch_ops.py"}
-DEFAULT_SAMPLE = {"ops": 1.0, "torch": 0.1}
-FLOOR = {"ops": 0.99, "torch": 0.98}
+TORCH, MIL = "converters/mil/frontend/torch/test", "converters/mil/mil"
+SUITES = {
+    "ops": [f"{MIL}/ops/tests"],
+    "torch": [f"{TORCH}/test_torch_ops.py"],
+    # What else of coremltools predicts: images, classifiers, several functions, states, compression, graph passes.
+    "rest": [
+        f"{TORCH}/test_torch_conversion_api.py",
+        f"{TORCH}/test_torch_export_conversion_api.py",
+        f"{TORCH}/test_torch_stateful_model.py",
+        f"{TORCH}/test_torch_quantization_ops.py",
+        f"{TORCH}/test_torch_export_quantization.py",
+        f"{TORCH}/test_passes.py",
+        f"{MIL}/passes/tests/test_passes.py",
+        f"{MIL}/passes/tests/test_optimize_linear_passes.py",
+        f"{MIL}/passes/tests/test_reduce_transposes_pass.py",
+        f"{MIL}/passes/tests/test_quantization_passes.py",
+        f"{MIL}/tests",
+        "converters/mil/backend/mil",
+        "converters/mil/frontend/milproto",
+        "converters/mil/test_inputs_outputs_shape.py",
+        "test/api/test_api_examples.py",
+        "test/ml_program/test_utils.py",
+        "test/optimize/coreml/test_post_training_quantization.py",
+    ],
+}
+ALL = ("ops", "torch")
+DEFAULT_SAMPLE = {"ops": 1.0, "torch": 0.1, "rest": 1.0}
+FLOOR = {"ops": 0.99, "torch": 0.98, "rest": 0.98}
 # Verdicts that count as predictions of ours; a refusal is a prediction that should have been one.
 EQUAL, WRONG = "equal", ("different", "refused")
 
@@ -99,7 +126,12 @@ def run_suite(
     environment |= {"INCLUDE_MIL_FP32_UNIT_TESTS": "1"} if fp32 else {}
     with (out / f"{suite}.log").open("w", encoding="utf-8") as log:
         code = subprocess.run(
-            [*command, str(root / SUITES[suite])], cwd=ROOT, env=environment, stdout=log, stderr=log, check=False
+            [*command, *(str(root / path) for path in SUITES[suite])],
+            cwd=ROOT,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            check=False,
         ).returncode
     # 0: all passed, 1: some failed, 5: the sample was empty.
     if code not in (0, 1, 5) or not lines.is_file():
@@ -122,6 +154,12 @@ def summary(rows: Iterable[dict[str, Any]], known: list[Known]) -> dict[str, Any
         for p in sorted({r["precision"] for r in rows if "precision" in r})
         if (of := [r for r in rows if r.get("precision") == p and r["verdict"] in (EQUAL, *WRONG)])
     }
+    ops: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    opsets: defaultdict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        for op in row.get("ops", []):
+            ops[op][row["verdict"]] += 1
+            opsets[op].add(row["opset"])
     explained = {k.name: [row["case"] for row in wrong if k.covers(row)] for k in known}
     unexplained = [row for row in wrong if not any(k.covers(row) for k in known)]
     predicted = total[EQUAL] + sum(total[w] for w in WRONG)
@@ -135,7 +173,14 @@ def summary(rows: Iterable[dict[str, Any]], known: list[Known]) -> dict[str, Any
         "unexplained": [{"case": r["case"], "what": r["what"]} for r in unexplained],
         "missing_ops": dict(Counter(r["what"] for r in rows if r["verdict"] == "unsupported").most_common()),
         "groups": {g: dict(c) for g, c in sorted(groups.items())},
+        "ops": {op: {"opsets": sorted(opsets[op]), **dict(c)} for op, c in sorted(ops.items())},
     }
+
+
+def _row(name: str, counts: dict[str, int]) -> str:
+    named = [counts.get("equal", 0), sum(counts.get(w, 0) for w in WRONG)]
+    named += [counts.get("unsupported", 0), counts.get("out of scope", 0)]
+    return f"| {name} | " + " | ".join(str(n) for n in (*named, sum(counts.values()) - sum(named))) + " |"
 
 
 def table(suite: str, result: dict[str, Any]) -> str:
@@ -148,14 +193,14 @@ def table(suite: str, result: dict[str, Any]) -> str:
         lines.append(f"- precision {precision or 'not named'}: {counts['equal']} of {counts['predicted']} equal")
     lines += [""]
     lines += ["| verdict | cases |", "|---|---:|", *(f"| {v} | {n} |" for v, n in result["verdicts"].items()), ""]
-    lines += [
-        "| test class | equal | different | unsupported | out of scope | other |",
-        "|---|---:|---:|---:|---:|---:|",
-    ]
-    for group, counts in result["groups"].items():
-        named = [counts.get("equal", 0), sum(counts.get(w, 0) for w in WRONG)]
-        named += [counts.get("unsupported", 0), counts.get("out of scope", 0)]
-        lines.append(f"| {group} | " + " | ".join(str(n) for n in (*named, sum(counts.values()) - sum(named))) + " |")
+    columns = ("equal", "different", "unsupported", "out of scope", "other")
+    lines += [f"| test class | {' | '.join(columns)} |", "|---|---:|---:|---:|---:|---:|"]
+    lines += [_row(group, counts) for group, counts in result["groups"].items()]
+    lines += ["", "By operation: cases whose program contains it, constants left out.", ""]
+    lines += [f"| operation | opsets | {' | '.join(columns)} |", "|---|---|---:|---:|---:|---:|---:|"]
+    for op, entry in result["ops"].items():
+        counts = {k: n for k, n in entry.items() if k != "opsets"}
+        lines.append(_row(f"{op} | {' '.join(o.removeprefix('CoreML') for o in entry['opsets'])}", counts))
     lines += ["", "## Differences", ""]
     lines += [f"- {name}: {len(cases)} (explained in known.toml)" for name, cases in result["explained"].items()]
     lines += [f"- not explained: `{r['case']}`: {' '.join(r['what'].split())[:300]}" for r in result["unexplained"]]
@@ -163,9 +208,14 @@ def table(suite: str, result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--suite", choices=[*SUITES, "all"], default="all")
+    parser.add_argument("--suite", choices=[*SUITES, "all"], default="all", help="all: ops and torch")
     parser.add_argument("--sample", type=float, help="fraction of the cases; default: ops 1, torch 0.1")
     parser.add_argument("--seed", type=int, default=0, help="which cases, and the values they draw")
     parser.add_argument("-n", "--workers", type=int, default=2)
@@ -178,9 +228,9 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--sample must lie in (0, 1], got {options.sample}")
     options.out.mkdir(parents=True, exist_ok=True)
     results = {}
-    for suite in SUITES if options.suite == "all" else [options.suite]:
+    for suite in ALL if options.suite == "all" else [options.suite]:
         sample = options.sample or DEFAULT_SAMPLE[suite]
-        start = time.monotonic()
+        start, used = time.monotonic(), _cpu_seconds()
         rows = run_suite(suite, sample, options.seed, options.workers, options.mode, options.fp32, options.out)
         result = summary(rows, known_differences())
         result["run"] = {
@@ -190,6 +240,7 @@ def main(arguments: list[str] | None = None) -> int:
             "fp32 cases": options.fp32,
             "workers": options.workers,
             "seconds": round(time.monotonic() - start),
+            "CPU seconds (user and system, all processes)": round(_cpu_seconds() - used),
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         }
         results[suite] = result

@@ -8,6 +8,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = ("wav", "resample", "act", "loop", "parity", "stress")
+MODULES += ("record", "calibration", "device", "simulate", "session", "fit", "microphone", "wall", "live")
+MODULES += (
+    "page_cache",
+    "coldstart",
+    "coldstart_advice",
+    "calibrate",
+    "detection",
+    "labelled",
+    "tune",
+    "stats",
+    "advise",
+)
+MODULES += ("gate", "gate_figures", "compare", "charts", "report")
 HEAVY = (
     "torch",
     "coremltools",
@@ -18,6 +31,8 @@ HEAVY = (
     "soundfile",
     "soxr",
     "librosa",
+    "sounddevice",
+    "rich",
 )
 
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from models.errors import ArtefactError
+from runtimes.mil.limits import MAX_ELEMENTS, room
 from runtimes.mil.ops.table import TORCH_DTYPES, Kernel, Node, op
 
-MAX_ITERATIONS = 10_000_000
+MAX_ITERATIONS = 1_000_000
 
 
 @op("cond", rounds=False, pure=False)
@@ -39,6 +40,8 @@ def while_loop(node: Node) -> Kernel:
             if not bool(test.run(*current, *outer_test)[0]):
                 return current[0] if single else current
             current = body.run(*current, *outer_body)
+            if sum(v.numel() for v in current if isinstance(v, Tensor)) > MAX_ELEMENTS:
+                raise ArtefactError(f"{place}: its values grow beyond {MAX_ELEMENTS} elements; refused")
         raise ArtefactError(f"{place}: the loop did not end within {MAX_ITERATIONS} rounds")
 
     return Kernel(run, ("loop_vars",), (*test.captured, *body.captured))
@@ -50,6 +53,8 @@ def make_list(node: Node) -> Kernel:
     length = node.integer("init_length", 1)
     kind = node.out_type
     sizes = [n or 0 for n in kind.shape]
+    room([length])
+    room(sizes)
     item = torch.zeros(sizes, dtype=TORCH_DTYPES.get(kind.dtype, torch.float32))
     return Kernel(lambda: [item] * length, ())
 
@@ -57,6 +62,7 @@ def make_list(node: Node) -> Kernel:
 def _written(items: list[Tensor], index: int, value: Tensor) -> list[Tensor]:
     copy = list(items)
     if index >= len(copy):
+        room([index + 1])
         copy += [torch.zeros_like(value)] * (index + 1 - len(copy))
     copy[index] = value
     return copy

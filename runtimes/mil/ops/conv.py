@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from runtimes.mil.limits import room_to_pad
 from runtimes.mil.ops.table import Kernel, Node, op
 
 CONV: dict[int, Callable[..., Tensor]] = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}
@@ -77,6 +78,7 @@ def conv(node: Node) -> Kernel:
     else:
         raise node.refuse(f"unknown pad_type {pad_type!r}")
 
+    room_to_pad(node.type().shape, pads)
     if pads[::2] == pads[1::2]:
         padding = pads[::2]
         return Kernel(lambda x, w, b=bias: function(x, w, b, strides, padding, dilations, groups), operands)
@@ -133,6 +135,7 @@ def conv_transpose(node: Node) -> Kernel:
                 target = size - pads[2 * i] - pads[2 * i + 1]
             start = max(0, size - target) // 2 if pad_type == "same" else pads[2 * i]
             cuts += [-start, target - (size - start)]
+        room_to_pad(full.shape, cuts)
         y = F.pad(full, torch_pads(cuts))
         return y if channels is None else y + channels
 

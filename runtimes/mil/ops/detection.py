@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from runtimes.mil.limits import room
 from runtimes.mil.ops.table import Kernel, Node, op
 
 BOXES_SINCE_LAST_AXIS = 17
@@ -56,6 +57,7 @@ def non_maximum_suppression(node: Node) -> Kernel:
         if last:
             boxes, scores = boxes.transpose(1, 2), scores.transpose(1, 2)
         batch = boxes.shape[0]
+        room([batch, most, max(4, scores.shape[2])])
         out_boxes = boxes.new_zeros(batch, most, 4)
         out_scores = scores.new_zeros(batch, most, scores.shape[2])
         indices = torch.full((batch, most), -1, dtype=torch.int32)

@@ -11,6 +11,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from runtimes.mil.limits import room
+
 SAMPLING_MODES = ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS", "UNALIGN_CORNERS", "DEFAULT", "OFFSET_CORNERS")
 
 
@@ -69,6 +71,7 @@ def nearest(size: int, count: int, mode: str) -> Tensor:
 def stretch(x: Tensor, axis: int, count: int, mode: str, linear: bool) -> Tensor:
     """x with one axis resized to `count`."""
     size = x.shape[axis]
+    room([x.numel() // max(size, 1), count])
     if not linear:
         return x.index_select(axis, nearest(size, count, mode))
     low, high, weight = _neighbours(size, count, mode)

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from runtimes.mil.limits import room
 from runtimes.mil.ops.grids import SAMPLING_MODES, reflected, sample, spread, stretch
 from runtimes.mil.ops.table import Kernel, Node, op
 
@@ -132,6 +133,7 @@ def crop_resize(node: Node) -> Kernel:
         return spread(first, last, count, mode)
 
     def cut(x: Tensor, boxes: Tensor, index: Tensor) -> Tensor:
+        room([boxes.shape[0], x.shape[1], *count])
         top, bottom, left, right = _corners(boxes, layout)
         height, width = x.shape[2:]
         py, px = places(top, bottom, height, count[0]), places(left, right, width, count[1])
@@ -204,6 +206,7 @@ def affine(node: Node) -> Kernel:
         _choice(node, parameter, only, (only,))
     if node.number("padding_value", 0.0) != 0.0 or not node.flag("align_corners", True):
         raise node.refuse("expected padding_value 0 and align_corners true: Core ML supports nothing else")
+    room([3, height, width])
     one = torch.ones(height, width, dtype=torch.float64)
     rows = torch.linspace(-1.0, 1.0, height, dtype=torch.float64).unsqueeze(1) * one
     columns = torch.linspace(-1.0, 1.0, width, dtype=torch.float64) * one

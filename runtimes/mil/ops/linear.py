@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from runtimes.mil.ops.table import Kernel, Node, op
+from runtimes.mil.ops.table import TORCH_DTYPES, Kernel, Node, op
+
+
+def _mixed(node: Node, fn: Callable[..., Tensor], operands: tuple[str, ...]) -> Kernel:
+    """`fn`, for operands of different kinds (from iOS 17 on) in float32 and back in the output's type."""
+    if len({node.is_float(p) for p in operands}) == 1:
+        return Kernel(fn, operands)
+    dtype = TORCH_DTYPES[node.out_type.dtype]
+    return Kernel(lambda *values: fn(*(v.to(torch.float32) for v in values)).to(dtype), operands)
 
 
 @op("linear")
 def linear(node: Node) -> Kernel:
     """x W^T + b."""
-    return Kernel(F.linear, ("x", "weight", "bias") if node.has("bias") else ("x", "weight"))
+    return _mixed(node, F.linear, ("x", "weight", "bias") if node.has("bias") else ("x", "weight"))
 
 
 @op("matmul")
 def matmul(node: Node) -> Kernel:
-    """x y over the last two axes, either transposed first."""
-    flip_x, flip_y = node.flag("transpose_x", False), node.flag("transpose_y", False)
+    """x y over the last two axes, either transposed first; a vector has nothing to transpose."""
+    flip_x = node.flag("transpose_x", False) and node.rank("x") > 1
+    flip_y = node.flag("transpose_y", False) and node.rank("y") > 1
+    if not flip_x and not flip_y:
+        return _mixed(node, torch.matmul, ("x", "y"))
     if flip_x and flip_y:
-        return Kernel(lambda x, y: torch.matmul(x.mT, y.mT), ("x", "y"))
+        return _mixed(node, lambda x, y: torch.matmul(x.mT, y.mT), ("x", "y"))
     if flip_x:
-        return Kernel(lambda x, y: torch.matmul(x.mT, y), ("x", "y"))
-    if flip_y:
-        return Kernel(lambda x, y: torch.matmul(x, y.mT), ("x", "y"))
-    if node.is_float("x") != node.is_float("y"):
-        return Kernel(lambda x, y: torch.matmul(x.to(torch.float32), y.to(torch.float32)), ("x", "y"))
-    return Kernel(torch.matmul, ("x", "y"))
+        return _mixed(node, lambda x, y: torch.matmul(x.mT, y), ("x", "y"))
+    return _mixed(node, lambda x, y: torch.matmul(x, y.mT), ("x", "y"))
 
 
 @op("einsum")

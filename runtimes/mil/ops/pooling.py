@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from runtimes.mil.limits import room_to_pad
 from runtimes.mil.ops.conv import same_pads, torch_pads
 from runtimes.mil.ops.table import Kernel, Node, op
 
@@ -36,7 +37,10 @@ class _Window:
         sizes = list(x.shape[2:])
         if self._pad_type in ("same", "same_lower"):
             return same_pads(sizes, self.kernel, self.strides, [1] * self.spatial, self._pad_type == "same_lower")
-        return list(self._custom) if self._pad_type == "custom" else [0] * (2 * self.spatial)
+        if self._pad_type != "custom":
+            return [0] * (2 * self.spatial)
+        room_to_pad(x.shape, self._custom)
+        return list(self._custom)
 
     def overhang(self, x: Tensor, pads: list[int]) -> list[int]:
         """As `pads`, for ceil_mode: the last window may hang over, but must start inside input or left padding."""

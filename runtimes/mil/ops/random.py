@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from runtimes.mil.limits import room
 from runtimes.mil.ops.table import TORCH_DTYPES, Kernel, Node, op
 
 Draw = Callable[[list[int], torch.Generator], Tensor]
@@ -32,7 +33,13 @@ def _generator(node: Node) -> Callable[[], torch.Generator]:
 
 def _drawn(node: Node, draw: Draw) -> Kernel:
     fresh, dtype = _generator(node), TORCH_DTYPES[node.out_type.dtype]
-    return Kernel(lambda shape: draw(shape.tolist(), fresh()).to(dtype), ("shape",))
+
+    def run(shape: Tensor) -> Tensor:
+        sizes = shape.tolist()
+        room(sizes)
+        return draw(sizes, fresh()).to(dtype)
+
+    return Kernel(run, ("shape",))
 
 
 @op("random_bernoulli", rounds=False, pure=False)
@@ -65,6 +72,7 @@ def random_categorical(node: Node) -> Kernel:
         raise node.refuse(f"unknown mode {mode!r}; known: logits, probs")
 
     def run(x: Tensor) -> Tensor:
+        room([*x.shape[:-1], size])
         weights = torch.softmax(x.float(), -1) if mode == "logits" else x.float()
         rows = torch.multinomial(weights.reshape(-1, x.shape[-1]), size, replacement=True, generator=fresh())
         return rows.reshape(*x.shape[:-1], size).to(dtype)

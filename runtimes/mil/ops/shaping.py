@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from runtimes.mil.limits import room, room_to_pad
 from runtimes.mil.ops.conv import torch_pads
 from runtimes.mil.ops.table import TORCH_DTYPES, Kernel, Node, op
 
@@ -140,10 +141,15 @@ def split(node: Node) -> Kernel:
 @op("tile", rounds=False)
 def tile(node: Node) -> Kernel:
     """x repeated along each axis."""
+
+    def run(x: Tensor, counts: list[int]) -> Tensor:
+        room(n * count for n, count in zip(x.shape, counts, strict=True))
+        return x.repeat(counts)
+
     if node.is_static("reps"):
         reps = node.integers("reps") or []
-        return Kernel(lambda x: x.repeat(reps), ("x",))
-    return Kernel(lambda x, reps: x.repeat(reps.tolist()), ("x", "reps"))
+        return Kernel(lambda x: run(x, reps), ("x",))
+    return Kernel(lambda x, reps: run(x, reps.tolist()), ("x", "reps"))
 
 
 @op("reverse", rounds=False)
@@ -186,7 +192,8 @@ def pad(node: Node) -> Kernel:
     value = node.number("constant_val", 0.0)
     fill = value if node.is_float() else int(value)
 
-    def around(x: Tensor, pads: Sequence[int]) -> Tensor:
+    def around(x: Tensor, pads: list[int]) -> Tensor:
+        room_to_pad(x.shape, pads)
         if mode == "constant":
             return F.pad(x, torch_pads(pads), value=fill)
         first = x.dim() - len(pads) // 2
@@ -201,7 +208,8 @@ def pad(node: Node) -> Kernel:
     pads = node.integers("pad") or []
     if not any(pads):
         return Kernel(None, ("x",))
-    if mode == "constant":
+    if mode == "constant" and node.shape() is not None:
+        room_to_pad(node.shape() or (), pads)
         ordered = torch_pads(pads)
         return Kernel(lambda x: F.pad(x, ordered, value=fill), ("x",))
     return Kernel(lambda x: around(x, pads), ("x",))
@@ -234,9 +242,11 @@ def space_to_depth(node: Node) -> Kernel:
 @op("space_to_batch", rounds=False)
 def space_to_batch(node: Node) -> Kernel:
     """Spatial blocks to the batch axis, after padding."""
-    (b0, b1), pads = node.integers("block_shape") or [1, 1], torch_pads(node.integers("paddings") or [0] * 4)
+    (b0, b1), around = node.integers("block_shape") or [1, 1], node.integers("paddings") or [0] * 4
+    pads = torch_pads(around)
 
     def run(x: Tensor) -> Tensor:
+        room_to_pad(x.shape, around)
         x = F.pad(x, pads)
         n, c, h, w = x.shape
         return x.reshape(n, c, h // b0, b0, w // b1, b1).permute(3, 5, 0, 1, 2, 4).reshape(-1, c, h // b0, w // b1)
@@ -289,7 +299,13 @@ def _fill(node: Node) -> tuple[float | int | bool, torch.dtype]:
 def fill(node: Node) -> Kernel:
     """A tensor of one value."""
     value, dtype = _fill(node)
-    return Kernel(lambda sizes: torch.full(sizes.tolist(), value, dtype=dtype), ("shape",))
+
+    def run(shape: Tensor) -> Tensor:
+        sizes = shape.tolist()
+        room(sizes)
+        return torch.full(sizes, value, dtype=dtype)
+
+    return Kernel(run, ("shape",))
 
 
 @op("fill_like", rounds=False)
@@ -305,7 +321,10 @@ def range_1d(node: Node) -> Kernel:
     dtype = TORCH_DTYPES[node.out_type.dtype]
 
     def run(start: Tensor, end: Tensor, step: Tensor) -> Tensor:
-        return torch.arange(start.item(), end.item(), step.item(), dtype=dtype)
+        first, last, stride = start.item(), end.item(), step.item()
+        if stride and math.isfinite(last - first):
+            room([math.ceil((last - first) / stride)])
+        return torch.arange(first, last, stride, dtype=dtype)
 
     return Kernel(run, ("start", "end", "step"))
 
@@ -319,6 +338,7 @@ def one_hot(node: Node) -> Kernel:
     off = torch.full((), node.number("off_value", 0.0)).to(dtype)
 
     def run(indices: Tensor, size: Tensor) -> Tensor:
+        room([*indices.shape, int(size)])
         positions = torch.arange(int(size))
         return torch.where(indices.unsqueeze(-1) == positions, on, off).movedim(-1, axis)
 

@@ -1,0 +1,183 @@
+"""An hour of virtual audio: bit-equal to plain calls, no drift, memory flat.
+
+    python bench/one_hour.py [--minutes 60] [--bundle FOLDER ...] [--device NAME] [--json FILE]
+
+Each bundle (default: both models, exported through the cache) runs in a process of its own over a minute of recorded
+speech, repeated, at the device's rate: callbacks, resampler, ring, net, ledger and trace spooled to disk. Compared are
+the sha256 of all values of all calls with those of the same artefact called back to back on the same signal, resampled
+whole blocks of a second at a time. Resident memory is printed after one minute and then every ten.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtimes.bundle import Bundle
+from runtimes.opening import choose, open_runtime
+from streaming.capture import ClipSource, device_callbacks
+from streaming.compute import ComputeModel
+from streaming.device import DeviceProfile, load_profile
+from streaming.loop import make_loop
+from streaming.pipeline import Pipeline
+from streaming.resample import Resampler
+from streaming.simulate import default_prefill, default_ring
+from streaming.sinks import file_sinks
+from streaming.virtual import run_virtual
+
+MINUTE_NS = 60_000_000_000
+
+
+def resident_mb() -> float:
+    """Resident memory of this process, MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def speech() -> tuple[NDArray[np.float32], int]:
+    """About a minute of the speech clips that hearpack fetches, at 16 kHz."""
+    from models import audio_assets
+    from streaming.wav import read_wav
+
+    folder = audio_assets.pull_asset("speech")
+    clips = [read_wav(f) for f in sorted(folder.rglob("*.wav"))]
+    return np.concatenate([c.mono() for c in clips]), clips[0].sample_rate_hz
+
+
+def stream(bundle: Bundle, profile: DeviceProfile, source: ClipSource, total_ns: int) -> dict[str, Any]:
+    """The simulator's run."""
+    manifest = bundle.manifest
+    runtime = open_runtime(bundle, choose(bundle))
+    step = 200_000 if manifest.task == "enhancer" else 4_000_000
+    compute = ComputeModel(list(range(step, 3 * step, step // 50)), "paced", profile, 0, "")
+    ring, prefill = default_ring(bundle, profile, "drop_oldest"), default_prefill(bundle, profile)
+    digest, memory, marks = hashlib.sha256(), [], [1, *range(10, 241, 10)]
+    with tempfile.TemporaryDirectory() as folder:
+        sinks = file_sinks(
+            Path(folder), total_ns, manifest.geometry.sample_rate_hz, profile.output_rate_hz, True, False, 200_000
+        )
+        pipeline = Pipeline(manifest, bundle.labels(), runtime, profile, "drop_oldest", ring, prefill, sinks)
+        pipeline.on_values = lambda _end, values: digest.update(values.tobytes())
+
+        def tick(now_ns: int) -> None:
+            if now_ns >= marks[0] * MINUTE_NS:
+                memory.append((marks.pop(0), round(resident_mb(), 2)))
+                print(f"  {bundle.path.name}: {memory[-1][0]:3d} min, {memory[-1][1]:.2f} MB resident", flush=True)
+
+        began = time.perf_counter()
+        run_virtual(pipeline, device_callbacks(profile, source, 0), source, compute, tick=tick)
+        took = time.perf_counter() - began
+        sinks.close()
+        ledger = sinks.ledger.summaries()[0]
+        spooled = (Path(folder) / "ledger.csv").stat().st_size
+    runtime.close()
+    playback = pipeline.playback
+    return {
+        "sha256": digest.hexdigest(),
+        "calls": pipeline.calls,
+        "callbacks": pipeline.intake.callbacks,
+        "dropped": pipeline.ring.dropped,
+        "misses": pipeline.misses,
+        "underruns": 0 if playback is None else playback.ring.counts.underruns,
+        "memory_mb": memory,
+        "delay_ms": [round(v / 1e6, 3) for v in (ledger.total.min, ledger.total.p50, ledger.total.max)],
+        "ledger_mb": round(spooled / 1e6, 1),
+        "seconds": round(took, 1),
+    }
+
+
+def plain(bundle: Bundle, profile: DeviceProfile, source: ClipSource) -> dict[str, Any]:
+    """The artefact called back to back."""
+    runtime = open_runtime(bundle, choose(bundle))
+    loop, digest = make_loop(bundle.manifest, runtime), hashlib.sha256()
+    resampler = Resampler(profile.rate_hz, bundle.manifest.geometry.sample_rate_hz)
+    first = next(device_callbacks(profile, source, 0)).first_frame
+    frames, calls = source.frames(profile.rate_hz), 0
+    began = time.perf_counter()
+    for start in range(first, frames, profile.rate_hz):
+        block = source.read(profile.rate_hz, start, min(profile.rate_hz, frames - start))
+        for result in loop.push(resampler.process(block)):
+            digest.update(result.values.tobytes())
+            calls += 1
+    for result in loop.push(resampler.flush()) + loop.flush():
+        digest.update(result.values.tobytes())
+        calls += 1
+    runtime.close()
+    return {"sha256": digest.hexdigest(), "calls": calls, "seconds": round(time.perf_counter() - began, 1)}
+
+
+def measure(folder: str, device: str, minutes: float) -> dict[str, Any]:
+    """Both runs of one bundle."""
+    bundle, profile = Bundle.open(folder), load_profile(device)
+    samples, rate = speech()
+    source = ClipSource(samples, rate, 60.0 * minutes)
+    total_ns = source.frames(profile.rate_hz) * 1_000_000_000 // profile.rate_hz
+    simulated, reference = stream(bundle, profile, source, total_ns), plain(bundle, profile, source)
+    levels = [mb for _, mb in simulated["memory_mb"]]
+    return {
+        "bundle": bundle.path.name,
+        "device": device,
+        "minutes": minutes,
+        "bit_equal": simulated["sha256"] == reference["sha256"] and simulated["calls"] == reference["calls"],
+        "memory_spread_mb": round(max(levels) - min(levels), 2) if levels else None,
+        "simulated": simulated,
+        "plain": reference,
+    }
+
+
+def main() -> int:
+    """Measure; the exit code is 1 where something was not equal."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--bundle", action="append", default=[])
+    parser.add_argument("--device", default="android-burst-192")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print("RESULT " + json.dumps(measure(arguments.one, arguments.device, arguments.minutes)))
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        bundles = arguments.bundle
+        if not bundles:
+            from hearpack.api import export
+
+            bundles = [str(export(name, folder).path) for name in ("dtln", "yamnet")]
+        found = []
+        for bundle in bundles:
+            command = [sys.executable, __file__, "--one", bundle, "--device", arguments.device]
+            with subprocess.Popen(
+                [*command, "--minutes", str(arguments.minutes)], stdout=subprocess.PIPE, text=True
+            ) as process:
+                for line in process.stdout or ():
+                    if line.startswith("RESULT "):
+                        found.append(json.loads(line.removeprefix("RESULT ")))
+                    else:
+                        print(line, end="", flush=True)
+    for f in found:
+        s = f["simulated"]
+        equal = "bit-equal" if f["bit_equal"] else "NOT EQUAL"
+        print(
+            f"{f['bundle']} on {f['device']}, {f['minutes']:g} min: {equal} over "
+            f"{s['calls']} calls; memory within {f['memory_spread_mb']} MB after the first minute; delay min/p50/max "
+            f"{s['delay_ms']} ms; {s['dropped']} dropped, {s['underruns']} underruns; {s['seconds']} s (plain calls "
+            f"{f['plain']['seconds']} s)"
+        )
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=2) + "\n")
+    return 0 if len(found) == len(bundles) and all(f["bit_equal"] for f in found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""`hearpack calibrate`: what a call costs on this machine, paced as a stream paces it and back to back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from hearpack.commands.shared import JsonOption, print_json, progress_bars, wide_console
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def calibrate(
+    bundles: list[Path] = typer.Argument(..., metavar="BUNDLE...", help="Bundles' folders."),
+    output: Path | None = typer.Option(None, "--output", "-o", help="The calibration file (.json) to write."),
+    artefact: list[str] = typer.Option([], help="Artefact ids; litert-fp32 by default."),
+    engine: str | None = typer.Option(None, help="litert-interpreter (default for .tflite), litert-compiled, ..."),
+    seconds: float = typer.Option(30.0, help="Length of the paced stream, for each."),
+    threads: int = typer.Option(1, help="Compute threads."),
+    json_output: bool = JsonOption,
+) -> None:
+    """Measure calls paced at the hop's real interval, and back to back beside it."""
+    import numpy as np
+    from rich.table import Table
+
+    from hearpack.api_tools import calibrate as measure
+
+    with progress_bars(json_output) as progress:
+        calibration, times = measure(
+            *bundles,
+            output=output,
+            artefacts=tuple(artefact),
+            engine=engine,
+            seconds=seconds,
+            threads=threads,
+            progress=progress,
+        )
+    if json_output:
+        print_json(calibration)
+        return
+    console = wide_console()
+    console.print(f"measured on {calibration.machine}; ms a call, copies in and out included", highlight=False)
+    heads = ("bundle, artefact", "engine", "called", "calls", "p50", "p95", "p99", "max", "late p99")
+    table = Table(*heads, box=None, pad_edge=False)
+    for entry, measured in zip(calibration.entries, times, strict=True):
+        paced, dense = measured.paced_us, measured.back_to_back_us
+        late = f"{np.quantile(measured.late_us, 0.99) / 1000.0:.2f}"
+        table.add_row(
+            f"{entry.bundle.removesuffix('.hearpack')} {entry.artefact}",
+            entry.engine,
+            f"every {measured.hop_ms:g} ms",
+            str(len(paced)),
+            *_quantiles(paced),
+            late,
+        )
+        table.add_row("", "", "back to back", str(len(dense)), *_quantiles(dense), "")
+    console.print(table)
+    for entry, measured in zip(calibration.entries, times, strict=True):
+        ratio = float(np.median(measured.paced_us) / np.median(measured.back_to_back_us))
+        console.print(
+            f"{entry.bundle}: a paced call takes {ratio:.2f} times a back-to-back one, medians", highlight=False
+        )
+    if output is not None:
+        console.print(f"wrote {output}", highlight=False)
+
+
+def _quantiles(values_us: NDArray[np.float64]) -> list[str]:
+    import numpy as np
+
+    return [f"{q / 1000.0:.3f}" for q in np.quantile(values_us, (0.5, 0.95, 0.99, 1.0))]

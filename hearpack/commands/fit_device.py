@@ -1,0 +1,38 @@
+"""`hearpack fit-device`: a trace that a sample app wrote becomes a device profile, with its prediction error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from hearpack.commands.shared import JsonOption, print_json, progress_bars, wide_console
+
+
+def fit_device(
+    trace: Path = typer.Argument(..., help="A device trace (docs/device-trace.schema.json)."),
+    bundle: Path = typer.Argument(..., help="The bundle that ran on the device."),
+    output: Path = typer.Option(Path("device.toml"), "--output", "-o", help="The profile to write."),
+    calibration: Path | None = typer.Option(None, help="Compute times of this machine; measured for 5 s without."),
+    like: str = typer.Option("this-machine", help="Device whose playout is assumed: a trace does not tell it."),
+    engine: str | None = typer.Option(None, help="Engine of the calibration's times."),
+    json_output: bool = JsonOption,
+) -> None:
+    """Fit a device profile to a trace."""
+    from rich.table import Table
+
+    from hearpack.api import fit_device as run_fit
+
+    with progress_bars(json_output) as progress:
+        fitted = run_fit(
+            trace, bundle, output=output, calibration=calibration, like=like, engine=engine, progress=progress
+        )
+    if json_output:
+        print_json({"profile": fitted.profile.record(), "predictions": fitted.predictions, "output": str(output)})
+        return
+    table = Table("figure", "recorded ms", "predicted ms", "error", box=None, pad_edge=False)
+    for row in fitted.predictions:
+        table.add_row(row.figure, f"{row.recorded / 1e6:.3f}", f"{row.predicted / 1e6:.3f}", f"{row.error:+.1%}")
+    console = wide_console()
+    console.print(table)
+    console.print(f"slowdown against this machine {fitted.profile.slowdown:g}; wrote {output}")

@@ -1,0 +1,181 @@
+"""`hearpack tune`: thresholds and smoothing from a labelled recording; exit 1 if nothing keeps within the limit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from hearpack.commands.shared import JsonOption, print_json, progress_bars, wide_console
+from models.errors import UsageError
+
+if TYPE_CHECKING:
+    from streaming.detection import DecisionQuality
+    from streaming.tune import TuneReport
+
+
+def tune(
+    bundle: Path = typer.Argument(..., help="A classifier's bundle; its manifest's `decisions` are replaced."),
+    recording: Path = typer.Argument(..., help="Audio file, 4 to 192 kHz, mono or stereo."),
+    labels: Path = typer.Argument(..., help="Its labels: lines of onset,offset,label in seconds."),
+    label: str | None = typer.Option(None, help="The label that is meant where the CSV names none."),
+    false_alarms: float = typer.Option(0.0, help="False alarms an hour that may remain."),
+    collar: float | None = typer.Option(
+        None, help="Seconds around a label in which an event is no false alarm; one window by default."
+    ),
+    only: bool = typer.Option(False, help="Let no label turn on but those that the CSV names."),
+    artefact: str | None = typer.Option(None, help="Artefact that listens; litert-fp32 by default."),
+    judge_recording: Path | None = typer.Option(None, help="Another recording, to judge the result on."),
+    judge_labels: Path | None = typer.Option(None, help="Its labels."),
+    dry_run: bool = typer.Option(False, help="Show what would be set and change nothing."),
+    json_output: bool = JsonOption,
+) -> None:
+    """Set a classifier's decisions by a labelled recording, and show what they trade."""
+    from hearpack.api_tools import tune as run_tune
+
+    if (judge_recording is None) != (judge_labels is None):
+        raise UsageError("--judge-recording and --judge-labels: expected both or neither")
+    judge_on = None
+    if judge_recording is not None and judge_labels is not None:
+        judge_on = (judge_recording, judge_labels)
+    with progress_bars(json_output) as progress:
+        report = run_tune(
+            bundle,
+            recording,
+            labels,
+            label=label,
+            false_alarms_per_hour=false_alarms,
+            collar_s=collar,
+            only=only,
+            artefact=artefact,
+            judge_on=judge_on,
+            write=not dry_run,
+            progress=progress,
+        )
+    if json_output:
+        print_json(report)
+    else:
+        show(report, dry_run)
+    if not report.met:
+        raise typer.Exit(1)
+
+
+def show(report: TuneReport, dry_run: bool) -> None:
+    """Figures before and after, the curve, the decisions, and what they are worth."""
+    from rich.table import Table
+
+    console = wide_console()
+    console.print(
+        f"{report.bundle}, {', '.join(report.labels)}: {report.tried} settings on {report.recording}", highlight=False
+    )
+    table = Table(
+        "judged on",
+        "found",
+        "recall (95 %)",
+        "false alarms",
+        "an hour",
+        "at most (95 %)",
+        "delay s",
+        "events",
+        box=None,
+        pad_edge=False,
+    )
+    table.add_row("before: present decisions", *_figures(report.before))
+    table.add_row("after: the recording that chose them", *_figures(report.after))
+    held = report.held_out
+    for number, part in enumerate(held.parts, start=1):
+        table.add_row(f"held out: part {number}, chosen on the other", *_figures(part))
+    if report.other is not None:
+        table.add_row("after: the other recording", *_figures(report.other))
+    console.print(table)
+    if held.why_not is None:
+        console.print(
+            f"held out, both parts: {held.found} of {held.references} found, {held.false_alarms} false alarms",
+            highlight=False,
+        )
+    else:
+        console.print(f"held out: none, {held.why_not}", highlight=False)
+    if report.other is None:
+        console.print(
+            "The line 'after' was tuned and judged on the same recording: it flatters. Trust the held-out lines.",
+            highlight=False,
+        )
+    _show_curve(report)
+    for name in report.labels:
+        own = report.decisions.per_label[name]
+        console.print(
+            f"{name}: on {own.on_threshold:g}, off {own.off_threshold:g}, at least {own.min_on_ms:g} ms on and "
+            f"{own.min_off_ms:g} ms off; smoothing over {report.decisions.smoothing_windows} windows (all labels)",
+            highlight=False,
+        )
+    others_before, others_after = report.other_events
+    if report.only:
+        console.print(
+            f"the other labels are silenced: their events go from {others_before} to {others_after} here (a score of "
+            f"exactly 1 still turns one on)",
+            highlight=False,
+        )
+    elif others_before != others_after:
+        console.print(
+            f"smoothing is shared: the other labels' events go from {others_before} to {others_after} here "
+            f"(--only silences them)",
+            highlight=False,
+        )
+    if report.written:
+        console.print("decisions written to manifest.json; golden keeps its own copy")
+    elif not report.met:
+        console.print(
+            f"nothing written: no setting finds anything with at most {report.allowed_per_hour:g} false alarms an hour"
+        )
+    elif dry_run:
+        console.print("nothing written (--dry-run)")
+
+
+def _figures(q: DecisionQuality) -> list[str]:
+    delay = "-" if q.delay_s is None else f"{q.delay_s.median:.2f}"
+    return [
+        f"{q.found} of {q.references}",
+        f"{q.recall:.2f} ({q.recall_low:.2f}-{q.recall_high:.2f})",
+        str(q.false_alarms),
+        f"{q.false_alarms_per_hour:.0f}",
+        f"{q.false_alarms_per_hour_upper:.0f}",
+        delay,
+        str(len(q.detections)),
+    ]
+
+
+def _show_curve(report: TuneReport) -> None:
+    from rich.table import Table
+
+    console = wide_console()
+    for name in report.labels:
+        table = Table(
+            "on threshold",
+            "recall",
+            "",
+            "false alarms an hour",
+            "delay s",
+            "",
+            box=None,
+            pad_edge=False,
+            title=f"trade-off: {name}",
+            title_justify="left",
+        )
+        before: tuple[object, ...] = ()
+        for point in (p for p in report.curve if p.label == name):
+            figures = (point.recall, point.false_alarms_per_hour, point.delay_s)
+            if figures == before and not point.chosen:
+                continue  # nothing changes here
+            before = figures
+            delay = "-" if point.delay_s is None else f"{point.delay_s:.2f}"
+            bar = "█" * round(20 * point.recall)
+            table.add_row(
+                f"{point.on_threshold:g}",
+                f"{point.recall:.2f}",
+                bar,
+                f"{point.false_alarms_per_hour:.0f}",
+                delay,
+                "chosen" if point.chosen else "",
+            )
+        console.print(table)
