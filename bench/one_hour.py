@@ -86,7 +86,7 @@ def stream(bundle: Bundle, profile: DeviceProfile, source: ClipSource, total_ns:
     return {
         "sha256": digest.hexdigest(),
         "calls": pipeline.calls,
-        "callbacks": pipeline.callbacks,
+        "callbacks": pipeline.intake.callbacks,
         "dropped": pipeline.ring.dropped,
         "misses": pipeline.misses,
         "underruns": 0 if playback is None else playback.ring.counts.underruns,

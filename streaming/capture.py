@@ -104,7 +104,7 @@ class _Draws:
     """Uniform and half-normal numbers from one seed, in batches."""
 
     def __init__(self, seed: int) -> None:
-        self._generator = np.random.Generator(np.random.PCG64(seed))
+        self._generator = np.random.Generator(np.random.PCG64([seed, 1]))  # compute times draw from [seed]
         self._uniform: list[float] = []
         self._sizes: list[float] = []
 

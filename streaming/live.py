@@ -12,7 +12,7 @@ _FLOOR_DBFS = -60.0
 
 def live_line(pipeline: Pipeline, now_ns: int, total_ns: int) -> str:
     """For instance "  3.2 s |######      | -21 dBFS  ring 128  late 86 ms  misses 0  Speech 0.93"."""
-    level = pipeline.meter.read()
+    level = pipeline.intake.meter.read()
     share = max(0.0, min(1.0, 1.0 - level.rms_dbfs / _FLOOR_DBFS)) if np.isfinite(level.rms_dbfs) else 0.0
     bar = "#" * round(_BAR * share)
     loudness = f"{level.rms_dbfs:4.0f} dBFS" if np.isfinite(level.rms_dbfs) else "silence  "

@@ -1,7 +1,7 @@
 """The phone's loop: capture -> resampler -> DSP -> ring -> net -> events or playout. No clock of its own.
 
 A driver says what time it is: streaming/virtual.py in a simulated clock, streaming/wall.py with threads. The capture
-side (`capture`, `end_capture`) and the inference side (`take`, `deliver`, `drain`) may be two threads.
+side (streaming/intake.py) and the inference side (`take`, `deliver`, `drain`) may be two threads.
 
 Indices: *entered* counts samples that came into the ring, *stream* counts samples given to the net since the start;
 they differ by what the ring dropped. A reset of the net begins a new stream at stream index `base`.
@@ -10,82 +10,31 @@ they differ by what the ring dropped. A reset of the net begins a new stream at 
 from __future__ import annotations
 
 import math
-import threading
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import ArtefactError, AudioError, UsageError
+from models.errors import ArtefactError, UsageError
 from runtimes.bundle import Manifest
-from runtimes.protocol import Outputs, Runtime, State
+from runtimes.protocol import Runtime
 from streaming.act import DecisionTracker
-from streaming.capture import Callback
+from streaming.call import Call, Guard
 from streaming.device import DeviceProfile
-from streaming.dsp import GatedRuntime, InputChain, OutputChain, gated
+from streaming.dsp import GatedRuntime, OutputChain, gated
 from streaming.faults import Fault, FaultLog
 from streaming.hearing import CallTimes, Hearing
+from streaming.intake import Intake
 from streaming.loop import LoopOutput, make_loop
 from streaming.playback import HalfEntry, Playback
 from streaming.record import Policy
-from streaming.resample import Resampler
-from streaming.ring import RingBuffer
 from streaming.sinks import Sinks
 from streaming.sketch import QuantileSketch
-from streaming.timeline import SECOND_NS, ContentClock, IndexMap
+from streaming.timeline import SECOND_NS, IndexMap
 
 Array = NDArray[np.float32]
 
 FAILURES_IN_A_ROW = 5
-_NAN_SAMPLES = 8
-
-
-@dataclass(slots=True)
-class Call:
-    """One call of the net.
-
-    Attributes:
-        number: of the call, from 0.
-        first: stream index of its oldest new sample. end: after its newest. local_end: the same since the last reset.
-        arrival_ns: callback that brought `first`. ready_ns: callback that completed the buffer.
-        start_ns, end_ns: begin and end.
-        values: float32, what came out; None where it failed.
-        skipped, gated: the net was not run.
-    """
-
-    number: int
-    first: int
-    end: int
-    local_end: int
-    arrival_ns: int
-    ready_ns: int
-    start_ns: int
-    end_ns: int = 0
-    values: Array | None = None
-    skipped: bool = False
-    gated: bool = False
-
-
-class _Guard:
-    """A runtime that can be told to skip a call, or to fail."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self.signature, self.info = runtime.signature, runtime.info
-        self.reset, self.close = runtime.reset, runtime.close
-        self.skip = False
-        self.fail = 0
-
-    def step(self, block: Array, state: State) -> tuple[Outputs, State]:
-        """One call, or zeros, or an error put in on purpose."""
-        if self.fail:
-            self.fail -= 1
-            raise ArtefactError("the model failed (a fault put in on purpose)")
-        if self.skip:
-            return {t.name: np.zeros(t.shape, np.float32) for t in self.signature.outputs}, state
-        return self._runtime.step(block, state)
 
 
 class Pipeline:
@@ -122,27 +71,28 @@ class Pipeline:
                 f"ring: {ring_samples} samples cannot hold the {manifest.buffer.samples} of a call of {manifest.name}; "
                 f"choose at least that"
             )
-        self._guard = _Guard(runtime)
+        self._guard = Guard(runtime)
         self._net = gated(self._guard, manifest.dsp, manifest.buffer.samples)
         self.loop = make_loop(manifest, self._net)
-        self._before = InputChain(manifest.dsp, self.rate_hz)
-        self._filters = any(stage.kind in ("highpass", "gain") for stage in manifest.dsp or ())
-        self.metered = False
-        self.meter = self._before.meter
-        self.ring = RingBuffer(ring_samples, "newest" if policy == "grow_delay" else "oldest")
-        self._resampler = Resampler(profile.rate_hz, self.rate_hz)
+        self.sinks, self.log = sinks, FaultLog()
+        self.intake = Intake(
+            self.rate_hz,
+            profile,
+            policy,
+            ring_samples,
+            max(manifest.buffer.samples, self.loop.hop),
+            manifest.dsp,
+            sinks,
+            self.log,
+            faults,
+        )
+        self.ring, self.capture, self.end_capture = self.intake.ring, self.intake.capture, self.intake.end_capture
         self.needed = self.loop.buffer_samples  # new samples the next call takes: at first a whole window
         self._delay = geometry.delay_samples
-        self._clock, self._map = ContentClock(self.rate_hz), IndexMap()
-        self._arrivals: deque[tuple[int, int]] = deque()
-        self._lock = threading.Lock()
-        self._scratch: Array = np.zeros(max(manifest.buffer.samples, self.loop.hop), np.float32)
-        self._base = 0
+        self._map, self._base = IndexMap(), 0
+        self._hop_ns = self.loop.hop * SECOND_NS // self.rate_hz
         self._route_ns = round(profile.input_latency_ms * 1e6)
-        self._expect_blocks_of(profile.block_ns)
-        self.sinks, self.log = sinks, FaultLog()
         self._ledger, self._trace = sinks.ledger, sinks.trace
-        self._nan = sorted(f.begin_ns for f in faults if f.kind == "nan")
         self._raise = sorted((f.begin_ns, int(f.amount)) for f in faults if f.kind == "raise")
         self.on_values: Callable[[int, Array], None] | None = None
         self.playback: Playback | None = None
@@ -167,7 +117,7 @@ class Pipeline:
                 self._captured,
                 self.rate_hz,
                 self._route_ns,
-                lambda: self._resampler_ns,
+                lambda: self.intake.resampler_ns,
                 sinks.ledger,
                 sinks.trace,
                 sinks.scores,
@@ -175,120 +125,11 @@ class Pipeline:
             )
         else:
             raise UsageError(f"{manifest.name}: its output is neither audio nor scores with decisions")
-        self.callbacks = self.captured = self.lost = self.nan_samples = self.rate_changes = 0
         self.calls = self.misses = self.skipped_hops = self.gated_windows = self.failed_calls = self.resets = 0
         self._failed_in_a_row = 0
         self.compute = QuantileSketch()
         self._times: list[int] = []
         self.last_delay_ns = 0
-        self._lead_in = 0
-        self._begin_segment(None)
-
-    # The capture side.
-
-    def _expect_blocks_of(self, block_ns: int) -> None:
-        """The longest block seen so far: what it brings at once is no backlog, and no call late that waits for it."""
-        self._block_ns = block_ns
-        self._backlog = -(-block_ns * self.rate_hz // SECOND_NS) + 2 * self.loop.hop
-        self._grace_ns = max(self.loop.hop * SECOND_NS // self.rate_hz, block_ns)
-
-    def _begin_segment(self, callback: Callback | None) -> None:
-        """Content at the resampler's input continues with the callback's first frame, or with time 0."""
-        resampler = self._resampler
-        self._resampler_ns = resampler.delay_out_samples * SECOND_NS // self.rate_hz
-        consumed = resampler.in_samples
-        output = -(-consumed * resampler.up // resampler.down) + resampler.delay_out_samples
-        captured = 0 if callback is None else callback.captured_ns
-        ahead = (output - resampler.delay_out_samples) * resampler.down - consumed * resampler.up
-        captured += ahead * SECOND_NS // (resampler.up * resampler.in_rate_hz)
-        entered = self.ring.entered + output - resampler.out_samples
-        self._clock.begin(entered, captured)
-
-    def _change_rate(self, callback: Callback) -> None:
-        """The old rate's tail comes out; the new resampler's lead-in, silence before its first sample, is cut."""
-        self._store(self._resampler.flush(), callback.time_ns)
-        self._resampler = Resampler(callback.rate_hz, self.rate_hz)
-        self._resampler_ns = self._resampler.delay_out_samples * SECOND_NS // self.rate_hz
-        self._lead_in = self._resampler.delay_out_samples
-        with self._lock:
-            self._clock.begin(self.ring.entered, callback.captured_ns)
-        self.rate_changes += 1
-        self.log.add(callback.time_ns, "rate_change", callback.lost, callback.rate_hz)
-        self._trace.instant("faults", f"rate change to {callback.rate_hz} Hz", callback.time_ns)
-
-    def capture(self, callback: Callback, block: Array) -> None:
-        """A callback: its block into the ring.
-
-        Args:
-            callback: when it came and what it brings.
-            block: float32 [frames].
-        """
-        self.callbacks += 1
-        self.captured += len(block)
-        if callback.lost or self.callbacks == 1 or callback.rate_hz != self._resampler.in_rate_hz:
-            self._discontinuity(callback)
-        if callback.frames * SECOND_NS > self._block_ns * callback.rate_hz:
-            self._expect_blocks_of(callback.frames * SECOND_NS // callback.rate_hz)
-        if self._nan and callback.captured_ns >= self._nan[0]:
-            self._nan.pop(0)
-            block = block.copy()
-            block[:_NAN_SAMPLES] = np.nan
-        try:
-            samples = self._resampler.process(block)
-        except AudioError:  # NaN or Inf: the resampler has taken nothing of it
-            samples = self._resampler.process(self._without_nan(block, callback))
-        if self._lead_in:
-            cut = min(self._lead_in, len(samples))
-            self._lead_in -= cut
-            samples = samples[cut:]
-        self._store(samples, callback.time_ns)
-
-    def _discontinuity(self, callback: Callback) -> None:
-        self.lost += callback.lost
-        with self._lock:
-            if callback.rate_hz != self._resampler.in_rate_hz:
-                changed = True
-            else:
-                changed = False
-                self._begin_segment(callback)
-        if changed:
-            self._change_rate(callback)
-        elif callback.lost:
-            self.log.add(callback.time_ns, callback.reason or "dropout", callback.lost, callback.rate_hz)
-            self._trace.instant("faults", callback.reason or "dropout", callback.time_ns, frames=callback.lost)
-
-    def _without_nan(self, block: Array, callback: Callback) -> Array:
-        finite = np.isfinite(block)
-        bad = int((~finite).sum())
-        self.nan_samples += bad
-        self.log.add(callback.time_ns, "nan", bad, callback.rate_hz, "silenced")
-        self._trace.instant("faults", "NaN from the microphone", callback.time_ns, samples=bad)
-        return np.where(finite, block, np.float32(0.0))
-
-    def _store(self, samples: Array, time_ns: int) -> None:
-        if self._filters or self.metered:
-            samples = self._before.process(samples)
-        with self._lock:
-            ring = self.ring
-            dropped = ring.write(samples)
-            entered = ring.entered
-            self._arrivals.append((entered, time_ns))
-            if dropped and self.policy == "grow_delay":
-                self._clock.begin(entered, self._clock.at(entered) + dropped * SECOND_NS // self.rate_hz)
-            held = ring.held
-        if dropped:
-            self.log.add(time_ns, "ring_overrun", dropped, self.rate_hz, self.policy)
-            self._trace.instant("faults", "ring overrun", time_ns, samples=dropped)
-        self.sinks.occupancy.add(time_ns, held)
-        if not self._trace.full:
-            self._trace.slice("capture", "callback", time_ns, time_ns, samples=len(samples))
-            self._trace.counter("ring", time_ns, held)
-
-    def end_capture(self, time_ns: int) -> None:
-        """No more audio comes: the resampler gives its tail."""
-        self._store(self._resampler.flush(), time_ns)
-
-    # The inference side.
 
     @property
     def ready(self) -> bool:
@@ -296,23 +137,16 @@ class Pipeline:
         return self.ring.held >= self.needed
 
     def _captured(self, stream_index: int) -> int:
-        return self._clock.at(self._map.at(stream_index))
+        return self.intake.captured_at(self._map.at(stream_index))
 
     def _pull(self, count: int) -> tuple[Array, int, int] | None:
         """`count` samples of the ring, and when the first and the last of them came."""
-        view = self._scratch[:count]
-        with self._lock:
-            position = self.ring.position
-            if not self.ring.read_into(view):
-                return None
-            self._map.begin(self._base + self.loop.in_samples, position)
-            arrivals = self._arrivals
-            while arrivals[0][0] <= position:
-                arrivals.popleft()
-            arrival = arrivals[0][1]
-            while arrivals[0][0] < position + count:
-                arrivals.popleft()
-            return view, arrival, arrivals[0][1]
+        pulled = self.intake.pull(count)
+        if pulled is None:
+            return None
+        view, entered, arrival_ns, ready_ns = pulled
+        self._map.begin(self._base + self.loop.in_samples, entered)
+        return view, arrival_ns, ready_ns
 
     def take(self, now_ns: int) -> Call | None:
         """Begin a call: samples leave the ring and go through the net. None where there are too few."""
@@ -328,7 +162,7 @@ class Pipeline:
         self.sinks.heard.add(view)
         self._after.feed(view)
         guard = self._guard
-        guard.skip = self.policy == "skip_hop" and self.ring.held >= self._backlog
+        guard.skip = self.policy == "skip_hop" and self.ring.held >= self._backlog()
         if self._raise and now_ns >= self._raise[0][0]:
             guard.fail = self._raise.pop(0)[1]
         spared = self._net.skipped if isinstance(self._net, GatedRuntime) else 0
@@ -347,6 +181,10 @@ class Pipeline:
             self._trace.instant("faults", "hop skipped", now_ns)
         self.gated_windows += call.gated
         return call
+
+    def _backlog(self) -> int:
+        """Samples waiting from which "skip_hop" skips: two hops beyond what one block brings."""
+        return -(-self.intake.block_ns * self.rate_hz // SECOND_NS) + 2 * self.loop.hop
 
     def _failed(self, call: Call, message: str) -> None:
         """The net raised: its state is reset, the loop goes on; it ends after too many in a row."""
@@ -376,7 +214,7 @@ class Pipeline:
             self._times.append(end_ns - call.start_ns)
             if len(self._times) >= 1024:
                 self._flush_times()
-        if end_ns > call.ready_ns + self._grace_ns:
+        if end_ns > call.ready_ns + max(self._hop_ns, self.intake.block_ns):
             self.misses += 1
             self._trace.instant("faults", "deadline missed", end_ns)
         if not self._trace.full:
@@ -406,7 +244,7 @@ class Pipeline:
         """Content sample, when it was captured, and the parts up to compute."""
         content = max(0, oldest - self._delay)
         captured, there = self._captured(content), self._captured(min(oldest, self._base + self.loop.in_samples))
-        resampler_ns, route_ns = self._resampler_ns, self._route_ns
+        resampler_ns, route_ns = self.intake.resampler_ns, self._route_ns
         # A flush brings the resampler's tail and zeros before their time would have come.
         there = min(there, call.arrival_ns - resampler_ns - route_ns)
         if self._delay > oldest:  # before the stream's start: silence, as if it had been captured then

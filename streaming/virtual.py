@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from streaming.call import Call
 from streaming.capture import Callback, Source
 from streaming.compute import GATED_NS, ComputeModel
 from streaming.faults import Fault, stalled_until
-from streaming.pipeline import Call, Pipeline
+from streaming.pipeline import Pipeline
 
 NEVER = 1 << 62
 

@@ -50,6 +50,7 @@ class WallRun:
         self._slowdown = max(1.0, slowdown)
         self._stop, self._captured, self._done = threading.Event(), threading.Event(), threading.Event()
         self._wake = threading.Condition()
+        self._feeding = threading.Lock()
         self._origin = 0
         self.errors: list[HearpackError] = []
         self.longest_capture_ns = 0
@@ -88,10 +89,12 @@ class WallRun:
 
     def feed(self, callback: Callback, block: NDArray[np.float32]) -> None:
         """A block from outside, such as a sound card's callback."""
-        if not self._captured.is_set() and self._origin:
+        with self._feeding:
+            if self._captured.is_set() or not self._origin:
+                return
             self.pipeline.capture(callback, block)
-            with self._wake:
-                self._wake.notify()
+        with self._wake:
+            self._wake.notify()
 
     def note(self, kind: str, detail: str) -> None:
         """Something that whoever feeds noticed."""
@@ -140,11 +143,12 @@ class WallRun:
         return False
 
     def _end_capture(self) -> None:
-        if not self._captured.is_set():
-            self.pipeline.end_capture(self.now_ns())
-            self._captured.set()
-            with self._wake:
-                self._wake.notify()
+        with self._feeding:
+            if not self._captured.is_set():
+                self.pipeline.end_capture(self.now_ns())
+                self._captured.set()
+        with self._wake:
+            self._wake.notify()
 
     def _capture(self, callbacks: Iterator[Callback], source: Source) -> None:
         pipeline = self.pipeline

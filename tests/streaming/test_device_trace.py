@@ -16,13 +16,14 @@ from models.errors import UsageError
 from runtimes.bundle import Bundle
 from runtimes.opening import choose
 from streaming.calibration import Calibration, CalibrationEntry
+from streaming.call import Call
 from streaming.capture import ClipSource, device_callbacks
 from streaming.compute import ComputeModel
 from streaming.delay_check import ProbeRuntime
 from streaming.device import DeviceProfile, load_profile, parse_profile
 from streaming.device_trace import read_trace
 from streaming.fit import fit_device, to_toml
-from streaming.pipeline import Call, Pipeline
+from streaming.pipeline import Pipeline
 from streaming.replay import replay_run
 from streaming.simulate import Settings, clip_sound, default_prefill, default_ring
 from streaming.sinks import no_sinks
