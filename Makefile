@@ -12,7 +12,7 @@ JOBS   ?= 2
 help:
 	@echo "make demo    set everything up and do the main job on real audio"
 	@echo "make test    set everything up and run the tests"
-	@echo "make peer-tests  coremltools' own tests on the evaluator; tables in build/peer-tests (about an hour on 2 cores)"
+	@echo "make peer-tests  coremltools' own tests on the evaluator; tables in build/peer-tests (4 min of CPU time on each of 2 cores)"
 	@echo "make android-toolchain  what compiles and tests the Android sample (Debian, 280 MB, once; root for four packages)"
 	@echo "make test-android  the Android sample's tests alone (make test runs them too where the toolchain is)"
 	@echo "make android-apk  build/android/hearpack.apk, with the bundles that were installed"

@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BENCHES = (
     "dtln_hop",
     "gtcrn_hop",
+    "deepfilternet3_hop",
     "yamnet_window",
     "cli_start",
     "export_time",

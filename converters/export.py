@@ -173,10 +173,13 @@ def _convert_litert(job: _Job, graph: nn.Module, precision: Any, labels: tuple[s
 
     model = job.spec.model
     signature = model.signature(job.spec.hops_per_call)
-    data = job.lowered.get("fp32") or litert.convert(graph, signature, "fp32", model.fp32_modules)
-    job.lowered["fp32"] = data
-    if precision == "fp16":
-        data = litert.halve(data, graph, signature, model.fp32_modules).tflite
+    if isinstance(model, OwnEntry) and model.form == "keras":
+        data = _lower_keras(job, model, precision)
+    else:
+        data = job.lowered.get("fp32") or litert.convert(graph, signature, "fp32", model.fp32_modules)
+        job.lowered["fp32"] = data
+        if precision == "fp16":
+            data = litert.halve(data, graph, signature, model.fp32_modules).tflite
     if model.task == "classifier" and model.buffer_kind == "window":
         data = add_mediapipe_metadata(
             data,
@@ -193,6 +196,15 @@ def _convert_litert(job: _Job, graph: nn.Module, precision: Any, labels: tuple[s
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(data)
     return path
+
+
+def _lower_keras(job: _Job, model: OwnEntry, precision: Any) -> bytes:
+    """A .keras file goes to LiteRT by TensorFlow's own converter."""
+    from converters import keras
+
+    data = job.lowered.get("fp32") or keras.convert(model, Path(model.keras_file))
+    job.lowered["fp32"] = data
+    return keras.halve(model, data) if precision == "fp16" else data
 
 
 def _convert_coreml(job: _Job, graph: nn.Module, precision: Any, labels: tuple[str, ...]) -> Path:

@@ -51,7 +51,14 @@ def open_own(target_text: str, geometry: GeometrySource = None, weights: Path | 
     """
     target = parse_target(target_text)
     if target.is_keras:
-        raise UsageError(f"{target.module}: .keras files cannot be exported yet")
+        from converters.keras import open_keras
+
+        if weights is not None:
+            raise UsageError(f"{target.factory}: a .keras file holds its weights; leave --weights out")
+        _need_torch()
+        tables, where = _tables(target, None, geometry)
+        entry, net, source = open_keras(target, tables, where)
+        return complete(dataclasses.replace(entry, keras_file=str(Path(target.module).resolve())), target, source, net)
     _need_torch()
     loaded = load(target)
     tables, where = _tables(target, loaded, geometry)
@@ -62,16 +69,21 @@ def open_own(target_text: str, geometry: GeometrySource = None, weights: Path | 
     return complete(entry, target, loaded.source_sha256, net, weights)
 
 
-def complete(entry: OwnEntry, target: Target, source_sha256: str, net: nn.Module, weights: Path | None) -> OwnEntry:
+def complete(
+    entry: OwnEntry, target: Target, source_sha256: str, net: nn.Module, weights: Path | None = None
+) -> OwnEntry:
     """The entry with its net in it, checked."""
     from models.own_graph import parameters_millions
 
-    net = net.eval().requires_grad_(False)
+    net = net.eval()
+    for parameter in net.parameters():
+        parameter.requires_grad_(False)
     source = sha256_bytes(f"{source_sha256}\n{entry.arithmetic()}".encode())
     entry = dataclasses.replace(
         entry,
         factory=target.factory,
-        original=OwnOriginal(target.factory, source, _state_sha256(net)),
+        # A loaded Keras model has state that its file has not (a Dropout's seed): the file stands for its weights.
+        original=OwnOriginal(target.factory, source, source_sha256 if target.is_keras else _state_sha256(net)),
         parameters_millions=parameters_millions(net),
         net=net,
         weights_file="" if weights is None else str(weights.resolve()),

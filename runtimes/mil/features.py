@@ -56,16 +56,20 @@ def _sizes(shape: tuple[int | None, ...]) -> str:
     return "[" + ", ".join("?" if n is None else str(n) for n in shape) + "]"
 
 
-def _allowed_shape(feature: Any, shape: tuple[int, ...]) -> bool:
-    """Whether the flexible shapes that the description lists admit this one."""
+def shape_fault(feature: Any, shape: tuple[int, ...]) -> str:
+    """Why the flexible shapes that the description lists do not admit this one, in Core ML's words; "" if they do."""
     array = feature.type.multiArrayType
     flexibility = array.WhichOneof("ShapeFlexibility")
-    if flexibility == "enumeratedShapes":
-        return any(tuple(s.shape) == shape for s in array.enumeratedShapes.shapes)
+    if flexibility == "enumeratedShapes" and all(tuple(s.shape) != shape for s in array.enumeratedShapes.shapes):
+        return f"MultiArray Shape ({' x '.join(map(str, shape))}) was not in enumerated set of allowed shapes"
     if flexibility == "shapeRange" and len(array.shapeRange.sizeRanges) == len(shape):
-        ranges = zip(array.shapeRange.sizeRanges, shape, strict=True)
-        return all(r.lowerBound <= n and (r.upperBound < 0 or n <= r.upperBound) for r, n in ranges)
-    return True
+        for axis, (allowed, n) in enumerate(zip(array.shapeRange.sizeRanges, shape, strict=True)):
+            low, high = allowed.lowerBound, allowed.upperBound
+            if n < low or 0 <= high < n:
+                return (
+                    f"Size ({n}) of dimension ({axis}) is not in allowed range ({low}..{high if high >= 0 else 'any'})"
+                )
+    return ""
 
 
 def _as_array(name: str, value: Any) -> Array:
@@ -111,8 +115,9 @@ def array_in(port: Port, feature: Any, value: Any, allow_nan: bool) -> Array:
     )
     if not fits:
         raise InputValueError(f"input {port.name!r}: expected shape {_sizes(port.shape)}, got {_sizes(array.shape)}")
-    if not _allowed_shape(feature, array.shape):
-        raise InputValueError(f"input {port.name!r}: shape {_sizes(array.shape)} is not among those the model allows")
+    fault = shape_fault(feature, array.shape)
+    if fault:
+        raise InputValueError(f"input {port.name!r}: {fault}")
     if port.dtype.startswith("fp"):
         if array.dtype.kind == "f" and not allow_nan and bool(np.isnan(array).any()):
             raise InputValueError(f"input {port.name!r} holds NaN; clean it, or load the model with allow_nan=True")
@@ -157,7 +162,8 @@ def image_in(port: Port, feature: Any, value: Any) -> Array:
         raise InputValueError(
             f"image input {port.name!r}: {value.width} x {value.height} pixels are not among the sizes the model allows"
         )
-    return np.ascontiguousarray(pixels[None])
+    # A program may take pixels as uint8; the compiler widens them from any integers.
+    return np.ascontiguousarray(pixels[None], np.float32 if port.dtype.startswith("fp") else np.int32)
 
 
 def _allowed_size(feature: Any, width: int, height: int) -> bool:

@@ -1,4 +1,4 @@
-"""Every android.* reference of the app against the levels it exists from, and the stubs against the platform."""
+"""Every reference of core and app to the platform against the levels it has, and the stubs against the platform."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def known(tools: toolchain.Toolchain) -> dict[str, apilevels.ApiClass]:
 
 @pytest.fixture(scope="module")
 def compiled(tools: toolchain.Toolchain) -> apilevels.Compiled:
-    return apilevels.read_classes(build.app(tools).file)
+    core, app = (apilevels.read_classes(part.file) for part in (build.core(tools), build.app(tools)))
+    return apilevels.Compiled(core.above | app.above, core.references | app.references)
 
 
 def test_the_typings_are_read_as_they_are_meant(known: dict[str, apilevels.ApiClass]) -> None:
@@ -38,19 +39,21 @@ def test_the_typings_are_read_as_they_are_meant(known: dict[str, apilevels.ApiCl
     assert apilevels.level(known, "android.os.PowerManager", "getThermalHeadroom", 1) == 30
     assert apilevels.level(known, "android.app.Activity", "checkSelfPermission", 1) == 23  # of Context
     assert apilevels.level(known, "android.media.AudioRecord", "startRecordings", 0) is None
+    assert apilevels.level(known, "java.io.InputStream", "readAllBytes", 0) == 33
+    assert apilevels.level(known, "java.lang.Math", "floorDiv", 2) == 24
 
 
 def test_every_reference_exists_on_every_supported_version(
     known: dict[str, apilevels.ApiClass], compiled: apilevels.Compiled
 ) -> None:
     lowest = apk.gradle_facts().min_sdk
-    checked, faults = 0, []
+    checked, faults = dict.fromkeys(apilevels.PLATFORM, 0), []
     for reference in sorted(compiled.references, key=str):
         found = apilevels.resolved(known, compiled, reference)
         if found is None:
             continue
-        checked += 1
         owner, level = found
+        checked[next(prefix for prefix in checked if owner.startswith(prefix))] += 1
         guard = GUARDED.search(reference.user)
         allowed = int(guard[1]) if guard else lowest
         if level is None:
@@ -58,7 +61,8 @@ def test_every_reference_exists_on_every_supported_version(
         elif level > allowed:
             faults.append(f"{reference.user}: {owner}.{reference.name} needs API {level}, it runs from {allowed}")
     assert not faults, "\n".join(faults)
-    assert checked > 250
+    assert checked["android."] > 250
+    assert checked["java."] > 300
 
 
 def test_newer_calls_are_made_behind_a_check_of_the_version() -> None:

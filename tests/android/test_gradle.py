@@ -122,6 +122,17 @@ def test_the_schema_file_says_what_the_core_reads() -> None:
     assert manifest  # the schema that the app's reader follows
 
 
+def test_the_ledgers_parts_are_named_as_the_simulators() -> None:
+    from streaming.record import PARTS
+
+    figures = (build.SAMPLE / "core/src/main/kotlin/hearpack/core/Figures.kt").read_text(encoding="utf-8")
+    names = re.search(r"enum class LatencyName \{([^}]*)\}", figures)
+    assert names is not None
+    ours = [name.lower() for name in re.findall(r"\w+", names[1])]
+    assert len(ours) == 10
+    assert set(ours) <= set(PARTS)
+
+
 def test_pins_are_whole() -> None:
     for pin in toolchain.PINS:
         assert re.fullmatch(r"[0-9a-f]{64}", pin.sha256), pin.package

@@ -100,7 +100,7 @@ def test_states_that_hearpack_found_are_named_after_their_layers(own: dict[str, 
 def test_several_hops_a_call_are_another_bundle_of_the_same_net(tmp_path: Path) -> None:
     shutil.copytree(NETS / "causal", tmp_path / "net")
     target = str(tmp_path / "net" / "net.py")
-    path = hearpack.export(target, tmp_path, hops_per_call=4, precisions=("fp32",)).path
+    path = hearpack.export(target, tmp_path, hops_per_call=4, formats=("litert",), precisions=("fp32",)).path
     assert path.name == "own-causal-256.hearpack"
     report = hearpack.verify(path, seconds=3)
     assert report.reference == "torch original"
@@ -310,6 +310,8 @@ def test_a_net_that_looks_ahead_is_refused_by_layer(tmp_path: Path, old: str, ne
     shutil.copytree(NETS / "causal", tmp_path / "net")
     file = tmp_path / "net" / "net.py"
     text = file.read_text().replace(old, new)
+    if "dilation" in new:  # as long as its input, so that nothing is cut off
+        text = text.replace("[..., : -self.surplus]", "")
     file.write_text(text.replace("Linear(24,", "Linear(48,") if "bidirectional" in new else text)
     with pytest.raises(ConversionError) as caught:
         open_own(str(file))

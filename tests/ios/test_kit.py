@@ -180,3 +180,11 @@ def test_build_folder_is_ignored_by_git() -> None:
     assert BUILD.relative_to(ROOT).parts[0] == "build"
     assert "build/" in (ROOT / ".gitignore").read_text().split()
     assert os.environ.get("HEARPACK_SWIFT", "") == "" or Path(os.environ["HEARPACK_SWIFT"]).is_absolute()
+
+
+def test_the_ledger_uses_the_simulators_words() -> None:
+    parts = set(pytest.importorskip("streaming.record", reason="the simulator is not in this checkout").PARTS)
+    text = (KIT / "Sources" / "HearpackKit" / "LatencyLedger.swift").read_text()
+    ours = set(re.findall(r'Part\("(\w+)"', text))
+    assert len(ours) == 10
+    assert ours <= parts

@@ -232,6 +232,14 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: nn.Conv1d(8, 8, 3),
         r"'body' \(Conv1d\): kernel 3 has no padding in front: it needs 2 frames",
     ),
+    "padding on both sides by a function": (
+        lambda: Do(lambda x, c: c(F.pad(x, (1, 1))), nn.Conv1d(8, 8, 3)),
+        r"'body.layer0' \(Conv1d\): its input is padded by 1 frames behind: its output looks at later frames",
+    ),
+    "padding behind": (
+        lambda: Do(lambda x, c: c(F.pad(x, (0, 2))), nn.Conv1d(8, 8, 3)),
+        r"'body.layer0' \(Conv1d\): its input is padded by 2 frames behind",
+    ),
     "reflected padding": (
         lambda: Do(lambda x, c: c(F.pad(x, (2, 0), mode="reflect")), nn.Conv1d(8, 8, 3)),
         r"pad in 'body'.*pads time with reflect",

@@ -20,6 +20,7 @@ from models.audio_assets import SPEECH
 from models.errors import FetchError, OutputError, UsageError, WeightsError
 
 YAMNET_SHA256 = "088b08cd76bcbf572218d03cd7506e0faacb14245427cf3e80283cd641114797"
+DFN3_SHA256 = "c702d3240f559d2f920dccd5cc8dccdbf0b445277d1c6b31b8fa4dcd0d15fd49"
 SILERO_VAD_SHA256 = "d7fb67a5b4de0414a0178270ee81439b9e3067c883c304aa758c247d50ffd79d"
 GTCRN_SHA256 = "b5c50c6c8355c560b778c7673527995556c905eca8d313203e5ed7050a793bd2"
 DTLN_SHA256 = "9766344499a0d6ef1f215e854c4925c770e0f28810204960c17e587e6132666d"
@@ -83,6 +84,7 @@ def fake_pip(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None
         ("dtln", DTLN_SHA256, 24),
         ("gtcrn", GTCRN_SHA256, 249),
         ("silero-vad", SILERO_VAD_SHA256, 15),
+        ("deepfilternet3", DFN3_SHA256, 67),
     ],
 )
 def test_converted_weights_are_the_pinned_bytes(name: str, sha256: str, tensors: int) -> None:

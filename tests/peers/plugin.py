@@ -26,8 +26,8 @@ from run import verdict  # tests/peers/run.py: this folder is on the path
 
 from models.errors import ArtefactError
 from runtimes.mil import Program
-from runtimes.mil.features import default_value, image_in, value_out
-from runtimes.mil.graph import read_function
+from runtimes.mil.features import default_value, image_in, shape_fault, value_out
+from runtimes.mil.graph import function_names, read_function
 from runtimes.mil.package import open_package
 
 COREMLTOOLS = Path(coremltools.__file__).resolve().parent
@@ -84,6 +84,9 @@ def _as_port(port: Any, feature: Any, value: Any) -> np.ndarray[Any, Any]:
     array = np.asarray(value)
     kind = np.float32 if port.dtype.startswith("fp") else bool if port.dtype == "bool" else np.int32
     array = array.astype(kind)
+    fault = "" if feature is None else shape_fault(feature, array.shape)
+    if fault:
+        raise ArtefactError(f"input {port.name!r}: {fault}")
     # Core ML has no rank 0 at its boundary: a scalar comes as one element.
     return array.reshape(()) if port.shape == () and array.size == 1 else array
 
@@ -116,6 +119,8 @@ class EvaluatorProxy:
         self._path, self._function = Path(path), function
         self._program: Program | None = None
         self._features: dict[str, Any] = {}
+        if function and self._path.is_dir() and function not in function_names(open_package(self._path)):
+            raise RuntimeError(f"no function {function!r}")
 
     @staticmethod
     def maximum_supported_specification_version() -> int:

@@ -1,4 +1,4 @@
-"""Which Android version has what: every android.* class and member that compiled code refers to, against API 21 to 37.
+"""Which Android version has what: every class and member of the platform that compiled code refers to, API 21 to 37.
 
 The platform's declarations come from pinned typings that carry `@since` (nothing stated: 21 or older). A member
 without one that a supertype or interface declares has that declaration's level. References are read with javap.
@@ -16,6 +16,7 @@ from models.errors import ConversionError
 from tools.android.build import run
 
 OLDEST = 21
+PLATFORM = ("android.", "java.", "javax.", "org.json.")
 _SINCE = re.compile(r"@since (\d+)")
 _CLASS = re.compile(r"export (?:abstract )?(?:class|interface) (\w+)")
 _MODULE = re.compile(r"(?:declare|export) (?:module|namespace) ([\w.]+) \{")
@@ -62,7 +63,7 @@ def _arguments(text: str) -> int:
 
 @lru_cache(maxsize=2)
 def read_typings(path: Path) -> dict[str, ApiClass]:
-    """Classes of android.* by their dotted name; a nested class is Outer.Inner."""
+    """Classes of the platform by their dotted name; a nested class is Outer.Inner."""
     known: dict[str, ApiClass] = {}
     stack: list[tuple[str, str]] = []
     since: int | None = None
@@ -166,7 +167,7 @@ def resolved(known: dict[str, ApiClass], compiled: Compiled, reference: Referenc
     A reference through a class of ours (`MainActivity.findViewById`) means what that class inherits.
     """
     owner = reference.owner
-    if owner.startswith("android."):
+    if owner.startswith(PLATFORM):
         dotted = owner.replace("$", ".")
         return dotted, level(known, dotted, reference.name, reference.arguments)
     if not reference.name or reference.name == "<init>":

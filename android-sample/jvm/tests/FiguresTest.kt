@@ -1,9 +1,11 @@
 package hearpack.tests
 
+import hearpack.core.Arrival
 import hearpack.core.ComputeMeter
 import hearpack.core.GapDetector
 import hearpack.core.Known
 import hearpack.core.LatencyLedger
+import hearpack.core.LatencyName
 import hearpack.core.SortedWindow
 import hearpack.core.TraceRecorder
 import kotlin.random.Random
@@ -26,7 +28,7 @@ class FiguresTest {
 
     @Test fun callsThatTakeLongerThanTheirHopAreMisses() {
         val clock = FakeClock()
-        val meter = ComputeMeter(clock, 8_000_000, TraceRecorder())
+        val meter = ComputeMeter(clock, 128, 16000, TraceRecorder())
         for (ms in listOf(1L, 2L, 9L, 3L, 8L)) {
             meter.begin(0)
             clock.now += ms * 1_000_000
@@ -37,26 +39,48 @@ class FiguresTest {
         assertEquals(3_000_000, meter.p50Nanos)
     }
 
+    @Test fun theWaitIsThatFromTheBuffersLastSampleToTheCall() {
+        val clock = FakeClock()
+        val meter = ComputeMeter(clock, 128, 16000, TraceRecorder())
+        val arrival = Arrival(48000).also { meter.arrival = it }
+        arrival.came(10_000_000, 480) // the 384 samples of the first buffer, and 2 ms more
+        clock.now = 11_000_000
+        meter.begin(128)
+        meter.end()
+        assertEquals(3_000_000, meter.waitP50Nanos)
+    }
+
     @Test fun latencyIsTheSumOfItsNamedParts() {
         val dtln = Given.bundle("dtln").manifest
-        val ledger = LatencyLedger.of(dtln, 48000, 192, 3_000_000, 900_000, 960, 480)
+        val ledger = LatencyLedger.of(dtln, 48000, 192, 3_000_000, 1_000_000, 900_000, 960, 480)
         val expected =
             listOf(
-                Triple("capture block", 4.0, Known.EXACT),
-                Triple("hardware and driver", 3.0, Known.MEASURED),
-                Triple("resampler in", 1.5, Known.EXACT),
-                Triple("model buffer", 8.0, Known.EXACT),
-                Triple("model delay", 16.0, Known.EXACT),
-                Triple("compute", 0.9, Known.MEASURED),
-                Triple("resampler out", 1.5, Known.EXACT),
-                Triple("playout ring", 20.0, Known.MEASURED),
-                Triple("speaker buffer", 10.0, Known.STATED),
+                Triple(LatencyName.CAPTURE_BLOCK, 4.0, Known.EXACT),
+                Triple(LatencyName.INPUT_ROUTE, 3.0, Known.MEASURED),
+                Triple(LatencyName.RESAMPLER, 1.5, Known.EXACT),
+                Triple(LatencyName.FRAMING, 8.0, Known.EXACT),
+                Triple(LatencyName.MODEL_DELAY, 24.0, Known.EXACT),
+                Triple(LatencyName.RING_WAIT, 1.0, Known.MEASURED),
+                Triple(LatencyName.COMPUTE, 0.9, Known.MEASURED),
+                Triple(LatencyName.OUTPUT_RESAMPLER, 1.5, Known.EXACT),
+                Triple(LatencyName.PLAYOUT_PREFILL, 20.0, Known.MEASURED),
+                Triple(LatencyName.OUTPUT_ROUTE, 10.0, Known.STATED),
             )
         assertEquals(expected.map { it.first to it.third }, ledger.parts.map { it.name to it.known })
-        ledger.parts.forEachIndexed { i, part -> assertEquals(expected[i].second, part.ms, 1e-9, part.name) }
-        assertEquals(64.9, ledger.totalMs, 1e-9)
-        val yamnet = LatencyLedger.of(Given.bundle("yamnet").manifest, 16000, 160, 0, 2_000_000, null, 0)
-        assertEquals(listOf("capture block", "resampler in", "model buffer", "compute"), yamnet.parts.map { it.name })
+        ledger.parts.forEachIndexed { i, part -> assertEquals(expected[i].second, part.ms, 1e-9, part.name.name) }
+        assertEquals(73.9, ledger.totalMs, 1e-9)
+        val yamnet = LatencyLedger.of(Given.bundle("yamnet").manifest, 16000, 160, 0, 0, 2_000_000, null, 0)
+        assertEquals(
+            listOf(
+                LatencyName.CAPTURE_BLOCK,
+                LatencyName.RESAMPLER,
+                LatencyName.FRAMING,
+                LatencyName.COMPUTE,
+            ),
+            yamnet.parts.map {
+                it.name
+            },
+        )
         assertEquals(492.0, yamnet.totalMs, 1e-9)
     }
 

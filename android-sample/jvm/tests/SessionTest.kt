@@ -1,10 +1,13 @@
 package hearpack.tests
 
 import hearpack.core.AppInfo
+import hearpack.core.Bundle
 import hearpack.core.CaptureException
 import hearpack.core.CaptureFault
 import hearpack.core.CaptureSource
+import hearpack.core.Clock
 import hearpack.core.DeviceInfo
+import hearpack.core.InferenceEngine
 import hearpack.core.OpenedEngine
 import hearpack.core.PlaybackSink
 import hearpack.core.Port
@@ -15,13 +18,18 @@ import hearpack.core.ThreadStarter
 import hearpack.core.TraceEnd
 import hearpack.core.TraceRecorder
 import hearpack.core.TraceWriter
+import org.json.JSONArray
 import org.json.JSONObject
 import java.util.concurrent.TimeUnit
+import java.util.concurrent.atomic.AtomicInteger
 import kotlin.test.Test
 import kotlin.test.assertEquals
 import kotlin.test.assertNotNull
 import kotlin.test.assertNull
 import kotlin.test.assertTrue
+
+/** Traces count from the start of the process. */
+private val zero = System.nanoTime()
 
 private val starter = ThreadStarter { _, body -> Thread(body).apply { start() } }
 
@@ -73,7 +81,7 @@ class SessionTest {
 
     @Test fun everySampleComesOutEnhancedAndAlignedWithTheOriginal() {
         val samples = noise(4000)
-        val stream = Stream(listOf(ScriptedSource.Take(opened(), samples))).run().calls(1000).stop()
+        val stream = Stream(listOf(ScriptedSource.Take(opened(), samples))).run().stop()
         assertNull(stream.listener.failure)
         assertEquals(samples.toList(), stream.recording.a().toList())
         assertEquals(samples.toList(), stream.recording.b().toList())
@@ -90,7 +98,7 @@ class SessionTest {
                 ScriptedSource.Take(null, fault = gone),
                 ScriptedSource.Take(headset, noise(2400)),
             )
-        val stream = Stream(takes).run().calls(100 + 190).stop()
+        val stream = Stream(takes).run().stop()
         assertNull(stream.listener.failure)
         assertEquals(listOf(16000, 48000), stream.listener.opened.map { it.granted.rateHz })
         val trace = JSONObject(write(stream))
@@ -161,7 +169,7 @@ class SessionTest {
 
     @Test fun aTraceIsWrittenAsTheSchemaAsks() {
         val samples = noise(4000)
-        val stream = Stream(listOf(ScriptedSource.Take(opened(), samples))).run().calls(1000).stop()
+        val stream = Stream(listOf(ScriptedSource.Take(opened(), samples))).run().stop()
         stream.trace.cold {
             it.copy(
                 appReadyNs = 1,
@@ -174,7 +182,7 @@ class SessionTest {
         }
         val text = write(stream)
         Given.file("traces").mkdirs()
-        Given.file("traces/session.json").writeText(text) // pytest holds it against docs/device-trace.schema.json
+        Given.file("traces/session.json").writeText(text) // pytest reads it
         val trace = JSONObject(text)
         val callbacks = trace.getJSONArray("callbacks")
         assertEquals(4000, (0 until callbacks.length()).sumOf { callbacks.getJSONObject(it).getInt("frames") })
@@ -184,14 +192,70 @@ class SessionTest {
         assertEquals(trace.getJSONObject("end").getInt("inferences"), inferences.length())
     }
 
-    private fun write(stream: Stream): String {
-        val trace = stream.trace
+    /** YAMNet itself, ten seconds of a street at 48 kHz through the session's threads: the events that Python finds. */
+    @Test fun aLiveStreamOfTheRealModelGivesPythonsEvents() {
+        val bundle = Given.bundle("yamnet")
+        val samples = Given.floats("bundles/yamnet/golden/input-48000.f32")
+        val hop = bundle.manifest.hopSamples * 3
+        openEngine(bundle, Given.bundleFolder("yamnet")).use { real ->
+            val calls = AtomicInteger()
+            val counting =
+                object : InferenceEngine by real {
+                    override fun run(
+                        audio: FloatArray,
+                        output: FloatArray,
+                        from: Int,
+                        to: Int,
+                    ) {
+                        real.run(audio, output, from, to)
+                        calls.incrementAndGet()
+                    }
+                }
+            val script = ScriptedSource(listOf(ScriptedSource.Take(opened(48000, 192), samples)))
+            var read = 0
+            val paced = // at most a second ahead: a microphone cannot wait, a test on a busy machine must
+                object : CaptureSource by script {
+                    override fun read(target: FloatArray): Int {
+                        while (read > (calls.get() + 2) * hop + 48_000) Thread.sleep(1)
+                        return script.read(target).also { read += it }
+                    }
+                }
+            val listener = Listener()
+            val trace = TraceRecorder()
+            trace.cold { it.copy(loadBeginNs = 3, loadEndNs = 4, firstCallBeginNs = 5, firstCallEndNs = 6) }
+            val clock = Clock { System.nanoTime() - zero }
+            val session = StreamSession(bundle, counting, paced, null, null, clock, trace, listener)
+            session.start(starter)
+            wait { script.over.count == 0L }
+            session.stop()
+            assertNull(listener.failure)
+            Given.file("traces").mkdirs()
+            Given.file("traces/yamnet.json").writeText(write(bundle, real, session, trace))
+            val python = JSONArray(Given.file("python/yamnet-48000-events.json").readText())
+            val expected =
+                List(python.length()) { i ->
+                    val event = python.getJSONObject(i)
+                    listOf(event.getString("label"), event.getLong("onset_sample"), event.getLong("offset_sample"))
+                }
+            val closed = listener.events.filter { it.offsetSample != null }
+            val sorted = closed.sortedWith(compareBy({ it.onsetSample }, { it.index }))
+            assertEquals(expected, sorted.map { listOf(it.label, it.onsetSample, it.offsetSample) })
+        }
+    }
+
+    private fun write(stream: Stream): String = write(stream.bundle, stream.engine, stream.session, stream.trace)
+
+    private fun write(
+        bundle: Bundle,
+        engine: InferenceEngine,
+        session: StreamSession,
+        trace: TraceRecorder,
+    ): String {
         trace.thermal(ThermalState(1, "nominal", 0.3))
         val device = DeviceInfo("Maker", "Phone", null, "15", 35, false, 8, 8_000_000_000, false)
-        val writer =
-            TraceWriter(AppInfo("0.1.0", false), device, stream.bundle, OpenedEngine(stream.engine, emptyList()), 1)
-        val end = TraceEnd(System.nanoTime(), "stopped", null, 90_000_000)
-        return writer.write(trace, stream.session.opened!!, stream.session.ringSamples, end)
+        val writer = TraceWriter(AppInfo("0.1.0", false), device, bundle, OpenedEngine(engine, emptyList()), 1)
+        val end = TraceEnd(System.nanoTime() - zero, "stopped", null, 90_000_000)
+        return writer.write(trace, session.opened!!, session.ringSamples, end)
     }
 
     private fun wait(until: () -> Boolean) {

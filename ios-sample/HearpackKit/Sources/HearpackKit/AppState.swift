@@ -25,6 +25,7 @@ public struct AppState: Equatable, Sendable {
     public var notice = ""
     public var selfCheck: [String] = []
     public var selfCheckPassed: Bool?
+    /// Whether the enhanced sound is played; the audio graph is built with or without playout.
     public var monitoring = false
 
     public init() {}
@@ -95,7 +96,6 @@ public enum AppEffect: Equatable, Sendable {
     /// Stop, make the audio graph anew, start: after a route or configuration change, or a media-services reset.
     case rebuildCapture
     case resetStream(DeviceTrace.GapKind)
-    case setMonitoring(Bool)
 }
 
 /// The state after an action, and what to do.
@@ -161,7 +161,7 @@ public func reduce(_ state: AppState, _ action: AppAction) -> (AppState, [AppEff
         }
         next.phase = .running
         next.message = ""
-        return onRoute(next, route)
+        return (onRoute(next, route), [])
     case .stopTapped:
         guard state.canStop else { return (state, []) }
         next.phase = .ready
@@ -185,8 +185,7 @@ public func reduce(_ state: AppState, _ action: AppAction) -> (AppState, [AppEff
         return (next, [.rebuildCapture])
     case .routeChanged(let route):
         guard state.phase == .running else { return (state, []) }
-        let (after, effects) = onRoute(next, route)
-        return (after, [.resetStream(.reset), .rebuildCapture] + effects)
+        return (onRoute(next, route), [.resetStream(.reset), .rebuildCapture])
     case .configurationChanged:
         guard state.phase == .running else { return (state, []) }
         return (next, [.resetStream(.reset), .rebuildCapture])
@@ -203,15 +202,15 @@ public func reduce(_ state: AppState, _ action: AppAction) -> (AppState, [AppEff
     }
 }
 
-private func onRoute(_ state: AppState, _ route: Route) -> (AppState, [AppEffect]) {
+private func onRoute(_ state: AppState, _ route: Route) -> AppState {
     var next = state
     next.notice = route.notice
-    guard state.task == .enhancer else { return (next, []) }
+    guard state.task == .enhancer else { return next }
     next.monitoring = route.mayMonitor
     if !route.mayMonitor {
         let reason =
             "Enhanced sound is not played: the loudspeaker would be heard by the microphone. Connect a headset to listen."
         next.notice = next.notice.isEmpty ? reason : next.notice + " " + reason
     }
-    return (next, [.setMonitoring(route.mayMonitor)])
+    return next
 }

@@ -3,9 +3,9 @@ import Foundation
 /// A thread that owns a worker: it pumps, sleeps a part of a hop when nothing is due, and stops when told.
 ///
 /// Polling, not signalling: the audio thread then makes no call that could wait, and the wake-up costs at most
-/// `interval` of latency, which the ledger shows as part of `wait`.
+/// `interval` of latency, which the ledger shows as part of `ring_wait`.
 public final class InferenceThread: @unchecked Sendable {
-    public typealias Job = @Sendable (StreamWorker) -> Void
+    public typealias Job = @Sendable (StreamWorker) throws -> Void
 
     private let lock = NSLock()
     private var jobs: [Job] = []
@@ -36,7 +36,7 @@ public final class InferenceThread: @unchecked Sendable {
         thread.start()
     }
 
-    /// Between two blocks, on the thread: for what the app has to tell recorder or playout.
+    /// Between two blocks, on the thread: for what the app has to tell worker or recorder. What throws fails the stream.
     public func run(_ job: @escaping Job) {
         lock.lock()
         jobs.append(job)
@@ -67,7 +67,7 @@ public final class InferenceThread: @unchecked Sendable {
                 let due = jobs
                 jobs.removeAll(keepingCapacity: true)
                 lock.unlock()
-                for job in due { job(worker) }
+                for job in due { try job(worker) }
                 if ended { return }
                 let taken = try pooled { try worker.pump() }
                 if Date().timeIntervalSince(shown) >= figuresEvery {

@@ -1,4 +1,4 @@
-/// Latency as a sum of named parts. How a figure was come by stands beside it: exact figures, what the system states,
+/// Latency as a sum of named parts; the names are those of the simulator's ledger (streaming/ledger.py). How a figure was come by stands beside it: exact figures, what the system states,
 /// and measurements never share a column.
 public struct LatencyLedger: Equatable, Sendable {
     public enum Source: String, Sendable, CaseIterable {
@@ -46,30 +46,22 @@ public struct LatencyLedger: Equatable, Sendable {
     ) {
         let rate = Double(manifest.geometry.sampleRateHz)
         func modelMs(_ samples: Int) -> Double { 1_000.0 * Double(samples) / rate }
+        // A step net waits for a buffer; the newest sample of a window waits for the next window at worst.
+        let hop = manifest.decisions?.windowHopSamples ?? manifest.geometry.hopSamples
+        let framing = manifest.buffer.kind == .step ? manifest.buffer.samples : hop
         let block = granted.blockFrames.map { 1_000.0 * Double($0) / Double(granted.rateHz) }
         var parts = [
-            Part("system_input", systemInputMs, .stated),
+            Part("input_route", systemInputMs, .stated),
             Part("capture_block", block ?? 0, .exact),
-            Part("resampler_in", resamplerInMs, .exact),
-            Part("wait", waitP95Ms, .measured),
-        ]
-        switch manifest.buffer.kind {
-        case .step: parts.append(Part("buffer", modelMs(manifest.buffer.samples), .exact))
-        // The newest sample of a window waits for the next window at worst.
-        case .window:
-            parts.append(
-                Part("window_hop", modelMs(manifest.decisions?.windowHopSamples ?? manifest.geometry.hopSamples), .exact))
-        }
-        parts += [
+            Part("resampler", resamplerInMs, .exact),
+            Part("ring_wait", waitP95Ms, .measured),
+            Part("framing", modelMs(framing), .exact),
             Part("model_delay", modelMs(manifest.geometry.delaySamples), .exact),
             Part("compute", computeP95Ms, .measured),
         ]
+        if let resamplerOutMs { parts.append(Part("output_resampler", resamplerOutMs, .exact)) }
         if let playoutPrefillSamples { parts.append(Part("playout_prefill", modelMs(playoutPrefillSamples), .exact)) }
-        if let resamplerOutMs { parts.append(Part("resampler_out", resamplerOutMs, .exact)) }
-        if let systemOutputMs {
-            parts.append(Part("playback_block", block ?? 0, .exact))
-            parts.append(Part("system_output", systemOutputMs, .stated))
-        }
+        if let systemOutputMs { parts.append(Part("output_route", systemOutputMs, .stated)) }
         self.parts = parts
     }
 }

@@ -94,7 +94,7 @@ final class AppStateTests: XCTestCase {
         XCTAssertTrue(speaker.notice.contains("Connect a headset"), speaker.notice)
         let (state, effects) = after(.routeChanged(headset), from: speaker)
         XCTAssertTrue(state.monitoring)
-        XCTAssertEqual(effects.last, .setMonitoring(true))
+        XCTAssertEqual(effects, [.resetStream(.reset), .rebuildCapture], "the graph is built anew, with playout")
         XCTAssertEqual(state.notice, "")
     }
 

@@ -81,20 +81,20 @@ final class EngineTests: XCTestCase {
         XCTAssertEqual(
             ledger.parts,
             [
-                .init("system_input", 4, .stated), .init("capture_block", 10, .exact), .init("resampler_in", 1.5, .exact),
-                .init("wait", 2, .measured), .init("buffer", 0.25, .exact), .init("model_delay", 0.375, .exact),
-                .init("compute", 0.5, .measured), .init("playout_prefill", 10, .exact), .init("resampler_out", 1.5, .exact),
-                .init("playback_block", 10, .exact), .init("system_output", 6, .stated),
+                .init("input_route", 4, .stated), .init("capture_block", 10, .exact), .init("resampler", 1.5, .exact),
+                .init("ring_wait", 2, .measured), .init("framing", 0.25, .exact), .init("model_delay", 0.375, .exact),
+                .init("compute", 0.5, .measured), .init("output_resampler", 1.5, .exact),
+                .init("playout_prefill", 10, .exact), .init("output_route", 6, .stated),
             ])
-        XCTAssertEqual(ledger.sum(.exact), 33.625)
+        XCTAssertEqual(ledger.sum(.exact), 23.625)
         XCTAssertEqual(ledger.sum(.stated), 10)
         XCTAssertEqual(ledger.sum(.measured), 2.5)
-        XCTAssertEqual(ledger.totalMs, 46.125)
+        XCTAssertEqual(ledger.totalMs, 36.125)
         let listen = LatencyLedger(
             manifest: try windowed(hop: 2), granted: granted, resamplerInMs: 0, systemInputMs: 0, waitP95Ms: 0, computeP95Ms: 0)
         XCTAssertEqual(
             listen.parts.map(\.name),
-            ["system_input", "capture_block", "resampler_in", "wait", "window_hop", "model_delay", "compute"])
+            ["input_route", "capture_block", "resampler", "ring_wait", "framing", "model_delay", "compute"])
         XCTAssertEqual(listen.totalMs, 12, "a block of 10 ms and a hop of 2")
     }
 

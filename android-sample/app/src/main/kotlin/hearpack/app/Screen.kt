@@ -10,6 +10,7 @@ import hearpack.core.ColdStart
 import hearpack.core.Figures
 import hearpack.core.HeardRow
 import hearpack.core.Known
+import hearpack.core.LatencyName
 import hearpack.core.ModelPhase
 import hearpack.core.ModelState
 import hearpack.core.Notice
@@ -156,10 +157,25 @@ class Screen(
                         Known.EXACT -> R.string.known_exact
                         Known.STATED -> R.string.known_stated
                     }
-                activity.getString(R.string.latency_row, it.name, it.ms, activity.getString(known))
+                val name = activity.getString(nameOf(it.name))
+                activity.getString(R.string.latency_row, name, it.ms, activity.getString(known))
             }
         return (rows + activity.getString(R.string.latency_total, ledger.totalMs)).joinToString("\n")
     }
+
+    private fun nameOf(part: LatencyName): Int =
+        when (part) {
+            LatencyName.CAPTURE_BLOCK -> R.string.part_capture_block
+            LatencyName.INPUT_ROUTE -> R.string.part_input_route
+            LatencyName.RESAMPLER -> R.string.part_resampler
+            LatencyName.RING_WAIT -> R.string.part_ring_wait
+            LatencyName.FRAMING -> R.string.part_framing
+            LatencyName.MODEL_DELAY -> R.string.part_model_delay
+            LatencyName.COMPUTE -> R.string.part_compute
+            LatencyName.OUTPUT_RESAMPLER -> R.string.part_output_resampler
+            LatencyName.PLAYOUT_PREFILL -> R.string.part_playout_prefill
+            LatencyName.OUTPUT_ROUTE -> R.string.part_output_route
+        }
 
     private fun compute(state: UiState): String {
         val f = state.figures ?: return ""

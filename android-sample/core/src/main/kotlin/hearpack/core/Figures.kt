@@ -32,22 +32,53 @@ class SortedWindow(
     fun percentile(percent: Int): Long = if (count == 0) 0 else sorted[minOf(count - 1, count * percent / 100)]
 }
 
+private const val NANOS = 1_000_000_000L
+
+/** How much the capture thread has put into the ring of a route, and when it did so last. */
+class Arrival(
+    val rateHz: Int,
+) {
+    @Volatile var samples = 0L
+        private set
+
+    @Volatile var timeNs = 0L
+        private set
+
+    /** Capture thread. */
+    fun came(
+        timeNs: Long,
+        count: Int,
+    ) {
+        this.timeNs = timeNs
+        samples += count
+    }
+}
+
 /**
  * Times the calls of an engine as they come, paced by the audio, and counts those that came too late.
  *
- * @param hopNanos time in which the next call's samples arrive: a call that takes longer misses its deadline.
+ * @param hopSamples new samples a call takes: one that lasts longer than they take to come misses its deadline.
+ * @param modelRateHz their rate.
  */
 class ComputeMeter(
     private val clock: Clock,
-    private val hopNanos: Long,
+    hopSamples: Int,
+    private val modelRateHz: Int,
     private val trace: TraceRecorder,
 ) : CallMeter {
+    private val hopNanos = hopSamples * NANOS / modelRateHz
     private val window = SortedWindow(512)
+    private val waits = SortedWindow(512)
     private var began = 0L
     private var endSample = 0L
 
-    /** Samples that waited in the ring when the call began, at the model's rate; the worker sets it. */
-    var waitingSamples = 0
+    /** What has come of the present route; the worker sets it. */
+    var arrival: Arrival? = null
+    private var waitingSamples = 0
+
+    /** Time from a buffer being complete to its call's begin, p50. */
+    @Volatile var waitP50Nanos = 0L
+        private set
 
     @Volatile var p50Nanos = 0L
         private set
@@ -64,6 +95,11 @@ class ComputeMeter(
     override fun begin(endSample: Long) {
         this.endSample = endSample
         began = clock.nanos()
+        val come = arrival ?: return
+        val beyond = come.samples - endSample * come.rateHz / modelRateHz
+        waitingSamples = maxOf(0L, beyond * modelRateHz / come.rateHz).toInt()
+        waits.add(maxOf(0L, began - come.timeNs + beyond * NANOS / come.rateHz))
+        waitP50Nanos = waits.percentile(50)
     }
 
     override fun end() {
@@ -82,9 +118,23 @@ class ComputeMeter(
 /** How a part of the latency is known. A number that was measured and one that is stated never share a column. */
 enum class Known { MEASURED, EXACT, STATED }
 
+/** The parts, named as streaming/ledger.py names them. */
+enum class LatencyName {
+    CAPTURE_BLOCK,
+    INPUT_ROUTE,
+    RESAMPLER,
+    RING_WAIT,
+    FRAMING,
+    MODEL_DELAY,
+    COMPUTE,
+    OUTPUT_RESAMPLER,
+    PLAYOUT_PREFILL,
+    OUTPUT_ROUTE,
+}
+
 /** One part of the way from the microphone to the result. */
 data class LatencyPart(
-    val name: String,
+    val name: LatencyName,
     val ms: Double,
     val known: Known,
 )
@@ -99,6 +149,7 @@ data class LatencyLedger(
         /**
          * @param captureBlock frames of a capture block, at [deviceRateHz].
          * @param hardwareNanos from the hardware's timestamp to our read; 0 where it is not known.
+         * @param waitNanos from a buffer being complete to its call's begin, p50; 0 where it is not known.
          * @param computeNanos p50 of the paced calls.
          * @param playoutSamples held in the playout ring, at the device's rate; null for a classifier.
          * @param playBlock frames the speaker's buffer holds, at the device's rate, as the system states it.
@@ -108,6 +159,7 @@ data class LatencyLedger(
             deviceRateHz: Int,
             captureBlock: Int,
             hardwareNanos: Long,
+            waitNanos: Long,
             computeNanos: Long,
             playoutSamples: Long?,
             playBlock: Int,
@@ -116,18 +168,20 @@ data class LatencyLedger(
             val device = 1000.0 / deviceRateHz
             val model = 1000.0 / rate
             val parts = mutableListOf<LatencyPart>()
-            parts += LatencyPart("capture block", captureBlock * device, Known.EXACT)
-            if (hardwareNanos > 0) parts += LatencyPart("hardware and driver", hardwareNanos / 1e6, Known.MEASURED)
-            parts += LatencyPart("resampler in", resamplerDelay(deviceRateHz, rate) * model, Known.EXACT)
+            parts += LatencyPart(LatencyName.CAPTURE_BLOCK, captureBlock * device, Known.EXACT)
+            if (hardwareNanos > 0) parts += LatencyPart(LatencyName.INPUT_ROUTE, hardwareNanos / 1e6, Known.MEASURED)
+            parts += LatencyPart(LatencyName.RESAMPLER, resamplerDelay(deviceRateHz, rate) * model, Known.EXACT)
             val wait = if (manifest.buffer.kind == BufferKind.STEP) manifest.buffer.samples else manifest.hopSamples
-            parts += LatencyPart("model buffer", wait * model, Known.EXACT)
+            parts += LatencyPart(LatencyName.FRAMING, wait * model, Known.EXACT)
             val delay = manifest.geometry.delaySamples
-            if (delay > 0) parts += LatencyPart("model delay", maxOf(0, delay - wait) * model, Known.EXACT)
-            parts += LatencyPart("compute", computeNanos / 1e6, Known.MEASURED)
+            if (delay > 0) parts += LatencyPart(LatencyName.MODEL_DELAY, delay * model, Known.EXACT)
+            if (waitNanos > 0) parts += LatencyPart(LatencyName.RING_WAIT, waitNanos / 1e6, Known.MEASURED)
+            parts += LatencyPart(LatencyName.COMPUTE, computeNanos / 1e6, Known.MEASURED)
             if (playoutSamples != null) {
-                parts += LatencyPart("resampler out", resamplerDelay(rate, deviceRateHz) * device, Known.EXACT)
-                parts += LatencyPart("playout ring", playoutSamples * device, Known.MEASURED)
-                parts += LatencyPart("speaker buffer", playBlock * device, Known.STATED)
+                parts +=
+                    LatencyPart(LatencyName.OUTPUT_RESAMPLER, resamplerDelay(rate, deviceRateHz) * device, Known.EXACT)
+                parts += LatencyPart(LatencyName.PLAYOUT_PREFILL, playoutSamples * device, Known.MEASURED)
+                parts += LatencyPart(LatencyName.OUTPUT_ROUTE, playBlock * device, Known.STATED)
             }
             return LatencyLedger(parts)
         }

@@ -52,7 +52,8 @@ class PlayoutRing(
     private var silence = 0L
     private var underrun = 0L
     private var tail = 0L
-    private var underruns = 0L
+
+    @Volatile private var underruns = 0L
 
     init {
         require(capacitySamples in 4..LARGEST_CAPACITY) {

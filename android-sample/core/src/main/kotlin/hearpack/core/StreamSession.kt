@@ -59,6 +59,7 @@ internal class Segment(
     val ring: FloatRing,
 ) {
     val rateHz: Int get() = opened.granted.rateHz
+    val arrival = Arrival(rateHz)
 
     /** Set by the capture thread when nothing more comes. */
     @Volatile var ended = false
@@ -91,7 +92,7 @@ class StreamSession(
     private val sleeper: Sleeper = Sleeper(Thread::sleep),
 ) {
     private val rate = bundle.manifest.geometry.sampleRateHz
-    private val computeMeter = ComputeMeter(clock, bundle.manifest.hopSamples * 1_000_000_000L / rate, trace)
+    private val computeMeter = ComputeMeter(clock, bundle.manifest.hopSamples, rate, trace)
     private val playoutRate = playback?.open() ?: rate
     private val playBlock = playoutRate / 100
     private val back = Resampler(rate, playoutRate)
@@ -223,6 +224,7 @@ class StreamSession(
                 trace.captureGap(now, GapKind.CAPTURE_GAP, missing, granted.rateHz)
             }
             val taken = segment.ring.write(block, 0, n)
+            segment.arrival.came(now, taken)
             if (taken < n) {
                 ringOverruns += 1
                 trace.captureGap(now, GapKind.RING_OVERRUN, n - taken, granted.rateHz)
@@ -238,12 +240,13 @@ class StreamSession(
         var pipeline: Pipeline? = null
         val block = FloatArray(MAX_PULL)
         var toldAt = 0L
-        while (running) {
+        while (running || isLeft(current)) {
             val latest = segment
             if (latest != null && latest !== current && (current == null || current.ring.available == 0)) {
                 if (current != null) trace.workerGap(clock.nanos(), GapKind.RESET, 0, latest.rateHz)
                 current = latest
                 pipeline = pipelineFor(latest)
+                computeMeter.arrival = latest.arrival
                 recording?.reset()
             }
             if (current == null || pipeline == null) {
@@ -262,6 +265,12 @@ class StreamSession(
         playout.finish()
     }
 
+    /** Whether samples were captured that the inference thread has not seen: they are worked on before a stop. */
+    private fun isLeft(current: Segment?): Boolean {
+        val latest = segment ?: return false
+        return latest !== current || !latest.ended || latest.ring.available > 0
+    }
+
     private fun pull(
         segment: Segment,
         pipeline: Pipeline,
@@ -269,7 +278,6 @@ class StreamSession(
     ): Int {
         val n = segment.ring.read(block, 0, block.size)
         if (n == 0) return 0
-        computeMeter.waitingSamples = (segment.ring.available.toLong() * rate / segment.rateHz).toInt()
         pipeline.push(block, 0, n)
         return n
     }
@@ -326,9 +334,10 @@ class StreamSession(
         }
         val held = if (playback != null) playout.level else null
         val p50 = computeMeter.p50Nanos
+        val wait = computeMeter.waitP50Nanos
         val g = segment.opened.granted
         val ledger =
-            LatencyLedger.of(bundle.manifest, g.rateHz, g.blockFrames, hardwareNanos, p50, held, playBlock)
+            LatencyLedger.of(bundle.manifest, g.rateHz, g.blockFrames, hardwareNanos, wait, p50, held, playBlock)
         listener.onFigures(
             Figures(
                 pipeline.meter.peak,

@@ -1,6 +1,7 @@
 package hearpack.core
 
 private const val ROWS = 50
+private val OF_PERMISSION = setOf(NoticeKind.PERMISSION_DENIED, NoticeKind.PERMISSION_DENIED_FOR_GOOD)
 
 /** The next state of the screens: pure, so that every message is tested without a phone. */
 fun reduce(
@@ -42,7 +43,7 @@ fun reduce(
         }
 
         is UiEvent.PermissionGranted -> {
-            state.copy(permission = Permission.GRANTED, notice = null)
+            state.copy(permission = Permission.GRANTED, notice = state.notice?.takeIf { it.kind !in OF_PERMISSION })
         }
 
         is UiEvent.PermissionDenied -> {

