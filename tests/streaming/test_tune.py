@@ -82,7 +82,8 @@ def street() -> tuple[Path, Path]:
 def test_tuning_finds_the_short_rings_of_the_street_and_says_what_that_is_worth(copy_of: Any) -> None:
     bundle = Bundle.open(copy_of("yamnet"))
     golden = (bundle.path / "golden" / "golden.json").read_bytes()
-    report = tune(bundle, *street(), label="Bicycle bell")
+    report = tune(bundle, *street(), label="Bicycle bell", judge_on=street())
+    assert report.other == report.after  # "another" recording that is the same one
     assert report.before.found == 2
     assert {m.begin_s for m in report.before.missed} == {0.0, 54.863}
     assert report.after.found == 4
@@ -126,6 +127,18 @@ def test_what_cannot_be_tuned_is_one_line(exported: dict[str, Path], copy_of: An
     (tmp_path / "false.csv").write_text("0,1,7,False\n")
     with pytest.raises(UsageError, match="nothing to tune for"):
         tune(bundle, wav, tmp_path / "false.csv", label="Bicycle bell")
+
+
+def test_what_finds_nothing_is_not_written(copy_of: Any, tmp_path: Path) -> None:
+    bundle = Bundle.open(copy_of("yamnet"))
+    before = (bundle.path / "manifest.json").read_bytes()
+    labels = tmp_path / "wrong.csv"
+    labels.write_text("10,12,Chainsaw\n")
+    report = tune(bundle, street()[0], labels)
+    assert not report.met
+    assert not report.written
+    assert report.held_out.why_not is not None
+    assert (bundle.path / "manifest.json").read_bytes() == before
 
 
 def test_judging_is_the_same_for_a_label_alone_and_among_others() -> None:
