@@ -14,14 +14,15 @@ from models.errors import UsageError
 from runtimes.bundle import Bundle, Decisions, LabelDecisions
 from streaming.detection import Heard, judge
 from streaming.labelled import Interval
-from streaming.tune import Setting, _hold_out, _Search, tune, write_decisions
+from streaming.tune import _hold_out, tune, write_decisions
+from streaming.tune_search import Search, Setting
 
 RATE, HOP = 1000, 500
 PRESENT = Decisions(window_hop_samples=HOP, on_threshold=0.5, off_threshold=0.3, smoothing_windows=1)
 BELLS = tuple(Interval("Bell", begin, begin + 2.0) for begin in (10.0, 30.0, 50.0, 70.0))
 
 
-def search(on_bell: float, between: float, allowed: float = 0.0, references: tuple[Interval, ...] = BELLS) -> _Search:
+def search(on_bell: float, between: float, allowed: float = 0.0, references: tuple[Interval, ...] = BELLS) -> Search:
     """80 s of windows: `on_bell` where a bell rings, `between` for half a second at 20, 40 and 60 s, 0 elsewhere."""
     ends = np.arange(1, 161, dtype=np.int64) * HOP
     at_s = ends / RATE
@@ -31,7 +32,7 @@ def search(on_bell: float, between: float, allowed: float = 0.0, references: tup
     for spot in (20.5, 40.5, 60.5):
         scores[at_s == spot] = between
     heard = Heard(("Bell",), ends, scores[:, None], RATE, 0.0, 80.0)
-    return _Search(heard, references, PRESENT, 0.5, allowed)
+    return Search(heard, references, PRESENT, 0.5, allowed)
 
 
 def test_the_threshold_stands_in_the_middle_of_what_works() -> None:
