@@ -46,7 +46,9 @@ class GoldenResult:
 
 
 def through_resampler(samples: Array, from_hz: int, to_hz: int) -> Array:
-    """A whole stream as the loop hears it: lead-in and tail of the streaming resampler included."""
+    """A whole stream [n] or [channels, n] as the loop hears it: the resampler's lead-in and tail included."""
+    if samples.ndim == 2:
+        return np.stack([through_resampler(channel, from_hz, to_hz) for channel in samples])
     resampler = Resampler(from_hz, to_hz)
     return np.concatenate([resampler.process(samples), resampler.flush()])
 
@@ -64,7 +66,7 @@ def write_golden(folder: Path, manifest: Manifest, net: nn.Module, entry: ModelE
     target.mkdir()
     entry = entry_of(manifest) if entry is None else entry
     own = manifest.geometry.sample_rate_hz
-    output_name = manifest.outputs[0].name
+    names = [t.name for t in manifest.outputs] if manifest.task == "separator" else [manifest.outputs[0].name]
     streams = []
     for rate in dict.fromkeys((own, DEVICE_RATE_HZ)):
         suffix = "" if rate == own else f"-{rate}"
@@ -72,14 +74,17 @@ def write_golden(folder: Path, manifest: Manifest, net: nn.Module, entry: ModelE
         at_model = through_resampler(samples, rate, own)
         reference = original(manifest, net, at_model, entry)
         _write_raw(target / f"input{suffix}.f32", samples)
-        _write_raw(target / f"{output_name}{suffix}.f32", reference.values)
+        values = reference.values if manifest.task == "separator" else reference.values[None]
+        files = {name: f"{name}{suffix}.f32" for name in names}
+        for file, output in zip(files.values(), values, strict=True):
+            _write_raw(target / file, output)
         streams.append(
             {
                 "sample_rate_hz": rate,
                 "input": f"input{suffix}.f32",
-                "outputs": {output_name: f"{output_name}{suffix}.f32"},
-                "shape": list(reference.values.shape),
-                "events": _events(folder, manifest, reference, len(at_model)),
+                "outputs": files,
+                "shape": list(values.shape[1:]),
+                "events": _events(folder, manifest, reference, at_model.shape[-1]),
             }
         )
     golden: dict[str, Any] = {"streams": streams}
@@ -91,6 +96,10 @@ def write_golden(folder: Path, manifest: Manifest, net: nn.Module, entry: ModelE
 
 def _write_raw(path: Path, values: Array) -> None:
     path.write_bytes(np.ascontiguousarray(values, "<f4").tobytes())
+
+
+def _read_raw(path: Path) -> Array:
+    return np.frombuffer(path.read_bytes(), "<f4").astype(np.float32)
 
 
 def _events(folder: Path, manifest: Manifest, output: StreamOutput, samples: int) -> list[dict[str, Any]]:
@@ -108,8 +117,8 @@ class GoldenStream:
 
     Attributes:
         sample_rate_hz: rate of the input.
-        samples: float32 [n] at that rate.
-        output: what the original gives, at the model's rate.
+        samples: float32 [n] at that rate; [channels, n] for a separator.
+        output: what the original gives, at the model's rate; [sources, channels, n] of a separator.
         events: what the original's scores give.
     """
 
@@ -130,10 +139,14 @@ def read_golden(bundle: Bundle) -> tuple[GoldenStream, ...]:
         data = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
         streams = []
         for item in data["streams"]:
-            (output_file,) = item["outputs"].values()
-            output = np.frombuffer((folder / output_file).read_bytes(), "<f4").astype(np.float32)
-            samples = np.frombuffer((folder / item["input"]).read_bytes(), "<f4").astype(np.float32)
-            shaped = output.reshape(item["shape"])
+            samples = _read_raw(folder / item["input"])
+            if bundle.manifest.task == "separator":
+                samples = samples.reshape(bundle.manifest.geometry.channels, -1)
+                files = [item["outputs"][t.name] for t in bundle.manifest.outputs]
+                shaped = np.stack([_read_raw(folder / file).reshape(item["shape"]) for file in files])
+            else:
+                (output_file,) = item["outputs"].values()
+                shaped = _read_raw(folder / output_file).reshape(item["shape"])
             streams.append(GoldenStream(int(item["sample_rate_hz"]), samples, shaped, tuple(item["events"])))
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise BundleError(f"{folder}: golden vectors cannot be read ({exc}); export the bundle again") from exc

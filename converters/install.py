@@ -16,7 +16,7 @@ from converters.folders import atomic_folder
 from converters.golden import read_golden
 from converters.install_ios import check_ios
 from models.errors import BundleError, UsageError
-from runtimes.bundle import MANIFEST, Artefact, Bundle, Format
+from runtimes.bundle import MANIFEST, Artefact, Bundle, Format, refuse_separator
 from runtimes.opening import Choice, open_runtime
 
 SCHEMA_FILE = "bundle-schema.txt"
@@ -84,12 +84,14 @@ def install(bundle: Bundle, platform: Platform, sample: Path, artefact_ids: Sequ
         what was copied.
 
     Raises:
-        UsageError: `sample` is no sample app, or an artefact is not of its format.
+        UsageError: `sample` is no sample app, an artefact is not of its format, or the bundle is a separator: the
+            apps' streams are mono.
         BundleError: the app does not read this schema, a hash is wrong, golden vectors or labels are missing.
         ArtefactError: the artefact does not fit the manifest.
         OutputError: the folder cannot be written.
     """
     _check_schema(bundle, sample)
+    refuse_separator(bundle.manifest, "install")
     artefacts = _choose(bundle, platform, artefact_ids)
     bundle.check_files(artefacts)
     bundle.labels()

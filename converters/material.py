@@ -85,7 +85,16 @@ def programme(
     return noisy_speech(sample_rate_hz, seconds)[1]
 
 
+def stereo_programme(sample_rate_hz: int, seconds: float) -> Signal:
+    """Speech in the street, half as loud in the right channel, float32 [2, n]: two channels that are not the same."""
+    clean, noisy = noisy_speech(sample_rate_hz, seconds)
+    return np.stack([noisy, noisy - np.float32(0.5) * clean])
+
+
 def golden_input(model: ModelEntry, sample_rate_hz: int) -> Signal:
-    """The ten seconds of the golden vectors, at the net's rate or at a device's."""
-    own = programme(model.task, model.geometry.sample_rate_hz, GOLDEN_SECONDS, model.material)
-    return to_rate(own, model.geometry.sample_rate_hz, sample_rate_hz)
+    """The ten seconds of the golden vectors, at the net's rate or at a device's; [2, n] for a stereo net."""
+    rate = model.geometry.sample_rate_hz
+    if model.geometry.channels == 2:
+        return np.stack([to_rate(c, rate, sample_rate_hz) for c in stereo_programme(rate, GOLDEN_SECONDS)])
+    own = programme(model.task, rate, GOLDEN_SECONDS, model.material)
+    return to_rate(own, rate, sample_rate_hz)

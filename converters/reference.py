@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,8 @@ class StreamOutput:
     """A whole stream's output.
 
     Attributes:
-        values: float32 [samples + delay] of audio, lead-in included, or [windows, labels].
+        values: float32 [samples + delay] of audio, lead-in included, [windows, labels], or [sources, channels,
+            samples + delay] of a separator.
         ends: int64, where each window ends; empty for audio.
     """
 
@@ -53,7 +55,7 @@ def stream(manifest: Manifest, runtime: Runtime, samples: Array) -> StreamOutput
     results = run_loop(make_loop(manifest, runtime), samples)
     if manifest.task == "classifier":
         return StreamOutput(np.stack([r.values for r in results]), np.array([r.end_sample for r in results], np.int64))
-    return StreamOutput(np.concatenate([r.values for r in results]), np.zeros(0, np.int64))
+    return StreamOutput(np.concatenate([r.values for r in results], -1), np.zeros(0, np.int64))
 
 
 def original(manifest: Manifest, net: nn.Module, samples: Array, entry: ModelEntry | None = None) -> StreamOutput:
@@ -65,20 +67,27 @@ def original(manifest: Manifest, net: nn.Module, samples: Array, entry: ModelEnt
     entry = entry_of(manifest) if entry is None else entry
     if manifest.buffer.kind == "window":
         return stream(manifest, TorchRuntime(load_graph(entry, net, 1), entry.signature(1)), samples)
-    total = len(samples) + manifest.geometry.delay_samples
-    padded = np.concatenate([samples, np.zeros(manifest.geometry.delay_samples, np.float32)])
+    delay = manifest.geometry.delay_samples
+    total = samples.shape[-1] + delay
+    padded = np.concatenate([samples, np.zeros((*samples.shape[:-1], delay), np.float32)], -1)
     values = run_offline(net, padded)
     if manifest.task == "classifier":  # scores of every hop; a call of several hops gives those of its last
         calls = -(-total // manifest.buffer.samples)
         ends = manifest.buffer.samples * np.arange(1, calls + 1, dtype=np.int64)
         return StreamOutput(values[manifest.buffer.hops_per_call - 1 :: manifest.buffer.hops_per_call][:calls], ends)
-    return StreamOutput(values[:total], np.zeros(0, np.int64))
+    return StreamOutput(values[..., :total], np.zeros(0, np.int64))
 
 
 def compare(manifest: Manifest, reference: StreamOutput, candidate: StreamOutput) -> AudioParity | ScoreParity:
-    """Figures of a candidate against the reference; the lead-in of an enhancer is left out."""
+    """Figures of a candidate against the reference; the lead-in of audio is left out.
+
+    Of a separator: all sources and channels as one signal, sample by sample beside each other. A ratio for each source
+    would say little of one that is silent in the material: its error is rounding of the mix's size.
+    """
     rate = manifest.geometry.sample_rate_hz
     if manifest.task == "classifier":
         return score_parity(reference.values, candidate.values, reference.ends, rate)
     delay = manifest.geometry.delay_samples
-    return audio_parity(reference.values[delay:], candidate.values[delay:], rate)
+    parts = [v.values[..., delay:] for v in (reference, candidate)]
+    signals = [np.moveaxis(part, -1, 0).reshape(part.size) for part in parts]
+    return audio_parity(signals[0], signals[1], rate * math.prod(parts[0].shape[:-1]))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from converters.folders import write_text_atomic
 from converters.golden import read_golden, through_resampler
-from converters.material import VERIFY_SECONDS, material_of, programme
+from converters.material import VERIFY_SECONDS, material_of, programme, stereo_programme
 from converters.own import is_own_bundle, reopen
 from converters.reference import StreamOutput, compare, entry_of, original, stream
 from converters.spec import toolchain_versions
@@ -152,7 +152,7 @@ def verify(
         toolchain=toolchain_versions(),
         reference=truth.kind,
         material=truth.material,
-        seconds=len(truth.samples) / bundle.manifest.geometry.sample_rate_hz,
+        seconds=truth.samples.shape[-1] / bundle.manifest.geometry.sample_rate_hz,
         artefacts=tuple(reports),
         passed=all(r.passed for r in reports),
     )
@@ -165,16 +165,22 @@ def _samples(manifest: Manifest, seconds: float | None, audio: Path | None) -> t
     rate = manifest.geometry.sample_rate_hz
     if audio is None:
         material = material_of(manifest)
+        if manifest.geometry.channels == 2:
+            stereo = stereo_programme(rate, VERIFY_SECONDS if seconds is None else seconds)
+            return "speech in the street at 5 dB, in stereo", stereo
         what = "street recording" if material == "street" else "speech in the street at 5 dB"
         return what, programme(manifest.task, rate, VERIFY_SECONDS if seconds is None else seconds, material)
     clip = read_wav(audio)
-    samples = resample(clip.mono(), clip.sample_rate_hz, rate)
+    if manifest.task == "separator":
+        channels = clip.spread(manifest.geometry.channels)
+        samples = np.stack([resample(channel, clip.sample_rate_hz, rate) for channel in channels])
+    else:
+        samples = resample(clip.mono(), clip.sample_rate_hz, rate)
     if seconds is not None:
-        samples = samples[: round(seconds * rate)]
-    if len(samples) < SHORTEST_SECONDS * rate:
-        raise UsageError(
-            f"{audio}: expected at least {SHORTEST_SECONDS:g} s to verify with, got {len(samples) / rate:.2f} s"
-        )
+        samples = samples[..., : round(seconds * rate)]
+    length = samples.shape[-1]
+    if length < SHORTEST_SECONDS * rate:
+        raise UsageError(f"{audio}: expected at least {SHORTEST_SECONDS:g} s to verify with, got {length / rate:.2f} s")
     return audio.name, samples
 
 
@@ -194,7 +200,7 @@ def _truth(
             raise
         return _golden_truth(bundle, str(exc))
     material, samples = _samples(manifest, seconds, audio)
-    stress = stress_streams(samples, manifest.geometry.sample_rate_hz, STRESS_SECONDS)
+    stress = _stress(samples, manifest.geometry.sample_rate_hz)
     return _Truth(
         "torch original",
         material,
@@ -202,6 +208,14 @@ def _truth(
         original(manifest, net, samples, entry),
         {name: (signal, original(manifest, net, signal, entry)) for name, signal in stress.items()},
     )
+
+
+def _stress(samples: Array, rate: int) -> dict[str, Array]:
+    """The streams that break models, channel by channel where there are several."""
+    if samples.ndim == 1:
+        return stress_streams(samples, rate, STRESS_SECONDS)
+    channels = [stress_streams(channel, rate, STRESS_SECONDS) for channel in samples]
+    return {name: np.stack([streams[name] for streams in channels]) for name in channels[0]}
 
 
 def _original_weights(manifest: Manifest, weights: Path | None) -> Mapping[str, np.ndarray[Any, Any]]:

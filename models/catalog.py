@@ -44,6 +44,7 @@ class ModelEntry:
         paper: where the net is described.
         weights_from: where the weights are published, for nets whose weights no package holds; "" where one does.
         labels_file: the labels of such a classifier, a file in models/.
+        sources: names of a separator's outputs, each of the shape of `output`; () for the others.
     """
 
     name: str
@@ -62,6 +63,7 @@ class ModelEntry:
     material: Literal["street", "speech"] | None = None
     weights_from: str = ""
     labels_file: str = ""
+    sources: tuple[str, ...] = ()
 
     def buffer_samples(self, hops_per_call: int) -> int:
         """Samples one call of the graph takes."""
@@ -87,11 +89,14 @@ class ModelEntry:
             raise UsageError(f"{self.name} takes 1 to {self.max_hops} hops a call, got {hops_per_call}")
         samples = self.buffer_samples(hops_per_call)
         rate = self.geometry.sample_rate_hz
-        audio = TensorSpec("audio", (1, samples), (-1.0, 1.0), f"mono waveform at {rate} Hz, full scale 1.0")
+        channels = self.geometry.channels
+        shape, kind = ((1, samples), "mono") if channels == 1 else ((1, channels, samples), f"{channels}-channel")
+        audio = TensorSpec("audio", shape, (-1.0, 1.0), f"{kind} waveform at {rate} Hz, full scale 1.0")
         out = self.output
         if self.buffer_kind == "step" and self.task != "classifier":
             out = TensorSpec(out.name, (*out.shape[:-1], samples), out.range, out.meaning)
-        return GraphSignature((audio,), (out,), self.states)
+        outs = tuple(TensorSpec(name, out.shape, out.range, f"{name}: {out.meaning}") for name in self.sources)
+        return GraphSignature((audio,), outs or (out,), self.states)
 
 
 YAMNET = ModelEntry(
@@ -309,8 +314,42 @@ def _panns(kind: str, net: str, parameters_millions: float, checkpoint: str) -> 
 PANNS_CNN14 = _panns("cnn14", "Cnn14", 80.75, "Cnn14_mAP=0.431.pth")
 PANNS_MOBILENET = _panns("mobilenetv1", "MobileNetV1", 4.80, "MobileNetV1_mAP=0.389.pth")
 
+
+def unet_separator(width: int) -> ModelEntry:
+    """The separator with `width` channels in its first layer: the catalogue's has 16, tests take fewer."""
+    return ModelEntry(
+        name="unet-separator",
+        task="separator",
+        summary="vocals, drums, bass, other from stereo, mask U-Net, 44.1 kHz; no weights can be had here: bring them",
+        factory="models.unet:build",
+        geometry=StreamGeometry(44100, 2, window_samples=2048, hop_samples=512, delay_samples=1536),
+        buffer_kind="step",
+        max_hops=4,
+        output=TensorSpec("vocals", (1, 2, 512), (-1.0, 1.0), "its share of the mix, delay_samples behind `audio`"),
+        parameters_millions=0.94,
+        paper="after Jansson et al., Singing Voice Separation with Deep U-Net Convolutional Networks, ISMIR 2017",
+        states=(
+            StateSpec("samples", (1, 2, 1536)),
+            # of vocals, drums, bass and other
+            StateSpec("overlap", (4, 2, 1536)),
+            # What the five causal convolutions look back at, channels last.
+            StateSpec("context1", (1, 2, 1025, 2)),
+            StateSpec("context2", (1, 2, 513, width)),
+            StateSpec("context3", (1, 4, 257, 2 * width)),
+            StateSpec("context4", (1, 4, 129, 4 * width)),
+            StateSpec("context5", (1, 8, 65, 8 * width)),
+        ),
+        # By reasoning, for want of weights: in half the squares of a loud spectrum overflow.
+        fp32_modules=("front_end", "back_end"),
+        sources=("vocals", "drums", "bass", "other"),
+    )
+
+
+UNET_SEPARATOR = unet_separator(16)
+
 CATALOG: Mapping[str, ModelEntry] = {
-    entry.name: entry for entry in (YAMNET, DTLN, GTCRN, DEEPFILTERNET3, SILERO_VAD, PANNS_CNN14, PANNS_MOBILENET)
+    entry.name: entry
+    for entry in (YAMNET, DTLN, GTCRN, DEEPFILTERNET3, SILERO_VAD, PANNS_CNN14, PANNS_MOBILENET, UNET_SEPARATOR)
 }
 
 

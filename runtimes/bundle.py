@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from models.errors import BundleError
+from models.errors import BundleError, UsageError
 from models.geometry import GraphSignature, StateSpec, StreamGeometry, TensorSpec
 from models.hashing import sha256_file
 from runtimes.dsp import Stage, check_stages
@@ -284,6 +284,15 @@ def parse_manifest(text: str, origin: str) -> Manifest:
         return Manifest.model_validate(data)
     except ValidationError as exc:
         raise BundleError(f"{origin}: invalid against {SCHEMA}: {_explain(exc)}") from exc
+
+
+def refuse_separator(manifest: Manifest, what: str) -> None:
+    """Raise UsageError where `what`, which takes mono in and one output, is given a separator."""
+    if manifest.task == "separator":
+        raise UsageError(
+            f"{what}: {manifest.name} is a separator ({manifest.geometry.channels} channels in, "
+            f"{len(manifest.outputs)} outputs), which {what} does not take; hearpack run and hearpack verify do"
+        )
 
 
 class Bundle:

@@ -88,6 +88,8 @@ def check_stages(stages: Sequence[Stage], task: str, buffer_kind: str, sample_ra
     kinds = [s.kind for s in stages]
     if kinds != [k for k in ORDER if k in kinds]:
         raise ValueError(f"dsp: stages stand once each and in this order: {', '.join(ORDER)}; got {', '.join(kinds)}")
+    if stages and task == "separator":
+        raise ValueError(f"dsp: no stage works with a separator yet, got {', '.join(kinds)}")
     for stage in stages:
         if stage.kind == "gate" and (task != "classifier" or buffer_kind != "window"):
             raise ValueError("dsp: a gate is for windowed classifiers; a net with state has to hear the silence too")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from models.errors import UsageError
 from models.progress import Progress, silent
 from models.version import __version__
-from runtimes.bundle import Bundle, Manifest
+from runtimes.bundle import Bundle, Manifest, refuse_separator
 from runtimes.opening import choose, open_runtime
 from runtimes.protocol import Array, Runtime, RuntimeInfo, State
 from streaming.calibration import Calibration, CalibrationEntry
@@ -88,6 +88,7 @@ def measure_calls(
     if not 0.0 < seconds <= 3600.0:
         raise UsageError(f"--seconds: expected more than 0 and at most 3600, got {seconds:g}")
     manifest = bundle.manifest
+    refuse_separator(manifest, "calibrate")
     hop_s = hop_samples(manifest) / manifest.geometry.sample_rate_hz
     calls = max(LEAST_CALLS, round(seconds / hop_s))
     choice = choose(bundle, artefact, engine)

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from models.errors import ArtefactError, UsageError
 from models.progress import Progress, silent
 from models.version import __version__
-from runtimes.bundle import Artefact, Bundle
+from runtimes.bundle import Artefact, Bundle, refuse_separator
 from runtimes.opening import choose
 from streaming.machine import machine_text
 from streaming.page_cache import can_evict, drop_everything, evict, resident_fraction, warm
@@ -173,6 +173,7 @@ def measure_cold_start(
     if engine is None and chosen.artefact.format == "litert":
         name = "litert-compiled"
     bundle.check_files([chosen.artefact])
+    refuse_separator(bundle.manifest, "coldstart")
     decisions = bundle.manifest.decisions
     windowed = bundle.manifest.buffer.kind == "window" and decisions is not None
     with tempfile.TemporaryDirectory(prefix="hearpack-coldstart-") as folder:

@@ -2,8 +2,9 @@
 plain DSP that the manifest asks for.
 
 An enhancer's file comes back at the input's rate and length with every delay taken out; stereo is enhanced
-channel by channel. A classifier hears the mean of the channels; its events are in samples at the model's rate,
-counted from the stream's start as in an app, so they lag the file by `resampler_delay_samples`.
+channel by channel. A separator gives such a file for each source; mono goes into all its channels. A classifier hears
+the mean of the channels; its events are in samples at the model's rate, counted from the stream's start as in an app,
+so they lag the file by `resampler_delay_samples`.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class RunResult:
         calls: calls of the graph.
         real_time_factor: time spent in the graph by duration of the audio, measured here, back to back.
         output: file written, if any.
+        outputs: a separator's files, one a source.
         events: what a classifier heard.
     """
 
@@ -65,6 +67,7 @@ class RunResult:
     real_time_factor: float
     output: str | None
     events: tuple[Event, ...]
+    outputs: tuple[str, ...] = ()
 
 
 def run_file(
@@ -82,7 +85,7 @@ def run_file(
         bundle: an opened bundle.
         audio: file of any rate from 4,000 to 192,000 Hz, mono or stereo.
         output: an enhancer's .wav (default: beside nothing, in the working folder, named after both); a
-            classifier's .csv or .json (default: none).
+            classifier's .csv or .json (default: none). A separator puts each source's name before .wav.
         artefact: id; the fp32 .tflite by default.
         engine: one of runtimes.opening.ENGINES that runs this artefact.
         progress: called with (what, fraction done).
@@ -97,6 +100,7 @@ def run_file(
     """
     task = bundle.manifest.task
     destination = _destination(bundle, audio, output)
+    files = _source_files(bundle, audio, destination)
     clip = read_wav(audio)
     choice = choose(bundle, artefact, engine)
     runtime = _Timed(open_runtime(bundle, choice))
@@ -106,6 +110,9 @@ def run_file(
             events = _hear(bundle, runtime, clip, progress)
             if destination is not None:
                 _write_events(destination, events, bundle.manifest.geometry.sample_rate_hz)
+        elif task == "separator":
+            for file, samples in zip(files, _separate(bundle, runtime, clip, progress), strict=True):
+                write_wav(file, samples, clip.sample_rate_hz)
         else:
             enhanced = np.stack([_enhance(bundle, runtime, channel, clip, progress) for channel in clip.samples])
             if destination is not None:
@@ -125,8 +132,9 @@ def run_file(
         resampler_delay_samples=Resampler(clip.sample_rate_hz, rate).delay_out_samples if task == "classifier" else 0,
         calls=runtime.calls,
         real_time_factor=runtime.seconds / clip.duration_s,
-        output=None if destination is None else str(destination),
+        output=None if destination is None or files else str(destination),
         events=events,
+        outputs=tuple(map(str, files)),
     )
 
 
@@ -156,17 +164,30 @@ def _destination(bundle: Bundle, audio: Path, output: Path | None) -> Path | Non
         if output is None:
             output = Path(f"{audio.stem}.{bundle.manifest.name}.wav")
         if output.suffix.lower() != ".wav":
-            raise UsageError(f"--output: an enhancer writes .wav, got {output.name!r}")
+            what = "a separator" if bundle.manifest.task == "separator" else "an enhancer"
+            raise UsageError(f"--output: {what} writes .wav, got {output.name!r}")
     if output is not None and output.exists() and audio.exists() and output.samefile(audio):
         raise UsageError(f"--output: {output} is the input itself; choose another name, nothing was changed")
     return output
 
 
+def _source_files(bundle: Bundle, audio: Path, destination: Path | None) -> list[Path]:
+    """Where a separator's sources go; nothing for other nets."""
+    if bundle.manifest.task != "separator" or destination is None:
+        return []
+    files = [destination.with_name(f"{destination.stem}.{t.name}.wav") for t in bundle.manifest.outputs]
+    for file in files:
+        if file.exists() and audio.exists() and file.samefile(audio):
+            raise UsageError(f"--output: {file} is the input itself; choose another name, nothing was changed")
+    return files
+
+
 def _blocks(samples: Array, rate_hz: int, what: str, progress: Progress) -> Iterator[Array]:
     size = max(1, round(_BLOCK_S * rate_hz))
-    for start in range(0, len(samples), size):
-        progress(what, start / len(samples))
-        yield samples[start : start + size]
+    length = samples.shape[-1]
+    for start in range(0, length, size):
+        progress(what, start / length)
+        yield samples[..., start : start + size]
     progress(what, 1.0)
 
 
@@ -233,6 +254,22 @@ def _enhance(bundle: Bundle, runtime: _Timed, samples: Array, clip: AudioClip, p
     back = resample(enhanced, geometry.sample_rate_hz, clip.sample_rate_hz)
     # Rounding up twice may give a sample too many, never one too few.
     return back[: len(samples)]
+
+
+def _separate(bundle: Bundle, runtime: _Timed, clip: AudioClip, progress: Progress) -> Array:
+    """Each source, float32 [sources, channels, n] at the clip's rate, its delay taken out."""
+    geometry, from_hz = bundle.manifest.geometry, clip.sample_rate_hz
+    rate = geometry.sample_rate_hz
+    loop = make_loop(bundle.manifest, runtime)
+    at_rate = np.stack([resample(channel, from_hz, rate) for channel in clip.spread(geometry.channels)])
+    out: list[LoopOutput] = []
+    for block in _blocks(at_rate, rate, f"separating {Path(clip.source).name}", progress):
+        out += loop.push(block)
+    out += loop.flush()
+    separated = np.concatenate([o.values for o in out], -1)[..., geometry.delay_samples :]
+    back = np.stack([resample(c, rate, from_hz) for c in separated.reshape(-1, separated.shape[-1])])
+    length = clip.samples.shape[1]
+    return back[:, :length].reshape(*separated.shape[:2], length)
 
 
 def _write_events(path: Path, events: tuple[Event, ...], sample_rate_hz: int) -> None:

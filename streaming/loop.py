@@ -34,7 +34,7 @@ class LoopOutput:
     Attributes:
         end_sample: input samples, counted from reset, up to the end of what this call saw (the zeros of a flush
             included). For audio it is also where `values` end in the output stream, which lags by delay_samples.
-        values: float32 [samples] of audio, or [labels] of scores.
+        values: float32 [samples] of audio, [labels] of scores, or [sources, channels, samples] of a separator.
     """
 
     end_sample: int
@@ -46,12 +46,13 @@ class StreamLoop:
 
     Args:
         runtime: a loaded artefact; its state is kept here, so it may serve several streams by turns.
-        geometry: the model's rates and hops; one channel.
+        geometry: the model's rates and hops; one channel, but for a separator.
         buffer_kind: "step" or "window".
         buffer_samples: samples one call takes.
         window_hop_samples: window nets: new samples between windows (default: the geometry's hop); may exceed
             the window, then the samples between are skipped.
         output_name: the output wanted (default: the first).
+        sources: a separator's outputs, all of them wanted; blocks are then [channels, n].
 
     Attributes:
         in_samples: samples taken in since reset, without a flush's zeros.
@@ -70,6 +71,7 @@ class StreamLoop:
         buffer_samples: int,
         window_hop_samples: int | None = None,
         output_name: str | None = None,
+        sources: tuple[str, ...] = (),
     ) -> None:
         hop = buffer_samples
         if buffer_kind == "window":
@@ -78,15 +80,18 @@ class StreamLoop:
             raise UsageError("loop: window_hop_samples is for window nets; a step net takes buffer_samples a call")
         if hop < 1:
             raise UsageError(f"loop: window_hop_samples must be at least 1, got {hop}")
-        _check_runtime(runtime, geometry, buffer_samples)
+        lead = (geometry.channels,) if sources else ()
+        _check_runtime(runtime, geometry, (*lead, buffer_samples))
         outputs = {t.name: t for t in runtime.signature.outputs}
         name = runtime.signature.outputs[0].name if output_name is None else output_name
-        if name not in outputs:
-            raise UsageError(f"loop: no output {name!r}; the runtime gives: {', '.join(outputs)}")
+        for wanted in (name, *sources):
+            if wanted not in outputs:
+                raise UsageError(f"loop: no output {wanted!r}; the runtime gives: {', '.join(outputs)}")
         self.runtime, self.geometry, self.buffer_kind = runtime, geometry, buffer_kind
         self.buffer_samples, self.hop, self.output_name = buffer_samples, hop, name
         self.audio_out = buffer_kind == "step" and outputs[name].shape[-1] == buffer_samples
-        self._buffer: Array = np.zeros(buffer_samples, np.float32)
+        self.sources = sources
+        self._buffer: Array = np.zeros((*lead, buffer_samples), np.float32)
         self.reset()
 
     def reset(self) -> None:
@@ -104,7 +109,7 @@ class StreamLoop:
         """Take in new samples and make every call that is due.
 
         Args:
-            block: float32 [n] at the model's rate, n >= 0, full scale 1.0.
+            block: float32 [n] ([channels, n] for a separator) at the model's rate, n >= 0, full scale 1.0.
 
         Returns:
             a result for each call, in order; often none.
@@ -116,8 +121,11 @@ class StreamLoop:
         """
         if self._ended:
             raise UsageError("loop: the stream was flushed or has failed; call reset() before the next block")
-        check_block(block, self.in_samples, self.geometry.sample_rate_hz)
-        self.in_samples += len(block)
+        if self.sources and block.shape[:-1] != self._buffer.shape[:-1]:
+            raise UsageError(f"a block must be float32 [{len(self._buffer)}, n], got {block.dtype} {list(block.shape)}")
+        for channel in block if self.sources else (block,):
+            check_block(channel, self.in_samples, self.geometry.sample_rate_hz)
+        self.in_samples += block.shape[-1]
         return self._feed(block)
 
     def flush(self) -> list[LoopOutput]:
@@ -142,14 +150,15 @@ class StreamLoop:
     def _feed(self, block: Array) -> list[LoopOutput]:
         results = []
         taken = 0
-        while taken < len(block):
+        length = block.shape[-1]
+        while taken < length:
             if self._skip:
-                step = min(self._skip, len(block) - taken)
+                step = min(self._skip, length - taken)
                 self._skip -= step
                 taken += step
                 continue
-            step = min(self.buffer_samples - self._filled, len(block) - taken)
-            self._buffer[self._filled : self._filled + step] = block[taken : taken + step]
+            step = min(self.buffer_samples - self._filled, length - taken)
+            self._buffer[..., self._filled : self._filled + step] = block[..., taken : taken + step]
             self._filled += step
             taken += step
             if self._filled == self.buffer_samples:
@@ -158,19 +167,23 @@ class StreamLoop:
 
     def _call(self) -> LoopOutput:
         # A copy, because a runtime may return a state that shares memory with the block it was given.
-        block = self._buffer.reshape(1, -1).copy()
+        block = self._buffer[None].copy()
         try:
             outputs, self._state = self.runtime.step(block, self._state)
         except ArtefactError:
             self._ended = True
             raise
-        values = outputs[self.output_name].reshape(-1)
-        if self.audio_out and len(values) != self.buffer_samples:
+        if self.sources:
+            values: Array = np.concatenate([outputs[source] for source in self.sources])
+        else:
+            values = outputs[self.output_name].reshape(-1)
+        got = values.shape[-1]
+        if self.audio_out and got != self.buffer_samples:
             self._ended = True
-            raise ArtefactError(f"{self.output_name}: expected {self.buffer_samples} samples a call, got {len(values)}")
+            raise ArtefactError(f"{self.output_name}: expected {self.buffer_samples} samples a call, got {got}")
         self.calls += 1
         end = self._start + self.buffer_samples
-        self._out_samples += len(values)
+        self._out_samples += got
         keep = max(0, self.buffer_samples - self.hop)
         if keep:
             self._buffer[:keep] = self._buffer[self.hop :].copy()
@@ -183,11 +196,11 @@ class StreamLoop:
         """Step nets: feed zeros until `in_samples + delay_samples` have gone in, and cut audio there."""
         wanted = self.in_samples + self.geometry.delay_samples
         missing = -(-wanted // self.buffer_samples) * self.buffer_samples - self.in_samples
-        results = self._feed(np.zeros(missing, np.float32))
+        results = self._feed(np.zeros((*self._buffer.shape[:-1], missing), np.float32))
         surplus = self._out_samples - wanted
         if self.audio_out and results and surplus > 0:
             last = results[-1]
-            results[-1] = LoopOutput(last.end_sample - surplus, last.values[: len(last.values) - surplus])
+            results[-1] = LoopOutput(last.end_sample - surplus, last.values[..., : last.values.shape[-1] - surplus])
         return results
 
     def _pad_window(self) -> list[LoopOutput]:
@@ -202,17 +215,16 @@ def make_loop(manifest: Manifest, runtime: Runtime) -> StreamLoop:
     """The loop that a manifest asks for."""
     buffer, decisions = manifest.buffer, manifest.decisions
     hop = decisions.window_hop_samples if decisions is not None and buffer.kind == "window" else None
-    return StreamLoop(runtime, manifest.stream_geometry, buffer.kind, buffer.samples, hop)
+    sources = tuple(t.name for t in manifest.outputs) if manifest.task == "separator" else ()
+    return StreamLoop(runtime, manifest.stream_geometry, buffer.kind, buffer.samples, hop, sources=sources)
 
 
-def _check_runtime(runtime: Runtime, geometry: StreamGeometry, buffer_samples: int) -> None:
-    if geometry.channels != 1:
+def _check_runtime(runtime: Runtime, geometry: StreamGeometry, shape: tuple[int, ...]) -> None:
+    if geometry.channels != 1 and len(shape) == 1:
         raise UsageError(f"loop: streams are mono, the model's geometry has {geometry.channels} channels")
     audio = runtime.signature.inputs[0]
-    if audio.shape != (1, buffer_samples):
-        raise UsageError(
-            f"loop: the runtime takes {audio.name} {list(audio.shape)}, the buffer says [1, {buffer_samples}]"
-        )
+    if audio.shape != (1, *shape):
+        raise UsageError(f"loop: the runtime takes {audio.name} {list(audio.shape)}, the buffer says {[1, *shape]}")
 
 
 def run_loop(loop: StreamLoop, samples: Array) -> list[LoopOutput]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import ArtefactError, UsageError
-from runtimes.bundle import Manifest
+from runtimes.bundle import Manifest, refuse_separator
 from runtimes.protocol import Runtime
 from streaming.act import DecisionTracker
 from streaming.call import Call, Guard
@@ -64,6 +64,7 @@ class Pipeline:
         sinks: Sinks,
         faults: Sequence[Fault] = (),
     ) -> None:
+        refuse_separator(manifest, "simulate")
         geometry = manifest.stream_geometry
         self.rate_hz, self.policy, self.profile = geometry.sample_rate_hz, policy, profile
         if ring_samples < manifest.buffer.samples:

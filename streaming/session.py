@@ -12,7 +12,7 @@ import numpy as np
 
 from models.errors import AudioError, UsageError
 from models.progress import Progress, silent
-from runtimes.bundle import Bundle
+from runtimes.bundle import Bundle, refuse_separator
 from runtimes.opening import choose, open_runtime
 from streaming.calibration import Calibration, read_calibration
 from streaming.device import load_profile
@@ -99,6 +99,7 @@ def run_session(
         UsageError: options that are wrong by themselves or together.
         AudioError, BundleError, ArtefactError, OutputError: as their names say.
     """
+    refuse_separator(bundle.manifest, "simulate")
     _check(options, audio)
     profile = load_profile(options.device)
     if output is not None and output.suffix != ".run":
@@ -235,6 +236,7 @@ def parity_session(
         raise UsageError("--parity: expected an audio file")
     if not 1 <= trials <= 10_000:
         raise UsageError(f"--parity: expected 1 to 10000 trials, got {trials}")
+    refuse_separator(bundle.manifest, "simulate --parity")
     clip = read_wav(audio)
     runtime = open_runtime(bundle, choose(bundle, artefact, engine))
     try:

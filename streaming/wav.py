@@ -54,6 +54,10 @@ class AudioClip:
             mixed = self.samples.mean(axis=0, dtype=np.float64).astype(np.float32)
         return mixed
 
+    def spread(self, channels: int) -> Array:
+        """float32 [channels, n]: as they are, or their mean in every channel where there are more or fewer."""
+        return self.samples if len(self.samples) == channels else np.stack([self.mono()] * channels)
+
 
 def read_wav(path: str | Path, max_channels: int = 2) -> AudioClip:
     """Read a whole audio file.

@@ -7,8 +7,12 @@ from models.catalog import ModelEntry
 
 
 def _weights_cell(entry: ModelEntry, cached: bool) -> str:
+    from models import weights
+
     if entry.weights_from:
         return f"--weights: {entry.weights_from}"
+    if not weights.is_pinned(entry.name):
+        return "--weights: your own; none can be had here"
     return "cached" if cached else f"hearpack pull {entry.name}"
 
 

@@ -13,7 +13,7 @@ def run(
     bundle: Path = typer.Argument(..., help="A bundle's folder."),
     audio: Path = typer.Argument(..., help="Audio file, 4 to 192 kHz, mono or stereo."),
     output: Path | None = typer.Option(
-        None, "--output", "-o", help="Enhancer: the .wav to write. Classifier: .csv or .json of events."
+        None, "--output", "-o", help="Enhancer: the .wav to write (separator: one a source). Classifier: events."
     ),
     artefact: str | None = typer.Option(None, help="Artefact id (see: hearpack inspect); litert-fp32 by default."),
     engine: str | None = typer.Option(None, help="litert-interpreter, litert-compiled, coreml, mil-fp32, mil-fp16."),
@@ -32,8 +32,9 @@ def run(
         offset = event.onset_sample if event.offset_sample is None else event.offset_sample
         begin, end = ((s - lag) / result.sample_rate_hz for s in (event.onset_sample, offset))
         typer.echo(f"{begin:9.3f} s  {end:9.3f} s  {event.confidence:5.2f}  {event.label}")
-    heard = f"{len(result.events)} events; " if not result.output or not result.output.endswith(".wav") else ""
-    where = f"; wrote {result.output}" if result.output else ""
+    written = result.outputs or ((result.output,) if result.output else ())
+    heard = f"{len(result.events)} events; " if not written or not written[0].endswith(".wav") else ""
+    where = f"; wrote {', '.join(written)}" if written else ""
     typer.echo(
         f"{heard}{result.duration_s:.1f} s of audio in {result.calls} calls of {result.artefact} on {result.engine}, "
         f"{result.real_time_factor:.4f} of real time on this machine{where}",

@@ -39,8 +39,10 @@ def test_buffers_and_hops_agree(entry: ModelEntry) -> None:
         assert entry.hops_for(samples) == hops
         signature = entry.signature(hops)
         assert signature.inputs[0].name == "audio"
-        assert signature.inputs[0].shape == (1, samples)
-        assert len(set(signature.input_names + signature.output_names)) == 2 + 2 * len(entry.states)
+        channels = () if entry.geometry.channels == 1 else (entry.geometry.channels,)
+        assert signature.inputs[0].shape == (1, *channels, samples)
+        names = 1 + max(1, len(entry.sources)) + 2 * len(entry.states)
+        assert len(set(signature.input_names + signature.output_names)) == names
 
 
 @ENTRIES
