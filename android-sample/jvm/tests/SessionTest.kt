@@ -213,10 +213,15 @@ class SessionTest {
                 }
             val script = ScriptedSource(listOf(ScriptedSource.Take(opened(48000, 192), samples)))
             var read = 0
-            val paced = // at most a second ahead: a microphone cannot wait, a test on a busy machine must
+            val began = System.nanoTime()
+            // As slow as a microphone, for the trace is read as a device's; and at most a second ahead of the calls: a
+            // microphone cannot wait, a test on a busy machine must.
+            val paced =
                 object : CaptureSource by script {
+                    private fun early() = System.nanoTime() - began < read * 1_000_000_000L / 48_000
+
                     override fun read(target: FloatArray): Int {
-                        while (read > (calls.get() + 2) * hop + 48_000) Thread.sleep(1)
+                        while (early() || read > (calls.get() + 2) * hop + 48_000) Thread.sleep(1)
                         return script.read(target).also { read += it }
                     }
                 }
