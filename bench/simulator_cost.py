@@ -65,7 +65,7 @@ def phone(bundle: Bundle, runtime: Runtime, profile: DeviceProfile, source: Clip
     def run() -> None:
         resampler, loop = Resampler(profile.rate_hz, rate), make_loop(bundle.manifest, runtime)
         back.reset()
-        ring = PlayoutRing(profile.output_rate_hz, prefill, profile.output_block_frames)
+        ring = PlayoutRing(profile.output_rate_hz + prefill, prefill, profile.output_block_frames)
         owed = 0.0
         for callback in plan:
             block = source.read(callback.rate_hz, callback.first_frame, callback.frames)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor, fx, nn
 
@@ -28,7 +28,28 @@ Rule = Callable[[Walk, fx.Node], bool]
 
 def _conv(walk: Walk, node: fx.Node) -> bool:
     conv = cast("nn.Conv1d | nn.Conv2d", walk.module.get_submodule(str(node.target)))
-    source = cast(fx.Node, node.args[0])
+    return _conv_with(walk, node, conv)
+
+
+def conv_function(walk: Walk, node: fx.Node) -> bool:
+    """torch.conv1d and conv2d, which a subclass of nn.Conv1d with a forward of its own calls."""
+    names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+    arguments: dict[str, Any] = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+    weight, bias = (walk.short.get(arguments[name]) for name in ("weight", "bias"))
+    if weight is None or arguments["weight"] in walk.timings:
+        walk.refuse(node, "its weight is computed from the audio")
+    kind: Any = nn.Conv1d if weight.dim() == 3 else nn.Conv2d
+    groups = arguments.get("groups", 1)
+    options = {name: arguments.get(name, default) for name, default in (("stride", 1), ("padding", 0), ("dilation", 1))}
+    conv = kind(weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]), groups=groups, **options)
+    conv.weight, conv.bias = nn.Parameter(weight, requires_grad=False), None
+    if bias is not None:
+        conv.bias = nn.Parameter(bias, requires_grad=False)
+    return _conv_with(walk, node, conv)
+
+
+def _conv_with(walk: Walk, node: fx.Node, conv: nn.Conv1d | nn.Conv2d) -> bool:
+    source = node.all_input_nodes[0]
     timing = walk.timings.get(source)
     if timing is None:
         return False
@@ -39,7 +60,13 @@ def _conv(walk: Walk, node: fx.Node) -> bool:
     total = (conv.kernel_size[at] - 1) * conv.dilation[at]
     if left == right == 0 and (timing.context or total <= conv.stride[at] - 1):
         return False
-    if timing.context or timing.trailing:
+    if timing.trailing:
+        walk.refuse(
+            node,
+            f"its input is padded by {timing.trailing} frames behind: its output looks at later frames; "
+            "pad in front only",
+        )
+    if timing.context:
         walk.refuse(node, "pads time that was padded before; pad once, by the sum")
     ahead = total - left - (conv.stride[at] - 1)
     if right and ahead > 0:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -62,13 +62,14 @@ class StreamConv(nn.Module):
         self.axis, self.past, self.frames, self.out_frames = axis, past, frames, out_frames
         padding = list(cast("tuple[int, ...]", conv.padding))
         padding[axis - 2] = 0
-        self.conv = type(conv)(
+        kind: Any = nn.Conv1d if isinstance(conv, nn.Conv1d) else nn.Conv2d  # not type(conv): it may be parametrised
+        self.conv: nn.Conv1d | nn.Conv2d = kind(
             conv.in_channels,
             conv.out_channels,
-            conv.kernel_size,  # type: ignore[arg-type]
-            conv.stride,  # type: ignore[arg-type]
-            tuple(padding),  # type: ignore[arg-type]
-            conv.dilation,  # type: ignore[arg-type]
+            conv.kernel_size,
+            conv.stride,
+            tuple(padding),
+            conv.dilation,
             conv.groups,
             conv.bias is not None,
         )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from models.causal_layer_rules import MODULE_RULES, Rule, rnn_item
+from models.causal_layer_rules import MODULE_RULES, Rule, conv_function, rnn_item
 from models.causal_layers import (
     StreamCount,
     StreamCumsum,
@@ -277,6 +277,8 @@ _FUNCTION_RULES: dict[Any, Rule] = {
     torch.cumsum: _cumsum,
     ".cumsum": _cumsum,
     torch.arange: _arange,
+    torch.conv1d: conv_function,
+    torch.conv2d: conv_function,
 }
 
 

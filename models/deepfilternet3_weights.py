@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import MissingDependencyError, WeightsError
+from models.tensors import check_tensors
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -132,26 +133,7 @@ def check(weights: Mapping[str, NDArray[Any]]) -> dict[str, Float32]:
     Raises:
         WeightsError: a tensor is missing, unknown, of another shape, not of floats or not finite.
     """
-    missing = [key for key in SHAPES if key not in weights]
-    unknown = [key for key in weights if key not in SHAPES]
-    if missing or unknown:
-        said = [f"missing {', '.join(missing[:3])}"] * bool(missing)
-        said += [f"unexpected {', '.join(unknown[:3])}"] * bool(unknown)
-        raise WeightsError(
-            f"deepfilternet3: expected the {len(SHAPES)} tensors of models.deepfilternet3_weights.SHAPES, got "
-            f"{len(weights)}: {'; '.join(said)}; give the weights of DeepFilterNet3, or pull them again"
-        )
-    checked: dict[str, Float32] = {}
-    for key, shape in SHAPES.items():
-        value = np.asarray(weights[key])
-        if value.shape != shape:
-            raise WeightsError(f"deepfilternet3: {key}: expected shape {list(shape)}, got {list(value.shape)}")
-        if value.dtype.kind != "f":
-            raise WeightsError(f"deepfilternet3: {key}: expected floats, got {value.dtype}")
-        if not np.isfinite(value).all():
-            raise WeightsError(f"deepfilternet3: {key}: holds NaN or infinity; pull the weights again")
-        checked[key] = np.ascontiguousarray(value, dtype=np.float32)
-    return checked
+    return check_tensors("deepfilternet3", weights, SHAPES, "give the weights of DeepFilterNet3")
 
 
 class _OnnxGraph:

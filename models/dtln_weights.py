@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import MissingDependencyError, WeightsError
+from models.tensors import check_tensors
 
 Float32 = NDArray[np.float32]
 
@@ -62,25 +63,7 @@ def check(weights: Mapping[str, NDArray[Any]]) -> dict[str, Float32]:
     Raises:
         WeightsError: a tensor is missing, unknown, of another shape, not of floats or not finite.
     """
-    missing = [key for key in SHAPES if key not in weights]
-    unknown = [key for key in weights if key not in SHAPES]
-    if missing or unknown:
-        said = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unexpected {', '.join(unknown)}"] * bool(unknown)
-        raise WeightsError(
-            f"dtln: expected the {len(SHAPES)} tensors of models.dtln_weights.SHAPES, got {len(weights)}: "
-            f"{'; '.join(said)}; give the weights of DTLN, or pull them again"
-        )
-    checked: dict[str, Float32] = {}
-    for key, shape in SHAPES.items():
-        value = np.asarray(weights[key])
-        if value.shape != shape:
-            raise WeightsError(f"dtln: {key}: expected shape {list(shape)}, got {list(value.shape)}")
-        if value.dtype.kind != "f":
-            raise WeightsError(f"dtln: {key}: expected floats, got {value.dtype}; give weights that are not quantised")
-        if not np.isfinite(value).all():
-            raise WeightsError(f"dtln: {key}: holds NaN or infinity; the file is damaged, pull the weights again")
-        checked[key] = np.ascontiguousarray(value, dtype=np.float32)
-    return checked
+    return check_tensors("dtln", weights, SHAPES, "give the weights of DTLN")
 
 
 class _OnnxFile:

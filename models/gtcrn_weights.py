@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import MissingDependencyError, WeightsError
+from models.tensors import check_tensors
 
 Float32 = NDArray[np.float32]
 
@@ -115,29 +116,7 @@ def check(weights: Mapping[str, NDArray[Any]]) -> dict[str, Float32]:
     Raises:
         WeightsError: a tensor is missing, unknown, of another shape, not of floats or not finite.
     """
-    missing = [key for key in SHAPES if key not in weights]
-    unknown = [key for key in weights if key not in SHAPES and not key.endswith(_COUNTER)]
-    if missing or unknown:
-        said = [f"missing {_some(missing)}"] * bool(missing) + [f"unexpected {_some(unknown)}"] * bool(unknown)
-        raise WeightsError(
-            f"gtcrn: expected the {len(SHAPES)} tensors of models.gtcrn_weights.SHAPES, got {len(weights)}: "
-            f"{'; '.join(said)}; give a checkpoint of the authors' training net, or pull the weights again"
-        )
-    checked: dict[str, Float32] = {}
-    for key, shape in SHAPES.items():
-        value = np.asarray(weights[key])
-        if value.shape != shape:
-            raise WeightsError(f"gtcrn: {key}: expected shape {list(shape)}, got {list(value.shape)}")
-        if value.dtype.kind != "f":
-            raise WeightsError(f"gtcrn: {key}: expected floats, got {value.dtype}; give weights that are not quantised")
-        if not np.isfinite(value).all():
-            raise WeightsError(f"gtcrn: {key}: holds NaN or infinity; the file is damaged, pull the weights again")
-        checked[key] = np.ascontiguousarray(value, dtype=np.float32)
-    return checked
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return check_tensors("gtcrn", weights, SHAPES, "give a checkpoint of the authors' training net", _COUNTER)
 
 
 class _OnnxGraph:

@@ -298,6 +298,8 @@ def _limits(engine: str, drop_caches: bool, found: Sequence[Condition]) -> tuple
             f"the machine had other work: ready took {wall:.0f} ms, {cpu:.0f} ms of them on a processor (medians); "
             f"measure again on an idle one"
         )
+    if engine.startswith("mil"):
+        limits.append(f"{engine} is our evaluator in Core ML's place: its load says nothing about a phone's")
     if engine != "litert-compiled":
         limits.append(f"{engine} has no weight cache")
     return tuple(limits)

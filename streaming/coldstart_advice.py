@@ -25,6 +25,7 @@ STAGES = {
 }
 STEADY_FROM = 5  # calls after the fifth are taken as the steady ones
 WORTH = 1.25  # a call this many times slower than the steady ones is worth a warm-up call
+LEAST_PAIRS = 5  # runs from which a difference is told
 LOADING = ("file_mapped", "file_checked", "environment_made", "model_loaded", "tensors_allocated")
 
 
@@ -159,6 +160,8 @@ def _warm_up(report: ColdStart, worst: ConditionSummary) -> str:
 
 
 def _weight_cache(cold: Condition, warm: Condition) -> str:
+    if len(cold.runs) < LEAST_PAIRS:
+        return f"XNNPACK's weight cache: not judged from {len(cold.runs)} runs; --runs {LEAST_PAIRS} or more can tell."
     found = _loading_difference(warm, cold)
     if not found.shown:
         return f"XNNPACK's weight cache: no difference shown in loading ({_interval(found)}); leave it out."
@@ -168,6 +171,10 @@ def _weight_cache(cold: Condition, warm: Condition) -> str:
 
 
 def _page_cache(cold: Condition, warm: Condition) -> str:
+    if len(cold.runs) < LEAST_PAIRS:
+        return (
+            f"First start after a boot: not judged from {len(cold.runs)} runs; --runs {LEAST_PAIRS} or more can tell."
+        )
     found = _loading_difference(warm, cold)
     if not found.shown:
         return (

@@ -15,6 +15,8 @@ from streaming.capture import Callback
 from streaming.timeline import SECOND_NS
 
 SCHEMA = "hearpack-trace/1"
+FASTEST = 1.05  # audio may come this much faster than its own clock says
+FASTEST_GRACE_S = 0.5  # and a burst of this much at once
 
 
 class _Part(BaseModel):
@@ -158,7 +160,9 @@ class DeviceTrace(_Part):
             if item.frames:
                 plan.append(Callback(time_ns, item.frames, rate, frame, frame * SECOND_NS // rate, lost, reason))
                 frame += item.frames
-        return plan
+        # Without hardware times the first callback's own lateness is not known: no frame is brought before its capture.
+        early = min(c.time_ns - c.captured_ns - c.frames * SECOND_NS // c.rate_hz for c in plan)
+        return plan if early >= 0 else [c._replace(time_ns=c.time_ns - early) for c in plan]
 
     def completed_ns(self) -> NDArray[np.int64]:
         """For each of `calls`: when the callback came that completed its buffer, int64 [n], in the trace's clock.
@@ -231,3 +235,10 @@ def _check_whole(trace: DeviceTrace, file: Path) -> None:
         raise UsageError(f"{file}: an inference ends before it begins")
     if not any(c.frames for c in trace.callbacks):
         raise UsageError(f"{file}: no callback brought any audio")
+    took_s = (trace.callbacks[-1].time_ns - trace.callbacks[0].time_ns) / SECOND_NS
+    brought_s = trace.duration_s - trace.plan()[0].frames / trace.plan()[0].rate_hz
+    if brought_s > FASTEST * took_s + FASTEST_GRACE_S:
+        raise UsageError(
+            f"{file}: {brought_s:.1f} s of audio came in {took_s:.1f} s: the trace was not recorded in real time, its "
+            f"times tell nothing of a device"
+        )

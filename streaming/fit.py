@@ -115,8 +115,8 @@ def _lateness_ns(trace: DeviceTrace) -> NDArray[np.float64]:
     ends = np.array([c.captured_ns + c.frames * SECOND_NS / c.rate_hz for c in plan])
     heard = [c for c in trace.callbacks if c.frames]
     if all(c.hardware_time_ns is not None for c in heard):
-        known = np.array([c.hardware_time_ns or 0 for c in heard], np.float64) - trace.origin_ns
-        late: NDArray[np.float64] = times - known - np.array([c.frames * SECOND_NS / c.rate_hz for c in plan])
+        since = np.array([c.time_ns - (c.hardware_time_ns or 0) for c in heard], np.float64)
+        late: NDArray[np.float64] = since - np.array([c.frames * SECOND_NS / c.rate_hz for c in plan])
         return np.clip(late, 0.0, None)
     lateness = times - ends
     # Two clocks drift apart: a line is taken off, the earliest callbacks of each half being the ones on time.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -72,7 +73,9 @@ class Hearing:
         self._raw: deque[tuple[int, Array]] = deque(maxlen=tracker.depth + int(longest // tracker.hop) + 2)
         self._told: dict[int, Told] = {}
         self._base = 0
-        self.events: list[EventRecord] = []
+        # Compact: an hour may hold thousands. Six whole numbers each, and the confidences.
+        self._closed = array("q")
+        self._confidences = array("d")
         self.events_total = 0
         self.last_scores: Array | None = None
 
@@ -137,19 +140,20 @@ class Hearing:
     def _close(self, event: Event) -> None:
         told = self._told.pop(event.index)
         self.events_total += 1
-        if len(self.events) < KEPT_EVENTS and event.offset_sample is not None:
-            self.events.append(
-                EventRecord(
-                    event.label,
-                    event.index,
-                    self._base + event.onset_sample,
-                    self._base + event.offset_sample,
-                    event.confidence,
-                    told.at_sample,
-                    told.at_ns,
-                    told.delay_ns,
-                )
-            )
+        if len(self._confidences) < KEPT_EVENTS and event.offset_sample is not None:
+            onset, offset = self._base + event.onset_sample, self._base + event.offset_sample
+            self._closed.extend((event.index, onset, offset, told.at_sample, told.at_ns, told.delay_ns))
+            self._confidences.append(event.confidence)
+
+    @property
+    def events(self) -> list[EventRecord]:
+        """The closed events so far."""
+        records = []
+        for number, confidence in enumerate(self._confidences):
+            index, onset, offset, at_sample, at_ns, delay_ns = self._closed[6 * number : 6 * number + 6]
+            label = self.tracker.labels[index]
+            records.append(EventRecord(label, index, onset, offset, confidence, at_sample, at_ns, delay_ns))
+        return records
 
     def close(self) -> None:
         """End the files."""

@@ -40,7 +40,7 @@ PARTS_OF: Mapping[Kind, tuple[str, ...]] = {
     "window": PARTS[:7],
     "event": (*PARTS[:7], "smoothing", "hysteresis"),
 }
-_BATCH = 2048
+_BATCH = 1024
 _WIDTH = 3 + len(PARTS) + 1  # index, content_sample, captured_ns, parts, total_ns
 
 
@@ -55,7 +55,8 @@ class Ledger:
     """
 
     def __init__(self, file: Path | None) -> None:
-        self._rows: dict[Kind, NDArray[np.int64]] = {k: np.zeros((_BATCH, _WIDTH), np.int64) for k in KINDS}
+        # np.full touches its pages now: memory is to stay as it is from the first minute on.
+        self._rows: dict[Kind, NDArray[np.int64]] = {k: np.full((_BATCH, _WIDTH), 0, np.int64) for k in KINDS}
         self._filled: dict[Kind, int] = dict.fromkeys(KINDS, 0)
         self._sketches: dict[Kind, list[QuantileSketch]] = {}
         self._format = ",".join(["%d"] * _WIDTH)
@@ -72,6 +73,8 @@ class Ledger:
         """An entry; `parts` are ns in the order of PARTS. Returns their total."""
         total = sum(parts)
         place = self._filled[kind]
+        if kind not in self._sketches:
+            self._sketches[kind] = [QuantileSketch() for _ in range(len(PARTS) + 1)]
         self._rows[kind][place] = (index, content_sample, captured_ns, *parts, total)
         self._filled[kind] = place + 1
         if place + 1 == _BATCH:
@@ -83,8 +86,7 @@ class Ledger:
         self._filled[kind] = 0
         if len(rows) == 0:
             return
-        sketches = self._sketches.setdefault(kind, [QuantileSketch() for _ in range(len(PARTS) + 1)])
-        for column, sketch in enumerate(sketches):
+        for column, sketch in enumerate(self._sketches[kind]):
             sketch.add(rows[:, 3 + column])
         if self._stream is not None:
             line = f"{kind},{self._format}\n"

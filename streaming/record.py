@@ -143,7 +143,7 @@ class Counts:
     rate_changes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class OccupancyPoint:
     """Fewest and most samples held in a stretch that begins at time_ns."""
 
@@ -224,7 +224,7 @@ class DelayCheck:
     passed: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EventRecord:
     """A closed event of a classifier (samples at the model's rate, counted from reset), and when it was told.
 
@@ -241,7 +241,7 @@ class EventRecord:
     delay_ns: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FaultRecord:
     """Something that went wrong, or was made to. `samples` at `rate_hz`, 0 where that means nothing."""
 
@@ -252,7 +252,7 @@ class FaultRecord:
     detail: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EnvelopePoint:
     """Lowest and highest sample of a stretch of what the model heard; for drawing."""
 

@@ -154,6 +154,12 @@ def _stream(run: Data) -> str:
         peaks = ", ".join(f"{n} up to {max(v):.2f}" for n, v in zip(scores["labels"], scores["values"], strict=True))
         parts.append(plot(lines, bare, y, f"Scores over time: {peaks}", 150))
         parts.append(legend([(f"c{number}", name) for number, name in enumerate(scores["labels"])]))
+        rows = [
+            (name, f"{max(values):.3f}", f"{scores['at_s'][values.index(max(values))]:.2f}")
+            for name, values in zip(scores["labels"], scores["values"], strict=True)
+        ]
+        header = ("label", "highest", "of the window that ends at, s")
+        parts.append(details("Scores as a table", table(header, rows, "Scores of the labels drawn")))
         if scores["others"] > 0:
             parts.append(f'<p class="note">{scores["others"]} more labels had events; all are in the table.</p>')
     parts.append(_events(r, scores, x))

@@ -23,7 +23,7 @@ class QuantileSketch:
     """See the module's text."""
 
     def __init__(self) -> None:
-        self._bins: NDArray[np.int64] = np.zeros(_BINS, np.int64)
+        self._bins: NDArray[np.int64] = np.full(_BINS, 0, np.int64)
         self.count = self.total = 0
         self.min = self.max = 0
 

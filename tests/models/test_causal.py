@@ -126,12 +126,35 @@ def self_padded(x: Tensor, conv: nn.Module) -> Tensor:
     return conv(x)[:, :, : x.shape[2]]
 
 
+class CausalConv(nn.Conv1d):
+    """As many write it: a subclass that pads in front."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.pad(x, ((self.kernel_size[0] - 1) * self.dilation[0], 0)))
+
+
+class ChompConv(nn.Conv1d):
+    """And others: padded on both sides, the surplus cut off behind."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)[..., : -self.padding[0]]
+
+
+def gated(x: Tensor, conv: nn.Module) -> Tensor:
+    one, two = conv(x).chunk(2, 1)
+    return torch.tanh(one) * torch.sigmoid(two)
+
+
 BODIES: dict[str, Callable[[], nn.Module]] = {
     "nothing": nn.Identity,
     "conv padded in front": lambda: Do(lambda x, c: c(F.pad(x, (4, 0))), nn.Conv1d(8, 8, 3, dilation=2)),
     "conv padded by a layer": lambda: nn.Sequential(nn.ConstantPad1d((2, 0), 0.0), nn.Conv1d(8, 8, 3)),
     "conv padded on both sides, cut behind": lambda: Do(self_padded, nn.Conv1d(8, 8, 5, padding=4)),
     "conv after zeros": lambda: Do(zeros_in_front, nn.Conv1d(8, 8, 3)),
+    "a causal subclass": lambda: nn.Sequential(CausalConv(8, 8, 3, dilation=3), nn.ReLU(), CausalConv(8, 8, 2)),
+    "a subclass that cuts": lambda: ChompConv(8, 8, 3, padding=4, dilation=2),
+    "weight norm": lambda: Do(self_padded, nn.utils.parametrizations.weight_norm(nn.Conv1d(8, 8, 3, padding=2))),
+    "gated": lambda: Do(gated, nn.Conv1d(8, 16, 1)),
     "depthwise": lambda: Do(lambda x, c: c(F.pad(x, (9, 0))), nn.Conv1d(8, 8, 10, groups=8)),
     "one conv called twice": lambda: Do(shared_twice, nn.Conv1d(8, 8, 3)),
     "conv2d": lambda: Do(two_dimensional, nn.Conv2d(1, 4, 3, padding=(1, 0)), nn.Conv2d(4, 1, 1)),
@@ -164,6 +187,33 @@ def test_a_stream_says_what_the_offline_net_says(body: str, hops: int) -> None:
     names = [s.name for s in stream.states]
     assert len(set(names)) == len(names)
     assert all(re.fullmatch(r"[A-Za-z_]\w*", name) for name in names)
+
+
+class UNet(nn.Module):
+    """Strides along time, two frames a hop at the first level, skip connections, transposed convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down1 = nn.Conv1d(1, 6, 32, stride=16)
+        self.down2 = nn.Conv1d(6, 6, 4, stride=2)
+        self.lstm = nn.LSTM(6, 6, batch_first=True)
+        self.up2 = nn.ConvTranspose1d(6, 6, 4, stride=2)
+        self.up1 = nn.ConvTranspose1d(12, 1, 40, stride=16)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        a = torch.relu(self.down1(F.pad(audio, (16, 0))))
+        b = torch.relu(self.down2(F.pad(a, (2, 0))))
+        c, _ = self.lstm(b.transpose(1, 2))
+        d = self.up2(c.transpose(1, 2))[..., : a.shape[-1]]
+        return self.up1(torch.cat([d, a], 1))[..., : audio.shape[-1]]
+
+
+@pytest.mark.parametrize("hops", [1, 2, 5])
+def test_a_u_net_over_time(hops: int) -> None:
+    entry = entry_for(UNet())
+    stream = externalise(entry, hops)
+    assert prove(entry, stream) < LIMIT
+    assert [s.name for s in stream.states] == ["pad_past", "pad_1_past", "lstm_h", "lstm_c", "up2_tail", "up1_tail"]
 
 
 def test_the_stream_is_the_offline_net_in_float32_too() -> None:

@@ -189,13 +189,13 @@ def test_binary(name: str, data: st.DataObject) -> None:
     check(data.draw(TARGETS), lambda: getattr(mb, name)(x=x, y=y))
 
 
-@pytest.mark.parametrize("name", ["logical_and", "logical_or", "logical_xor"])
+@pytest.mark.parametrize("name", ["logical_and", "logical_not", "logical_or", "logical_xor"])
 @EXAMPLES
 @given(data=st.data())
 def test_logical(name: str, data: st.DataObject) -> None:
     shape = data.draw(SHAPES)
     x, y = (_integers(data.draw, shape, 0, 1).astype(bool) for _ in range(2))
-    check(data.draw(TARGETS), lambda: getattr(mb, name)(x=x, y=y))
+    check(data.draw(TARGETS), lambda: mb.logical_not(x=x) if name == "logical_not" else getattr(mb, name)(x=x, y=y))
 
 
 NORMS = ("l1_norm", "l2_norm", "log_sum", "log_sum_exp", "sum_square")

@@ -196,6 +196,12 @@ def test_advice_follows_from_the_figures() -> None:
     assert "ready 775 ms before the first buffer of 975 ms is full" in windowed
 
 
+def test_one_run_shows_no_difference(measured: dict[str, ColdStart]) -> None:
+    said = " ".join(advice(measured["dtln"]))
+    assert "weight cache: not judged from 1 runs; --runs 5 or more can tell" in said
+    assert "95 % interval" not in said
+
+
 def test_a_waterfall_has_a_bar_a_stage_without_gaps() -> None:
     summary = summarise(synthetic(9.0, 50.0).conditions[0])
     assert [b.name for b in summary.bars] == ["imports", "model_loaded", "ready", "first_decision"]

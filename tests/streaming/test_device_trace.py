@@ -231,6 +231,13 @@ def negative(trace: dict[str, Any]) -> str:
     return json.dumps(trace)
 
 
+def hurried(trace: dict[str, Any]) -> str:
+    first = trace["callbacks"][0]
+    trace["callbacks"] = [{**first, "time_ns": first["time_ns"] + i * 10_000, "frames": 4800} for i in range(20)]
+    trace["end"]["callbacks"] = 20
+    return json.dumps(trace)
+
+
 def newer(trace: dict[str, Any]) -> str:
     trace["schema"] = "hearpack-trace/2"
     return json.dumps(trace)
@@ -245,6 +252,7 @@ def newer(trace: dict[str, Any]) -> str:
         (disordered, "not in order"),
         (backwards, "ends before it begins"),
         (negative, "callbacks.0.frames"),
+        (hurried, "not recorded in real time"),
         (newer, "schema 'hearpack-trace/1'"),
         (lambda _: "[]", "schema 'hearpack-trace/1'"),
     ],

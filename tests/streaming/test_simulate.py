@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -446,6 +447,38 @@ def test_wall_clock_survives_stalls_and_failures(dtln: Bundle) -> None:
     assert record.counts.failed_calls == 1
     assert record.counts.nan_samples == 8
     assert record.counts.captured == 2 * 48_000
+    conserved(record)
+
+
+def test_capture_goes_on_while_the_net_computes(dtln: Bundle) -> None:
+    """The third call does not return before twenty more callbacks have come: capture that waited for it would hang."""
+    seen: list[Pipeline] = []
+    waited: list[bool] = []
+
+    class Slow(ProbeRuntime):
+        calls = 0
+
+        def step(self, block: np.ndarray, state: State) -> tuple[Outputs, State]:
+            self.calls += 1
+            if self.calls == 3:
+                deadline = time.monotonic() + 20.0
+                while not seen and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                wanted = seen[0].intake.callbacks + 20
+                while seen[0].intake.callbacks < wanted and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                waited.append(seen[0].intake.callbacks >= wanted)
+            return super().step(block, state)
+
+    record = simulate(
+        dtln,
+        sound_of(2.0),
+        Settings(PLAIN, clock="wall"),
+        runtime=Slow(dtln.manifest),
+        tick=lambda pipeline, now, total: seen.append(pipeline),
+    )
+    assert waited == [True]
+    assert record.counts.misses > 0
     conserved(record)
 
 

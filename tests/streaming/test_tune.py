@@ -14,14 +14,15 @@ from models.errors import UsageError
 from runtimes.bundle import Bundle, Decisions, LabelDecisions
 from streaming.detection import Heard, judge
 from streaming.labelled import Interval
-from streaming.tune import Setting, _hold_out, _Search, tune, write_decisions
+from streaming.tune import _hold_out, tune, write_decisions
+from streaming.tune_search import Search, Setting
 
 RATE, HOP = 1000, 500
 PRESENT = Decisions(window_hop_samples=HOP, on_threshold=0.5, off_threshold=0.3, smoothing_windows=1)
 BELLS = tuple(Interval("Bell", begin, begin + 2.0) for begin in (10.0, 30.0, 50.0, 70.0))
 
 
-def search(on_bell: float, between: float, allowed: float = 0.0, references: tuple[Interval, ...] = BELLS) -> _Search:
+def search(on_bell: float, between: float, allowed: float = 0.0, references: tuple[Interval, ...] = BELLS) -> Search:
     """80 s of windows: `on_bell` where a bell rings, `between` for half a second at 20, 40 and 60 s, 0 elsewhere."""
     ends = np.arange(1, 161, dtype=np.int64) * HOP
     at_s = ends / RATE
@@ -31,7 +32,7 @@ def search(on_bell: float, between: float, allowed: float = 0.0, references: tup
     for spot in (20.5, 40.5, 60.5):
         scores[at_s == spot] = between
     heard = Heard(("Bell",), ends, scores[:, None], RATE, 0.0, 80.0)
-    return _Search(heard, references, PRESENT, 0.5, allowed)
+    return Search(heard, references, PRESENT, 0.5, allowed)
 
 
 def test_the_threshold_stands_in_the_middle_of_what_works() -> None:
@@ -82,7 +83,8 @@ def street() -> tuple[Path, Path]:
 def test_tuning_finds_the_short_rings_of_the_street_and_says_what_that_is_worth(copy_of: Any) -> None:
     bundle = Bundle.open(copy_of("yamnet"))
     golden = (bundle.path / "golden" / "golden.json").read_bytes()
-    report = tune(bundle, *street(), label="Bicycle bell")
+    report = tune(bundle, *street(), label="Bicycle bell", judge_on=street())
+    assert report.other == report.after  # "another" recording that is the same one
     assert report.before.found == 2
     assert {m.begin_s for m in report.before.missed} == {0.0, 54.863}
     assert report.after.found == 4
@@ -126,6 +128,18 @@ def test_what_cannot_be_tuned_is_one_line(exported: dict[str, Path], copy_of: An
     (tmp_path / "false.csv").write_text("0,1,7,False\n")
     with pytest.raises(UsageError, match="nothing to tune for"):
         tune(bundle, wav, tmp_path / "false.csv", label="Bicycle bell")
+
+
+def test_what_finds_nothing_is_not_written(copy_of: Any, tmp_path: Path) -> None:
+    bundle = Bundle.open(copy_of("yamnet"))
+    before = (bundle.path / "manifest.json").read_bytes()
+    labels = tmp_path / "wrong.csv"
+    labels.write_text("10,12,Chainsaw\n")
+    report = tune(bundle, street()[0], labels)
+    assert not report.met
+    assert not report.written
+    assert report.held_out.why_not is not None
+    assert (bundle.path / "manifest.json").read_bytes() == before
 
 
 def test_judging_is_the_same_for_a_label_alone_and_among_others() -> None:

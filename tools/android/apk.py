@@ -90,7 +90,10 @@ def _link(tools: Toolchain, scratch: Path, assets: Path | None) -> Path:
     command += ["--custom-package", facts.namespace, "--java", scratch / "java", "-o", linked, "--auto-add-overlay"]
     command += ["--min-sdk-version", str(facts.min_sdk), "--target-sdk-version", str(facts.target_sdk)]
     if assets is not None:
-        command += ["-A", assets, "-0", facts.no_compress]
+        command += ["-A", assets]
+        # aapt2 takes all after the first dot for the extension; Gradle looks at the end of the name.
+        for extension in sorted({p.name[p.name.index(".") :] for p in assets.rglob(f"*.{facts.no_compress}")}):
+            command += ["-0", extension]
     run([*command, compiled], "aapt2 link")
     return linked
 

@@ -1,6 +1,8 @@
 package hearpack.tests
 
 import hearpack.core.DecisionTracker
+import hearpack.core.FolderFiles
+import hearpack.core.GoldenStream
 import hearpack.core.SoundEvent
 import org.json.JSONArray
 import kotlin.math.abs
@@ -25,6 +27,25 @@ class ParityTest {
     @Test fun dtlnAt48kHzInRaggedBlocksIsWithin110Decibels() = assertTrue(snr("dtln", null) >= 110.0)
 
     @Test fun yamnetAt48kHzIsWithin110Decibels() = assertTrue(snr("yamnet", 192) >= 110.0)
+
+    /** Whatever else the catalogue holds: at each rate of its golden streams, in ragged blocks. */
+    @Test fun everyOtherBundleIsPythonsBitForBit() {
+        val names = Given.file("bundles").list()!!.sorted() - setOf("dtln", "yamnet")
+        for (name in names) {
+            val streams = GoldenStream.read(FolderFiles(Given.bundleFolder(name)))
+            assertTrue(streams.isNotEmpty())
+            for (golden in streams) {
+                val bundle = Given.bundle(name)
+                val sizes = partition(golden.samples.size, null)
+                val kotlin =
+                    openEngine(bundle, Given.bundleFolder(name)).use {
+                        Streamed(bundle, it, golden.sampleRateHz, golden.samples, sizes).flat
+                    }
+                val python = Given.floats("python/$name-${golden.sampleRateHz}.f32")
+                assertContentEquals(python.map { it.toRawBits() }, kotlin.map { it.toRawBits() }, name)
+            }
+        }
+    }
 
     @Test fun yamnetsEventsAreIdenticalAtBothRates() {
         for (rate in listOf(16000, 48000)) {

@@ -65,7 +65,7 @@ public final class InferenceThread: @unchecked Sendable {
                 lock.lock()
                 let ended = stopping
                 let due = jobs
-                jobs.removeAll(keepingCapacity: true)
+                if !due.isEmpty { jobs = [] }
                 lock.unlock()
                 for job in due { try job(worker) }
                 if ended { return }
