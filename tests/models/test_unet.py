@@ -277,6 +277,10 @@ def test_without_weights_or_of_another_width_it_is_told(file: Path, tmp_path: Pa
     with pytest.raises((UsageError, ConversionError), match=r"weights have 4 channels in their first layer"):
         export("unet-separator", tmp_path, weights=file)
     assert "no weights can be had here" in UNET_SEPARATOR.summary
+    root = Path(unet.__file__).parents[1]
+    rows = [line for line in (root / "docs" / "models.md").read_text().splitlines() if "| unet-separator |" in line]
+    assert len(rows) == 1
+    assert "no weights can be had here" in rows[0]
 
 
 # --- the bundle -------------------------------------------------------------------------------------------
