@@ -89,7 +89,7 @@ def compare(a: LoadedRun, b: LoadedRun) -> Comparison:
             scale = (first.model_rate_hz / first.hop_samples, second.model_rate_hz / second.hop_samples)
         figures = (
             *_figures(what, x.compute_ns * scale[0], y.compute_ns * scale[1]),
-            *_figures(f"delay of a {x.kind}", x.total_ns, y.total_ns),
+            *_figures(f"delay, {x.kind}", x.total_ns, y.total_ns),
         )
     names = ("misses", "dropped", "overruns", "skipped_hops", "lost", "failed_calls")
     counts = [ComparedCount(n, int(getattr(first.counts, n)), int(getattr(second.counts, n))) for n in names]

@@ -115,6 +115,9 @@ def _parity(
         raise typer.Exit(1)
 
 
+_ARTICLE = {"block": "a", "window": "a", "event": "an"}
+
+
 @contextmanager
 def _live(quiet: bool, wall: bool) -> Iterator[Tick | None]:
     """In wall mode: level, score and delay on stderr, ten times a second."""
@@ -142,13 +145,16 @@ def show(record: RunRecord, output: Path | None) -> None:
     )
     if record.ended != "finished":
         console.print(f"{record.ended}: {record.message}")
-    table = Table("time of a call", "", "p50", "p95", "p99", "max ms", box=None, pad_edge=False)
-    for times in record.compute:
-        q = times.quantiles
-        table.add_row(times.label, times.provenance, *(f"{v / 1e6:.3f}" for v in (q.p50, q.p95, q.p99, q.max)))
-    console.print(table)
+    for provenance in dict.fromkeys(times.provenance for times in record.compute):
+        table = Table(f"time of a call, {provenance}", "p50", "p95", "p99", "max ms", box=None, pad_edge=False)
+        for times in (t for t in record.compute if t.provenance == provenance):
+            q = times.quantiles
+            table.add_row(times.label, *(f"{v / 1e6:.3f}" for v in (q.p50, q.p95, q.p99, q.max)))
+        console.print(table)
     for ledger in record.ledger:
-        table = Table(f"delay of a {ledger.kind}", "mean", "p50", "p95", "max ms", box=None, pad_edge=False)
+        table = Table(
+            f"delay of {_ARTICLE[ledger.kind]} {ledger.kind}", "mean", "p50", "p95", "max ms", box=None, pad_edge=False
+        )
         for name, q in ledger.parts.items():
             row = (ledger.mean_parts[name], q.p50, q.p95, q.max)
             if any(abs(v) >= 500 for v in row):
