@@ -41,8 +41,9 @@ def calibrate(
     """
     from runtimes.bundle import Bundle
     from streaming.calibrate import calibrate as measure
-    from streaming.wav import atomic_file
+    from streaming.wav import atomic_file, check_place
 
+    check_place(output)
     opened = [Bundle.open(b) for b in bundles]
     calibration, times = measure(opened, artefacts, engine, seconds=seconds, threads=threads, progress=progress)
     if output is not None:
@@ -79,8 +80,9 @@ def coldstart(
     """
     from runtimes.bundle import Bundle
     from streaming.coldstart import measure_cold_start
-    from streaming.wav import atomic_file
+    from streaming.wav import atomic_file, check_place
 
+    check_place(output)
     report = measure_cold_start(
         Bundle.open(bundle),
         artefact,
@@ -176,8 +178,9 @@ def advise(
     from runtimes.bundle import Bundle
     from streaming.advise import advise as run_advise
     from streaming.calibration import read_calibration
-    from streaming.wav import atomic_file
+    from streaming.wav import atomic_file, check_place
 
+    check_place(output)
     advice = run_advise(
         [Bundle.open(b) for b in bundles],
         devices=devices,
@@ -222,8 +225,9 @@ def gate(
     """
     from streaming.gate import junit as as_junit
     from streaming.gate_figures import gate as hold_against
-    from streaming.wav import atomic_file
+    from streaming.wav import atomic_file, check_place
 
+    check_place(junit)
     found = hold_against(
         Path(subject),
         Path(budget),

@@ -234,6 +234,17 @@ def wav_header(channels: int, rate: int, frames: int, width: int, subtype: Subty
     return b"RIFF" + struct.pack("<I", (4 + len(chunks) + data) & 0xFFFFFFFF) + b"WAVE" + chunks
 
 
+def check_place(path: str | Path | None) -> None:
+    """Raise OutputError where no file of this name can be made; to be asked before long work. None is no file."""
+    if path is None:
+        return
+    file = Path(path)
+    if not file.name or file.is_dir():
+        raise OutputError(f"{file}: is a folder; expected a file name")
+    if not file.parent.is_dir():
+        raise OutputError(f"{file}: the folder {file.parent} does not exist; make it first")
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A file that appears under its name complete or not at all.
@@ -244,10 +255,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OutputError: it cannot be written; nothing is left behind.
     """
-    if not path.name or path.is_dir():
-        raise OutputError(f"{path}: is a folder; expected a file name")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path}: the folder {path.parent} does not exist; make it first")
+    check_place(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as stream:

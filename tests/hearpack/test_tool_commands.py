@@ -118,3 +118,6 @@ def test_wrong_input_is_one_line_and_exit_2(exported: dict[str, Path], tmp_path:
     assert "--judge-recording and --judge-labels" in one_line("tune", "a", "b", "c", "--judge-labels", "d")
     assert "expected at least 1" in one_line("coldstart", exported["dtln"], "--runs", "0")
     assert "unknown device" in one_line("advise", exported["dtln"], "--device", "iphne")
+    nowhere = tmp_path / "none" / "file.json"  # found out before anything is measured: only one line is printed
+    for command in ("calibrate", "coldstart", "advise"):
+        assert f"{nowhere.parent} does not exist" in one_line(command, exported["dtln"], "-o", nowhere)
