@@ -14,6 +14,7 @@ import hearpack.core.Port
 import hearpack.core.Recording
 import hearpack.core.StreamSession
 import hearpack.core.ThermalState
+import hearpack.core.ThreadRole
 import hearpack.core.ThreadStarter
 import hearpack.core.TraceEnd
 import hearpack.core.TraceRecorder
@@ -31,7 +32,7 @@ import kotlin.test.assertTrue
 /** Traces count from the start of the process. */
 private val zero = System.nanoTime()
 
-private val starter = ThreadStarter { _, body -> Thread(body).apply { start() } }
+private val threads = ThreadStarter { _, body -> Thread(body).apply { start() } }
 
 /** Whole streams with real threads, a scripted microphone and engines that can be checked. */
 class SessionTest {
@@ -58,7 +59,7 @@ class SessionTest {
                 listener,
             ) { Thread.sleep(1) }
 
-        fun run(): Stream {
+        fun run(starter: ThreadStarter = threads): Stream {
             session.start(starter)
             val until = System.nanoTime() + TimeUnit.SECONDS.toNanos(20)
             while (source.over.count > 0 && listener.failed.count > 0 && System.nanoTime() < until) Thread.sleep(1)
@@ -112,6 +113,24 @@ class SessionTest {
         assertTrue("reset" in kinds, kinds.toString())
     }
 
+    @Test fun aRouteThatIsGoneBeforeInferenceBeginsIsHeardAllTheSame() {
+        val takes =
+            listOf(
+                ScriptedSource.Take(opened(), noise(400), CaptureSource.ROUTE_CHANGED),
+                ScriptedSource.Take(opened(), noise(80)),
+            )
+        val stream = Stream(takes)
+        val late =
+            ThreadStarter { role, body ->
+                threads.start(role) {
+                    if (role == ThreadRole.INFERENCE) stream.source.over.await()
+                    body.run()
+                }
+            }
+        stream.run(late).stop()
+        assertTrue(stream.engine.calls >= 120, "expected 480 samples in calls of 4, there were ${stream.engine.calls}")
+    }
+
     @Test fun aMicrophoneTakenByAnotherAppEndsTheStreamAndIsNamed() {
         val taken = CaptureException(CaptureFault.TAKEN, "another app holds the microphone")
         val stream = Stream(listOf(ScriptedSource.Take(null, fault = taken))).run().stop()
@@ -138,7 +157,7 @@ class SessionTest {
 
     @Test fun aFailingModelEndsTheStreamWithItsMessageAndTheTraceSaysSo() {
         val stream = Stream(listOf(ScriptedSource.Take(opened(), noise(4000))), failAt = 20)
-        stream.session.start(starter)
+        stream.session.start(threads)
         wait { stream.listener.failure != null }
         stream.stop()
         assertEquals("the fake fails at call 20", stream.listener.failure?.message)
@@ -149,7 +168,7 @@ class SessionTest {
     @Test fun whatIsNoNumberEndsTheStreamAndNamesTheSample() {
         val samples = noise(400).also { it[123] = Float.NaN }
         val stream = Stream(listOf(ScriptedSource.Take(opened(), samples)))
-        stream.session.start(starter)
+        stream.session.start(threads)
         wait { stream.listener.failure != null }
         stream.stop()
         assertTrue("sample 123" in stream.listener.failure!!.message, stream.listener.failure.toString())
@@ -230,7 +249,7 @@ class SessionTest {
             trace.cold { it.copy(loadBeginNs = 3, loadEndNs = 4, firstCallBeginNs = 5, firstCallEndNs = 6) }
             val clock = Clock { System.nanoTime() - zero }
             val session = StreamSession(bundle, counting, paced, null, null, clock, trace, listener)
-            session.start(starter)
+            session.start(threads)
             wait { script.over.count == 0L }
             session.stop()
             assertNull(listener.failure)

@@ -63,6 +63,9 @@ internal class Segment(
 
     /** Set by the capture thread when nothing more comes. */
     @Volatile var ended = false
+
+    /** The stretch that follows, once it was opened. */
+    @Volatile var next: Segment? = null
 }
 
 private const val RING_SECONDS = 2
@@ -103,6 +106,10 @@ class StreamSession(
 
     @Volatile private var running = true
 
+    /** The first stretch of one rate; each knows the next, so that none goes by unseen. */
+    @Volatile private var first: Segment? = null
+
+    /** The last one opened. */
     @Volatile private var segment: Segment? = null
 
     @Volatile private var hardwareNanos = 0L
@@ -173,9 +180,11 @@ class StreamSession(
                 val g = opened.granted
                 trace.route(RouteChange(now, opened.port, opened.output, g.rateHz, g.channels, reason))
                 trace.cold { it.copy(captureBeginNs = it.captureBeginNs ?: now) }
-                segment?.ended = true
+                val before = segment
                 val next = Segment(opened, ring)
                 segment = next
+                if (before == null) first = next else before.next = next
+                before?.ended = true
                 listener.onOpened(opened)
                 val code = capture(next)
                 if (code == CaptureSource.FAILED) {
@@ -241,12 +250,12 @@ class StreamSession(
         val block = FloatArray(MAX_PULL)
         var toldAt = 0L
         while (running || isLeft(current)) {
-            val latest = segment
-            if (latest != null && latest !== current && (current == null || current.ring.available == 0)) {
-                if (current != null) trace.workerGap(clock.nanos(), GapKind.RESET, 0, latest.rateHz)
-                current = latest
-                pipeline = pipelineFor(latest)
-                computeMeter.arrival = latest.arrival
+            val next = if (current == null) first else current.next
+            if (next != null && (current == null || current.ring.available == 0)) {
+                if (current != null) trace.workerGap(clock.nanos(), GapKind.RESET, 0, next.rateHz)
+                current = next
+                pipeline = pipelineFor(next)
+                computeMeter.arrival = next.arrival
                 recording?.reset()
             }
             if (current == null || pipeline == null) {
@@ -267,8 +276,8 @@ class StreamSession(
 
     /** Whether samples were captured that the inference thread has not seen: they are worked on before a stop. */
     private fun isLeft(current: Segment?): Boolean {
-        val latest = segment ?: return false
-        return latest !== current || !latest.ended || latest.ring.available > 0
+        if (current == null) return first != null
+        return current.next != null || !current.ended || current.ring.available > 0
     }
 
     private fun pull(
