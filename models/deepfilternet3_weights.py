@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import MissingDependencyError, WeightsError
+from models.errors import WeightsError
+from models.onnx_file import initialisers, read_graph
 from models.tensors import check_tensors
 
 Float32 = NDArray[np.float32]
@@ -140,14 +141,11 @@ class _OnnxGraph:
     """Constants of one published graph, by the order of its operations."""
 
     def __init__(self, data: bytes, label: str) -> None:
-        try:
-            import onnx  # late: heavy, and needed only when weights are pulled
-        except ImportError as exc:
-            raise MissingDependencyError("onnx", "export", "reading the published weights of DeepFilterNet3") from exc
-        graph = onnx.load_model_from_string(data).graph
-        read = onnx.numpy_helper.to_array
+        graph = read_graph(data, f"deepfilternet3: {label}", "DeepFilterNet3")
+        from onnx.numpy_helper import to_array as read  # late, and after read_graph has said whether onnx is there
+
         self.label = label
-        self._constants = {t.name: np.asarray(read(t)) for t in graph.initializer}
+        self._constants = initialisers(graph)
         self._constants |= {
             n.output[0]: np.asarray(read(n.attribute[0].t)) for n in graph.node if n.op_type == "Constant"
         }

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import MissingDependencyError, WeightsError
+from models.errors import WeightsError
+from models.onnx_file import initialisers, read_graph
 from models.tensors import check_tensors
 
 Float32 = NDArray[np.float32]
@@ -70,19 +71,13 @@ class _OnnxFile:
     """One graph: its initialisers by name, and what else decides how they are meant."""
 
     def __init__(self, data: bytes, label: str) -> None:
-        try:
-            import onnx  # late: heavy, and needed only when weights are pulled
-            from google.protobuf.message import DecodeError
-        except ImportError as exc:
-            raise MissingDependencyError("onnx", "export", "reading the published weights of DTLN") from exc
+        graph = read_graph(data, f"dtln: {label}", "DTLN")
+        from onnx.helper import get_attribute_value  # late, and after read_graph has said whether onnx is there
+
         self.label = label
-        try:
-            graph = onnx.load_model_from_string(data).graph
-        except DecodeError as exc:
-            raise WeightsError(f"dtln: {label}: not an ONNX model ({len(data)} bytes); pull the weights again") from exc
-        self._tensors = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+        self._tensors = initialisers(graph)
         self._lstm = {
-            node.name: {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+            node.name: {a.name: get_attribute_value(a) for a in node.attribute}
             for node in graph.node
             if node.op_type == "LSTM"
         }

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import MissingDependencyError, WeightsError
+from models.errors import WeightsError
+from models.onnx_file import initialisers, read_graph
 from models.tensors import check_tensors
 
 Float32 = NDArray[np.float32]
@@ -123,16 +124,8 @@ class _OnnxGraph:
     """Weights of the published graph, by the order of its operations: most of its tensors have no name of their own."""
 
     def __init__(self, data: bytes) -> None:
-        try:
-            import onnx  # late: heavy, and needed only when weights are pulled
-            from google.protobuf.message import DecodeError
-        except ImportError as exc:
-            raise MissingDependencyError("onnx", "export", "reading the published weights of GTCRN") from exc
-        try:
-            graph = onnx.load_model_from_string(data).graph
-        except DecodeError as exc:
-            raise WeightsError(f"gtcrn: not an ONNX model ({len(data)} bytes); pull the weights again") from exc
-        self._named = {t.name: np.asarray(onnx.numpy_helper.to_array(t)) for t in graph.initializer}
+        graph = read_graph(data, "gtcrn", "GTCRN")
+        self._named = initialisers(graph)
         self._nodes = {
             kind: [n for n in graph.node if n.op_type == kind] for kind in ("Conv", "PRelu", "GRU", "MatMul")
         }

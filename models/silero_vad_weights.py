@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import MissingDependencyError, WeightsError
+from models.errors import WeightsError
+from models.onnx_file import initialisers, read_graph
 from models.tensors import check_tensors
 
 Float32 = NDArray[np.float32]
@@ -86,16 +87,8 @@ def read_onnx(data: bytes) -> dict[str, Float32]:
         WeightsError: it is not that graph.
         MissingDependencyError: onnx is not installed.
     """
-    try:
-        import onnx  # late: heavy, and needed only when weights are pulled
-        from google.protobuf.message import DecodeError
-    except ImportError as exc:
-        raise MissingDependencyError("onnx", "export", "reading the published weights of Silero VAD") from exc
-    try:
-        graph = onnx.load_model_from_string(data).graph
-    except DecodeError as exc:
-        raise WeightsError(f"silero-vad: not an ONNX model ({len(data)} bytes); pull the weights again") from exc
-    tensors = {t.name: np.asarray(onnx.numpy_helper.to_array(t)) for t in graph.initializer}
+    graph = read_graph(data, "silero-vad", "Silero VAD")
+    tensors = initialisers(graph)
     missing = sorted(set(_ONNX_NAMES.values()) - tensors.keys())
     if missing:
         raise WeightsError(f"silero-vad: no tensor {missing[0]!r} in the ONNX graph; this is not the published net")
