@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from runtimes.bundle import Bundle
 from runtimes.opening import choose, open_runtime
-from streaming.capture import ClipSource, device_callbacks
+from streaming.capture import ClipSource, device_callbacks, device_stretches
 from streaming.compute import ComputeModel
 from streaming.device import DeviceProfile, load_profile
 from streaming.loop import make_loop
@@ -68,7 +68,7 @@ def stream(bundle: Bundle, profile: DeviceProfile, source: ClipSource, total_ns:
             Path(folder), total_ns, manifest.geometry.sample_rate_hz, profile.output_rate_hz, True, False, 200_000
         )
         pipeline = Pipeline(manifest, bundle.labels(), runtime, profile, "drop_oldest", ring, prefill, sinks)
-        pipeline.on_values = lambda _end, values: digest.update(values.tobytes())
+        pipeline.delivery.on_values = lambda _end, values: digest.update(values.tobytes())
 
         def tick(now_ns: int) -> None:
             if now_ns >= marks[0] * MINUTE_NS:
@@ -76,7 +76,7 @@ def stream(bundle: Bundle, profile: DeviceProfile, source: ClipSource, total_ns:
                 print(f"  {bundle.path.name}: {memory[-1][0]:3d} min, {memory[-1][1]:.2f} MB resident", flush=True)
 
         began = time.perf_counter()
-        run_virtual(pipeline, device_callbacks(profile, source, 0), source, compute, tick=tick)
+        run_virtual(pipeline, device_stretches(profile, source, 0), source, compute, tick=tick)
         took = time.perf_counter() - began
         sinks.close()
         ledger = sinks.ledger.summaries()[0]
@@ -88,7 +88,7 @@ def stream(bundle: Bundle, profile: DeviceProfile, source: ClipSource, total_ns:
         "calls": pipeline.calls,
         "callbacks": pipeline.intake.callbacks,
         "dropped": pipeline.ring.dropped,
-        "misses": pipeline.misses,
+        "misses": pipeline.delivery.misses,
         "underruns": 0 if playback is None else playback.ring.counts.underruns,
         "memory_mb": memory,
         "delay_ms": [round(v / 1e6, 3) for v in (ledger.total.min, ledger.total.p50, ledger.total.max)],

@@ -29,7 +29,7 @@ import numpy as np
 from runtimes.bundle import Bundle
 from runtimes.opening import choose, open_runtime
 from runtimes.protocol import Runtime
-from streaming.capture import ClipSource, device_callbacks
+from streaming.capture import ClipSource, device_callbacks, device_stretches
 from streaming.compute import ComputeModel
 from streaming.device import DeviceProfile, load_profile
 from streaming.loop import make_loop
@@ -91,7 +91,7 @@ def simulator(bundle: Bundle, runtime: Runtime, profile: DeviceProfile, source: 
         sinks = no_sinks(total_ns, manifest.geometry.sample_rate_hz)
         pipeline = Pipeline(manifest, bundle.labels(), runtime, profile, "drop_oldest", ring, prefill, sinks)
         compute = ComputeModel([200_000, 400_000], "paced", profile, 0, "")
-        run_virtual(pipeline, device_callbacks(profile, source, 0), source, compute)
+        run_virtual(pipeline, device_stretches(profile, source, 0), source, compute)
         sinks.close()
 
     return run

@@ -20,7 +20,10 @@ class Call:
     Attributes:
         number: of the call, from 0.
         first: stream index of its oldest new sample. end: after its newest. local_end: the same since the last reset.
+        in_end: after the newest sample that really came in: less than `end` where a flush added zeros.
         arrival_ns: callback that brought `first`. ready_ns: callback that completed the buffer.
+        resampler_ns: group delay of the resampler that was in use.
+        late_ns: a call that ends after this has missed its deadline.
         start_ns, end_ns: begin and end.
         values: float32, what came out; None where it failed.
         skipped, gated: the net was not run.
@@ -30,8 +33,11 @@ class Call:
     first: int
     end: int
     local_end: int
+    in_end: int
     arrival_ns: int
     ready_ns: int
+    resampler_ns: int
+    late_ns: int
     start_ns: int
     end_ns: int = 0
     values: Array | None = None

@@ -7,7 +7,7 @@ route, later by scheduling and jitter, and never before the one ahead of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -15,14 +15,17 @@ from numpy.typing import NDArray
 
 from models.errors import AudioError
 from streaming.device import DeviceProfile, RateChange
-from streaming.faults import Fault, stalled_until
+from streaming.faults import Fault
 from streaming.resample import resample
 from streaming.timeline import SECOND_NS
 
 Array = NDArray[np.float32]
+Wide = NDArray[np.float64]
+Whole = NDArray[np.int64]
 
 ROUTE_CHANGE_MS = 200.0  # assumption: audio lost while a fault changes the rate
-_BATCH = 2048
+_BATCH = 1024  # most callbacks planned at once
+_LEAST_STEP_NS = 1_000
 
 
 class Callback(NamedTuple):
@@ -45,6 +48,33 @@ class Callback(NamedTuple):
     captured_ns: int
     lost: int
     reason: str
+
+
+class Stretch(NamedTuple):
+    """Callbacks with nothing lost between them.
+
+    Attributes:
+        rate_hz: of their frames.
+        first_frame, captured_ns: of the first callback, as in Callback.
+        times_ns, frames: of each, int64 [callbacks].
+        lost, reason: before the first.
+    """
+
+    rate_hz: int
+    first_frame: int
+    captured_ns: int
+    times_ns: Whole
+    frames: Whole
+    lost: int
+    reason: str
+
+    def callbacks(self) -> Iterator[Callback]:
+        """One after the other."""
+        frame, captured_ns, lost, reason = self.first_frame, self.captured_ns, self.lost, self.reason
+        for time_ns, count in zip(self.times_ns.tolist(), self.frames.tolist(), strict=True):
+            yield Callback(time_ns, count, self.rate_hz, frame, captured_ns, lost, reason)
+            frame += count
+            captured_ns, lost, reason = frame * SECOND_NS // self.rate_hz, 0, ""
 
 
 class Source(Protocol):
@@ -100,30 +130,41 @@ class ClipSource:
         return self._clips[rate_hz]
 
 
+class _Column:
+    """Random numbers of one kind, in order, however many are looked at at once."""
+
+    def __init__(self, generator: np.random.Generator, normal: bool) -> None:
+        self._draw = generator.standard_normal if normal else generator.random
+        self._drawn: Wide = np.zeros(0, np.float64)
+
+    def peek(self, count: int) -> Wide:
+        """The next `count`."""
+        while len(self._drawn) < count:
+            self._drawn = np.concatenate([self._drawn, self._draw(_BATCH)])
+        return self._drawn[:count]
+
+    def pass_by(self, count: int) -> None:
+        """The next `count` are used up."""
+        self._drawn = self._drawn[count:]
+
+
 class _Draws:
-    """Uniform and half-normal numbers from one seed, in batches."""
+    """What is random in a callback: one number of each kind."""
 
     def __init__(self, seed: int) -> None:
-        self._generator = np.random.Generator(np.random.PCG64([seed, 1]))  # compute times draw from [seed]
-        self._uniform: list[float] = []
-        self._sizes: list[float] = []
+        streams = [np.random.Generator(np.random.PCG64([seed, 1, k])) for k in range(4)]  # compute draws from [seed]
+        self.dropout, self.length, self.late = (_Column(s, False) for s in streams[:3])
+        self.jitter = _Column(streams[3], True)
 
-    def uniform(self) -> float:
-        """0 <= u < 1."""
-        if not self._uniform:
-            self._uniform = self._generator.random(_BATCH).tolist()
-        return self._uniform.pop()
-
-    def size(self) -> float:
-        """|N(0, 1)|."""
-        if not self._sizes:
-            self._sizes = np.abs(self._generator.standard_normal(_BATCH)).tolist()
-        return self._sizes.pop()
+    def pass_by(self, count: int) -> None:
+        """`count` callbacks are planned; a column that was never looked at has nothing to pass by."""
+        for column in (self.dropout, self.length, self.late, self.jitter):
+            column.pass_by(count)
 
 
-def device_callbacks(
+def device_stretches(
     profile: DeviceProfile, source: Source, seed: int, faults: Sequence[Fault] = ()
-) -> Iterator[Callback]:
+) -> Iterator[Stretch]:
     """Every callback of a run, in order; the same arguments give the same callbacks.
 
     Args:
@@ -132,54 +173,125 @@ def device_callbacks(
         seed: of all that is random.
         faults: capture_stall, dropout and rate are for here.
     """
-    draws = _Draws(seed)
+    planner = _Planner(profile, seed, faults)
     changes = sorted(
         [*profile.rate_changes]
         + [RateChange(f.at_s, int(f.amount), ROUTE_CHANGE_MS) for f in faults if f.kind == "rate"],
         key=lambda c: c.at_s,
     )
-    dropouts = sorted((f.begin_ns, f.end_ns) for f in faults if f.kind == "dropout")
-    stalls = [f for f in faults if f.kind == "capture_stall"]
-    low, high = profile.block_frames
-    route_ns, delay_ns = round(profile.input_latency_ms * 1e6), round(profile.scheduling_delay_us * 1e3)
-    jitter_ns, late_ns = profile.jitter_us * 1e3, round(profile.late_ms * 1e6)
-    rate, begin_ns, previous_ns = profile.rate_hz, round(profile.cold_input_ms * 1e6), 0
+    rate, begin_ns = profile.rate_hz, round(profile.cold_input_ms * 1e6)
     reason, world_frame = "cold_input", 0
     for change in [*changes, None]:
         frame = max(world_frame, -(-begin_ns * rate // SECOND_NS))
-        last = source.frames(rate)
+        last = whole = source.frames(rate)
         if change is not None:
             last = min(last, round(change.at_s * 1e9) * rate // SECOND_NS)
-        lost = max(0, frame - world_frame)
-        late_chance = profile.late_per_minute / 60.0 * high / rate
-        drop_chance = profile.dropouts_per_hour / 3600.0 * high / rate
+        yield from planner.plan(rate, frame, last, max(0, frame - world_frame), reason)
+        if change is None or last == whole:
+            return
+        begin_ns = round((change.at_s + change.gap_ms / 1000.0) * 1e9)
+        world_frame = last * change.rate_hz // rate
+        rate, reason = change.rate_hz, "rate_change"
+
+
+class _Planner:
+    """The callbacks of a profile, stretch by stretch."""
+
+    def __init__(self, profile: DeviceProfile, seed: int, faults: Sequence[Fault]) -> None:
+        self._profile, self._draws = profile, _Draws(seed)
+        self._dropouts = sorted((f.begin_ns, f.end_ns) for f in faults if f.kind == "dropout")
+        self._stalls = sorted((f.begin_ns, f.end_ns) for f in faults if f.kind == "capture_stall")
+        self._after_ns = round(profile.input_latency_ms * 1e6) + round(profile.scheduling_delay_us * 1e3)
+        self._previous_ns = 0
+
+    def plan(self, rate: int, frame: int, last: int, lost: int, reason: str) -> Iterator[Stretch]:
+        """Callbacks of one rate from `frame` to `last`; `lost` frames before them."""
+        draws, (low, high) = self._draws, self._profile.block_frames
+        drop_chance = self._profile.dropouts_per_hour / 3600.0 * high / rate
         while frame < last:
-            skipped = 0
-            if drop_chance and draws.uniform() < drop_chance:
-                skipped = round(profile.dropout_ms * rate / 1000.0)
-            frame_ns = frame * SECOND_NS // rate
-            while dropouts and frame_ns >= dropouts[0][0]:
-                skipped = max(skipped, -(-dropouts.pop(0)[1] * rate // SECOND_NS) - frame)
+            count = min(_BATCH, -(-(last - frame) // low))
+            skipped, count = self._losses(rate, frame, count, drop_chance)
             if skipped:
                 skipped = min(skipped, last - frame)
                 reason = reason if lost else "dropout"
                 lost += skipped
                 frame += skipped
-            count = low if low == high else low + int(draws.uniform() * (high - low + 1))
-            count = min(count, last - frame)
-            if count < 1:
-                break
-            end_ns = (frame + count) * SECOND_NS // rate
-            time_ns = end_ns + route_ns + delay_ns + (int(draws.size() * jitter_ns) if jitter_ns else 0)
-            if late_chance and draws.uniform() < late_chance:
-                time_ns += late_ns
-            time_ns = stalled_until(stalls, "capture_stall", time_ns) if stalls else time_ns
-            time_ns = max(time_ns, previous_ns + 1_000)
-            yield Callback(time_ns, count, rate, frame, frame * SECOND_NS // rate, lost, reason if lost else "")
-            previous_ns, lost, reason = time_ns, 0, ""
-            frame += count
-        if change is None or last == source.frames(rate):
-            return
-        begin_ns = round((change.at_s + change.gap_ms / 1000.0) * 1e9)
-        world_frame = last * change.rate_hz // rate
-        rate, reason = change.rate_hz, "rate_change"
+            if frame == last:
+                draws.pass_by(1)
+                return
+            frames: Whole = np.full(count, low, np.int64)
+            if low != high:
+                frames += (draws.length.peek(count) * (high - low + 1)).astype(np.int64)
+            ends = frame + np.cumsum(frames)
+            count = min(count, int(np.searchsorted(ends, last)) + 1)  # the last one may be short
+            if self._dropouts:
+                starts_ns = ends[: count - 1] * SECOND_NS // rate
+                count = min(count, int(np.searchsorted(starts_ns, self._dropouts[0][0])) + 1)
+            frames, ends = frames[:count], np.minimum(ends[:count], last)
+            frames[-1] -= frame + int(frames.sum()) - int(ends[-1])
+            times = self._times(rate, ends)
+            draws.pass_by(count)
+            captured_ns = frame * SECOND_NS // rate
+            yield Stretch(rate, frame, captured_ns, times, frames, lost, reason if lost else "")
+            lost, reason, frame = 0, "", int(ends[-1])
+
+    def _losses(self, rate: int, frame: int, count: int, drop_chance: float) -> tuple[int, int]:
+        """Frames lost before the next callback, and how many of `count` callbacks come before the next loss."""
+        skipped = 0
+        if drop_chance:
+            drops = np.flatnonzero(self._draws.dropout.peek(count) < drop_chance)
+            if len(drops) and drops[0] == 0:
+                skipped = round(self._profile.dropout_ms * rate / 1000.0)
+                drops = drops[1:]
+            if len(drops):
+                count = int(drops[0])
+        while self._dropouts and frame * SECOND_NS // rate >= self._dropouts[0][0]:
+            skipped = max(skipped, -(-self._dropouts.pop(0)[1] * rate // SECOND_NS) - frame)
+        return skipped, count
+
+    def _times(self, rate: int, ends: Whole) -> Whole:
+        """When the callbacks come, by the frames that end them."""
+        profile, draws, count = self._profile, self._draws, len(ends)
+        times: Whole = ends * SECOND_NS // rate + self._after_ns
+        jitter_ns = profile.jitter_us * 1e3
+        if jitter_ns:
+            times += (np.abs(draws.jitter.peek(count)) * jitter_ns).astype(np.int64)
+        late_chance = profile.late_per_minute / 60.0 * profile.block_frames[1] / rate
+        if late_chance:
+            times[draws.late.peek(count) < late_chance] += round(profile.late_ms * 1e6)
+        for begin_ns, end_ns in self._stalls:
+            times[(begin_ns <= times) & (times < end_ns)] = end_ns
+        steps = _LEAST_STEP_NS * np.arange(1, count + 1, dtype=np.int64)  # none comes before the one ahead of it
+        times = np.maximum.accumulate(np.maximum(times - steps, self._previous_ns)) + steps
+        self._previous_ns = int(times[-1])
+        return times
+
+
+def device_callbacks(
+    profile: DeviceProfile, source: Source, seed: int, faults: Sequence[Fault] = ()
+) -> Iterator[Callback]:
+    """`device_stretches`, one callback after the other."""
+    for stretch in device_stretches(profile, source, seed, faults):
+        yield from stretch.callbacks()
+
+
+def stretches(callbacks: Iterable[Callback]) -> Iterator[Stretch]:
+    """Callbacks from elsewhere, those that follow on each other taken together."""
+    held: list[Callback] = []
+    for callback in callbacks:
+        if held:
+            last = held[-1]
+            follows = callback.rate_hz == last.rate_hz and callback.first_frame == last.first_frame + last.frames
+            exact = callback.captured_ns == callback.first_frame * SECOND_NS // callback.rate_hz
+            if not (follows and exact) or callback.lost or len(held) == _BATCH:
+                yield _joined(held)
+                held = []
+        held.append(callback)
+    if held:
+        yield _joined(held)
+
+
+def _joined(callbacks: Sequence[Callback]) -> Stretch:
+    first = callbacks[0]
+    times, frames = np.array([(c.time_ns, c.frames) for c in callbacks], np.int64).T
+    return Stretch(first.rate_hz, first.first_frame, first.captured_ns, times, frames, first.lost, first.reason)

@@ -19,7 +19,7 @@ from models.errors import ArtefactError, UsageError
 from models.geometry import GraphSignature, StateSpec
 from runtimes.bundle import Manifest
 from runtimes.protocol import Outputs, RuntimeInfo, State, check_call, zero_state
-from streaming.capture import ClipSource, device_callbacks
+from streaming.capture import ClipSource, device_stretches
 from streaming.compute import ComputeModel
 from streaming.device import DeviceProfile
 from streaming.faults import Fault
@@ -78,11 +78,10 @@ class KeptLedger(Ledger):
         super().__init__(file)
         self.kept: dict[Kind, list[tuple[int, int]]] = {"block": [], "window": [], "event": []}
 
-    def add(self, kind: Kind, index: int, content_sample: int, captured_ns: int, parts: tuple[int, ...]) -> int:
-        """An entry."""
-        total = super().add(kind, index, content_sample, captured_ns, parts)
-        self.kept[kind].append((captured_ns, total))
-        return total
+    def add_rows(self, kind: Kind, rows: NDArray[np.int64]) -> None:
+        """Entries."""
+        super().add_rows(kind, rows)
+        self.kept[kind] += [(int(row[2]), int(row[-1])) for row in rows]
 
 
 def check_delay(
@@ -134,7 +133,7 @@ def check_delay(
     played: list[tuple[int, Array]] = []
     if pipeline.playback is not None:
         pipeline.playback.on_read = lambda now, block: played.append((now, block))
-    run_virtual(pipeline, device_callbacks(profile, source, seed, faults), source, compute, faults)
+    run_virtual(pipeline, device_stretches(profile, source, seed, faults), source, compute, faults)
     put_in_ns = round(frame * SECOND_NS / rate)
     if pipeline.playback is not None:
         heard_ns = _heard_ns(pipeline, played)

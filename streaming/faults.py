@@ -89,7 +89,7 @@ class FaultLog:
     """What went wrong, the first thousand in full, all of them counted."""
 
     def __init__(self) -> None:
-        self.kept: list[FaultRecord] = []
+        self._kept: list[FaultRecord] = []
         self.total = 0
         self._lock = threading.Lock()
 
@@ -97,6 +97,11 @@ class FaultLog:
         """Note a fault."""
         with self._lock:
             self.total += 1
-            if len(self.kept) >= KEPT_FAULTS:
-                return
-            self.kept.append(FaultRecord(time_ns, kind, samples, rate_hz, detail))
+            if len(self._kept) < KEPT_FAULTS:
+                self._kept.append(FaultRecord(time_ns, kind, samples, rate_hz, detail))
+
+    @property
+    def kept(self) -> list[FaultRecord]:
+        """Those in full, by time."""
+        with self._lock:
+            return sorted(self._kept, key=lambda f: f.time_ns)

@@ -14,7 +14,7 @@ from models.errors import UsageError
 from runtimes.bundle import Bundle
 from runtimes.opening import choose
 from streaming.calibration import Calibration
-from streaming.capture import ClipSource, device_callbacks
+from streaming.capture import ClipSource, device_callbacks, stretches
 from streaming.compute import from_calibration
 from streaming.delay_check import ProbeRuntime
 from streaming.device import SCHEMA, DeviceProfile, RateChange, figure_limits
@@ -221,13 +221,13 @@ def _predict(
         sinks,
     )
     plan = list(device_callbacks(warm, source, seed))
-    run_virtual(pipeline, iter(plan), source, ComputeModel(points_ns, "paced", warm, seed, ""))
+    run_virtual(pipeline, stretches(plan), source, ComputeModel(points_ns, "paced", warm, seed, ""))
     sinks.close()
     ledger = sinks.ledger.summaries()[0]
     times = summarise(np.array([c.end_ns - c.begin_ns for c in trace.calls], np.int64))
     begins = np.array([c.begin_ns for c in trace.calls], np.int64)
     waits = summarise(np.maximum(0, begins - trace.completed_ns()))
-    compute, wait = pipeline.compute.summary(), ledger.parts["ring_wait"]
+    compute, wait = pipeline.delivery.compute.summary(), ledger.parts["ring_wait"]
     recorded_steps = summarise(np.diff(np.array([c.time_ns for c in trace.callbacks], np.int64)))
     steps = summarise(np.diff(np.array([c.time_ns for c in plan], np.int64)))
     rows = [

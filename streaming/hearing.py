@@ -6,6 +6,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,14 +32,14 @@ class Told:
     delay_ns: int
 
 
-@dataclass(frozen=True)
-class CallTimes:
+class CallTimes(NamedTuple):
     """When a call's buffer was complete, when it began and ended; samples of the stream (flush pads past them)."""
 
     ready_ns: int
     start_ns: int
     end_ns: int
     in_samples: int
+    resampler_ns: int
 
 
 class Hearing:
@@ -48,7 +49,7 @@ class Hearing:
         tracker: the decisions.
         captured: index of a sample (model's rate, from the stream's start) -> ns its content was captured.
         rate_hz: the model's rate.
-        route_ns, resampler_ns: parts of the ledger that are constant here.
+        route_ns: part of the ledger that is constant here.
         ledger, trace: where entries and events go.
         scores, ends: spools, or None.
     """
@@ -59,7 +60,6 @@ class Hearing:
         captured: Callable[[int], int],
         rate_hz: int,
         route_ns: int,
-        resampler_ns: Callable[[], int],
         ledger: Ledger,
         trace: TraceWriter,
         scores: RawSpool | None,
@@ -67,7 +67,7 @@ class Hearing:
     ) -> None:
         self.tracker, self._captured = tracker, captured
         self._sample_ns = SECOND_NS // rate_hz
-        self._route_ns, self._resampler_ns = route_ns, resampler_ns
+        self._route_ns = route_ns
         self._ledger, self._trace, self._scores, self._ends = ledger, trace, scores, ends
         longest = max(rule.min_on_samples for rule in tracker.rules)
         self._raw: deque[tuple[int, Array]] = deque(maxlen=tracker.depth + int(longest // tracker.hop) + 2)
@@ -118,7 +118,7 @@ class Hearing:
 
         begin = max(0, raw - hop)
         captured = self._captured(self._base + begin)
-        resampler_ns = self._resampler_ns()
+        resampler_ns = call.resampler_ns
         parts = (
             self._route_ns,
             call.ready_ns - until(end) - resampler_ns - self._route_ns,

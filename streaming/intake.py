@@ -1,20 +1,25 @@
 """The capture side of the loop: callbacks -> resampler -> DSP -> ring, and when each sample's content was captured.
 
 *Entered* counts samples that came into the ring, in order; those that "newest" refused are not among them.
+
+A live callback comes through `capture`. Where a whole stretch of callbacks is known beforehand, as in the virtual
+clock, `prepare` resamples many at once and `admit` lets them come when their time is there: the resampler gives the
+same bits in any partition, so nothing differs but the cost.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import deque
+from bisect import bisect_right
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import AudioError
 from runtimes.dsp import Stage
-from streaming.capture import Callback
+from streaming.capture import Callback, Stretch
 from streaming.device import DeviceProfile
 from streaming.dsp import InputChain
 from streaming.faults import Fault, FaultLog
@@ -27,6 +32,54 @@ from streaming.timeline import SECOND_NS, ContentClock
 Array = NDArray[np.float32]
 
 _NAN_SAMPLES = 8
+_KEPT_ARRIVALS = 8192
+
+
+class Ready(NamedTuple):
+    """Callbacks whose samples are resampled and have yet to come.
+
+    Attributes:
+        times_ns: of each.
+        brought: frames that they bring, up to each.
+        longest: most frames of one, up to each.
+        samples: float32 [n] at the model's rate, of all.
+        entered: the entered count before the first of them.
+        ends: the entered count after each, if the ring refuses none.
+    """
+
+    times_ns: list[int]
+    brought: list[int]
+    longest: list[int]
+    samples: Array
+    entered: int
+    ends: list[int]
+
+
+class _Arrivals:
+    """Which callback brought a sample: entered counts, and when each was reached."""
+
+    def __init__(self) -> None:
+        self._entered: list[int] = []
+        self._times: list[int] = []
+
+    def add(self, entered: int, time_ns: int) -> None:
+        """So many had entered after the callback of this time."""
+        self._entered.append(entered)
+        self._times.append(time_ns)
+
+    def extend(self, entered: list[int], times_ns: list[int]) -> None:
+        """The same of many callbacks."""
+        self._entered += entered
+        self._times += times_ns
+
+    def between(self, first: int, last: int) -> tuple[int, int]:
+        """When two samples came; what lies before the first is forgotten now and then."""
+        begin = bisect_right(self._entered, first)
+        end = bisect_right(self._entered, last, begin)
+        times = self._times[begin], self._times[end]
+        if begin > _KEPT_ARRIVALS:
+            del self._entered[:begin], self._times[:begin]
+        return times
 
 
 class Intake:
@@ -37,7 +90,6 @@ class Intake:
         profile: the device.
         policy: "grow_delay" refuses new samples when the ring is full, the others drop old ones.
         ring_samples: its capacity.
-        longest_read: most samples pulled at once.
         stages: the manifest's `dsp`.
         sinks, log: where occupancy, trace and faults go.
         faults: nan is for here.
@@ -56,7 +108,6 @@ class Intake:
         profile: DeviceProfile,
         policy: Policy,
         ring_samples: int,
-        longest_read: int,
         stages: Sequence[Stage] | None,
         sinks: Sinks,
         log: FaultLog,
@@ -69,9 +120,8 @@ class Intake:
         self._filters = any(stage.kind in ("highpass", "gain") for stage in stages or ())
         self.metered, self.meter = False, self._before.meter
         self._clock = ContentClock(rate_hz)
-        self._arrivals: deque[tuple[int, int]] = deque()  # samples entered after a callback, and when it came
+        self._arrivals = _Arrivals()
         self._lock = threading.Lock()
-        self._scratch: Array = np.zeros(longest_read, np.float32)
         self._occupancy, self._trace, self._log = sinks.occupancy, sinks.trace, log
         self._nan = sorted(f.begin_ns for f in faults if f.kind == "nan")
         self.block_ns = profile.block_ns
@@ -129,6 +179,56 @@ class Intake:
             samples = samples[cut:]
         self._store(samples, callback.time_ns)
 
+    def prepare(self, stretch: Stretch, begin: int, end: int, block: Array) -> Ready | None:
+        """Resample callbacks begin..end-1 of a stretch, which come next; not its first one, for that takes `capture`.
+
+        Args:
+            stretch, begin, end: which.
+            block: float32 [n], all of their frames.
+
+        Returns:
+            what `admit` takes, or None where they have to come one by one: a NaN is in it, or is about to be put in,
+            or a change of rate is not over.
+        """
+        upto_ns = stretch.captured_ns + int(stretch.frames[:end].sum()) * SECOND_NS // stretch.rate_hz
+        if self._lead_in or (self._nan and upto_ns >= self._nan[0]):
+            return None
+        resampler, entered = self._resampler, self.ring.entered
+        before, there = resampler.in_samples, resampler.out_samples
+        try:
+            samples = resampler.process(block)
+        except AudioError:
+            return None
+        if self._filters or self.metered:
+            samples = self._before.process(samples)
+        frames = stretch.frames[begin:end]
+        brought, longest = np.cumsum(frames), np.maximum.accumulate(frames)
+        ends = -(-(before + brought) * resampler.up // resampler.down) + (entered - there)
+        times = stretch.times_ns[begin:end].tolist()
+        return Ready(times, brought.tolist(), longest.tolist(), samples, entered, ends.tolist())
+
+    def admit(self, ready: Ready, begin: int, end: int) -> None:
+        """Callbacks begin..end-1 of `ready` come."""
+        ends, times = ready.ends, ready.times_ns[begin:end]
+        self.callbacks += end - begin
+        self.captured += ready.brought[end - 1] - (ready.brought[begin - 1] if begin else 0)
+        longest = ready.longest[end - 1] * SECOND_NS // self._resampler.in_rate_hz
+        if longest > self.block_ns:
+            self.block_ns = longest
+        ring, origin = self.ring, ready.entered
+        first, last = ends[begin - 1] if begin else origin, ends[end - 1]
+        if last - first > ring.capacity - ring.held or not self._trace.full:
+            for place in range(begin, end):
+                self._put(ready.samples[first - origin : ends[place] - origin], times[place - begin])
+                first = ends[place]
+            return
+        reached = ends[begin:end]
+        with self._lock:
+            held, refused = ring.held, first - ring.entered
+            ring.write(ready.samples[first - origin : last - origin])
+            self._arrivals.extend([e - refused for e in reached] if refused else reached, times)
+        self._occupancy.rise(times, held - first, reached)
+
     def _discontinuity(self, callback: Callback) -> None:
         self.lost += callback.lost
         if callback.rate_hz != self._resampler.in_rate_hz:
@@ -149,13 +249,14 @@ class Intake:
         return np.where(finite, block, np.float32(0.0))
 
     def _store(self, samples: Array, time_ns: int) -> None:
-        if self._filters or self.metered:
-            samples = self._before.process(samples)
+        self._put(self._before.process(samples) if self._filters or self.metered else samples, time_ns)
+
+    def _put(self, samples: Array, time_ns: int) -> None:
         with self._lock:
             ring = self.ring
             dropped = ring.write(samples)
             entered = ring.entered
-            self._arrivals.append((entered, time_ns))
+            self._arrivals.add(entered, time_ns)
             if dropped and self._policy == "grow_delay":
                 self._clock.begin(entered, self._clock.at(entered) + dropped * SECOND_NS // self.rate_hz)
             held = ring.held
@@ -176,22 +277,21 @@ class Intake:
         with self._lock:
             return self._clock.at(entered)
 
+    def captured_at_each(self, entered: NDArray[np.int64]) -> NDArray[np.int64]:
+        """`captured_at` for int64 [n]."""
+        with self._lock:
+            return self._clock.at_each(entered)
+
     def pull(self, count: int) -> tuple[Array, int, int, int] | None:
         """The oldest `count` samples of the ring, or None where there are fewer.
 
         Returns:
-            a view that the next pull overwrites, the first one's entered index, and when the callbacks came that
-            brought the first and the last of them.
+            a fresh array, the first one's entered index, and when the callbacks came that brought the first and the
+            last of them.
         """
-        view = self._scratch[:count]
+        samples: Array = np.empty(count, np.float32)
         with self._lock:
             position = self.ring.position
-            if not self.ring.read_into(view):
+            if not self.ring.read_into(samples):
                 return None
-            arrivals = self._arrivals
-            while arrivals[0][0] <= position:
-                arrivals.popleft()
-            arrival = arrivals[0][1]
-            while arrivals[0][0] < position + count:
-                arrivals.popleft()
-            return view, position, arrival, arrivals[0][1]
+            return samples, position, *self._arrivals.between(position, position + count - 1)

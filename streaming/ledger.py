@@ -72,14 +72,21 @@ class Ledger:
     def add(self, kind: Kind, index: int, content_sample: int, captured_ns: int, parts: tuple[int, ...]) -> int:
         """An entry; `parts` are ns in the order of PARTS. Returns their total."""
         total = sum(parts)
-        place = self._filled[kind]
+        self.add_rows(kind, np.array([(index, content_sample, captured_ns, *parts, total)], np.int64))
+        return total
+
+    def add_rows(self, kind: Kind, rows: NDArray[np.int64]) -> None:
+        """Entries, int64 [n, 3 + parts + 1]: index, content sample, captured, parts in the order of PARTS, total."""
         if kind not in self._sketches:
             self._sketches[kind] = [QuantileSketch() for _ in range(len(PARTS) + 1)]
-        self._rows[kind][place] = (index, content_sample, captured_ns, *parts, total)
-        self._filled[kind] = place + 1
-        if place + 1 == _BATCH:
-            self._spool(kind)
-        return total
+        while len(rows):
+            place = self._filled[kind]
+            count = min(len(rows), _BATCH - place)
+            self._rows[kind][place : place + count] = rows[:count]
+            self._filled[kind] = place + count
+            if place + count == _BATCH:
+                self._spool(kind)
+            rows = rows[count:]
 
     def _spool(self, kind: Kind) -> None:
         rows = self._rows[kind][: self._filled[kind]]

@@ -19,7 +19,7 @@ def live_line(pipeline: Pipeline, now_ns: int, total_ns: int) -> str:
     total = f"/{total_ns / 1e9:.1f}" if total_ns else ""
     line = (
         f"{now_ns / 1e9:7.1f}{total} s |{bar:<{_BAR}}| {loudness}  ring {pipeline.ring.held:6d}  "
-        f"late {pipeline.last_delay_ns / 1e6:6.1f} ms  misses {pipeline.misses}"
+        f"late {pipeline.delivery.last_delay_ns / 1e6:6.1f} ms  misses {pipeline.delivery.misses}"
     )
     if pipeline.hearing is not None and pipeline.hearing.last_scores is not None:
         scores = pipeline.hearing.last_scores

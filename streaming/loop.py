@@ -12,8 +12,7 @@ At the end of a stream (`flush`) zeros are fed once:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +25,10 @@ from streaming.resample import check_block
 
 Array = NDArray[np.float32]
 
+_ENDED = "loop: the stream was flushed or has failed; call reset() before the next block"
 
-@dataclass(frozen=True)
-class LoopOutput:
+
+class LoopOutput(NamedTuple):
     """What one call gave.
 
     Attributes:
@@ -120,13 +120,33 @@ class StreamLoop:
             UsageError: not float32 [n], or the stream was flushed.
         """
         if self._ended:
-            raise UsageError("loop: the stream was flushed or has failed; call reset() before the next block")
+            raise UsageError(_ENDED)
         if self.sources and block.shape[:-1] != self._buffer.shape[:-1]:
             raise UsageError(f"a block must be float32 [{len(self._buffer)}, n], got {block.dtype} {list(block.shape)}")
         for channel in block if self.sources else (block,):
             check_block(channel, self.in_samples, self.geometry.sample_rate_hz)
         self.in_samples += block.shape[-1]
         return self._feed(block)
+
+    def step(self, block: Array) -> LoopOutput:
+        """One call's new samples: as `push` of them, for a host that has counted and checked them already.
+
+        Args:
+            block: float32 [n], finite, n exactly what the next call lacks: a buffer at first, then a hop. The runtime
+                may keep it.
+
+        Returns:
+            the call's result.
+
+        Raises:
+            ArtefactError, UsageError: as `push`.
+        """
+        if self._ended:
+            raise UsageError(_ENDED)
+        self.in_samples += len(block)
+        if self._filled or len(block) != self.buffer_samples or self.hop != self.buffer_samples:
+            return self._feed(block)[0]
+        return self._run(block[None])
 
     def flush(self) -> list[LoopOutput]:
         """End the stream and give what is still inside; it then takes no block until reset().
@@ -167,7 +187,15 @@ class StreamLoop:
 
     def _call(self) -> LoopOutput:
         # A copy, because a runtime may return a state that shares memory with the block it was given.
-        block = self._buffer[None].copy()
+        result = self._run(self._buffer[None].copy())
+        keep = max(0, self.buffer_samples - self.hop)
+        if keep:
+            self._buffer[:keep] = self._buffer[self.hop :].copy()
+        self._filled = keep
+        self._skip = max(0, self.hop - self.buffer_samples)
+        return result
+
+    def _run(self, block: Array) -> LoopOutput:
         try:
             outputs, self._state = self.runtime.step(block, self._state)
         except ArtefactError:
@@ -184,11 +212,6 @@ class StreamLoop:
         self.calls += 1
         end = self._start + self.buffer_samples
         self._out_samples += got
-        keep = max(0, self.buffer_samples - self.hop)
-        if keep:
-            self._buffer[:keep] = self._buffer[self.hop :].copy()
-        self._filled = keep
-        self._skip = max(0, self.hop - self.buffer_samples)
         self._start += self.hop
         return LoopOutput(end, values)
 

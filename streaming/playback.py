@@ -8,7 +8,6 @@ above the prefill, every block written is halved by a linear cross-fade until th
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -24,20 +23,27 @@ from streaming.resample import Resampler
 from streaming.spool import Occupancy, WavSpool
 from streaming.timeline import SECOND_NS
 from streaming.trace import TraceWriter
+from streaming.waiting import Waiting
 
 Array = NDArray[np.float32]
+Whole = NDArray[np.int64]
+Wide = NDArray[np.float64]
 
 _WATCH_S = 0.5
 
 
-class HalfEntry(NamedTuple):
-    """A block's ledger entry up to the end of its call; parts in the order of PARTS, compute the last."""
+class Written(NamedTuple):
+    """Results one after the other.
 
-    number: int
-    content_sample: int
-    captured_ns: int
-    parts: tuple[int, ...]
-    end_ns: int
+    Attributes:
+        lengths: samples of each, at the model's rate.
+        ends_ns: when each came.
+        rows: int64 [results, n], of each what the ledger's entry begins with, up to compute.
+    """
+
+    lengths: list[int]
+    ends_ns: list[int]
+    rows: NDArray[np.int64]
 
 
 class Playback:
@@ -79,12 +85,12 @@ class Playback:
         self.route_ns = round(profile.output_latency_ms * 1e6)
         self.delay_ns = self.resampler.delay_out_samples * SECOND_NS // self.rate_hz
         self._lock = threading.Lock()  # in wall mode one thread writes and another reads
-        self._pending: deque[tuple[float, HalfEntry]] = deque()
+        self._waiting = Waiting(ledger, self.delay_ns, self.route_ns, self.true_rate_hz)
         self._in = 0  # samples given to the resampler
         self._shift = 0  # of its outputs, how many never came into the ring
         self._reads = 0
         self.finished = False
-        self.trimmed = self._to_trim = self.high_water = self.lost_entries = 0
+        self.trimmed = self._to_trim = self.high_water = 0
         self._watch_reads = max(1, round(_WATCH_S * self.rate_hz / self.block))
         self._watched, self._lowest = 0, capacity
         self._occupancy = Occupancy(total_ns)
@@ -94,97 +100,148 @@ class Playback:
         """When the device wants its next block."""
         return round(self._reads * self.block * SECOND_NS / self.true_rate_hz)
 
-    def write(self, values: Array, entry: HalfEntry | None) -> None:
-        """Take in float32 [n] at the model's rate; `entry` follows its first sample."""
-        block = self.resampler.process(values)
-        with self._lock:
-            if entry is not None:
-                place = self._in * self._ratio + self.resampler.delay_out_samples - self._shift
-                self._pending.append((place, entry))
-            self._in += len(values)
-            self._put(block, 0 if entry is None else entry.end_ns)
+    def _reads_before(self, time_ns: int) -> Whole:
+        """When the reads are that come before `time_ns`."""
+        most = max(0, 2 + int((time_ns - self.next_read_ns()) * self.true_rate_hz / (SECOND_NS * self.block)))
+        blocks = np.arange(self._reads, self._reads + most, dtype=np.int64)
+        times = np.rint((blocks * self.block).astype(np.float64) * SECOND_NS / self.true_rate_hz).astype(np.int64)
+        return times[times < time_ns]
 
-    def finish(self) -> None:
+    def write(self, values: Array, written: Written, reading: bool = False) -> None:
+        """Take in results; each ledger's entry follows its result's first sample.
+
+        Args:
+            values: float32 [n] at the model's rate, all of them.
+            written: what they are.
+            reading: whether the device's reads are made here, each as its time comes between the results.
+        """
+        begins = self._in + np.cumsum([0, *written.lengths], dtype=np.int64)
+        edges = -(-begins * self.resampler.up // self.resampler.down) - self.resampler.out_samples
+        block = self.resampler.process(values)
+        places: Wide = begins[:-1].astype(np.float64) * self._ratio + self.resampler.delay_out_samples
+        ends, rows, count, first = np.array(written.ends_ns, np.int64), written.rows, len(written.lengths), 0
+        with self._lock:
+            self._in = int(begins[-1])
+            while first < count:
+                last = first
+                if reading:
+                    begin = edges[first]
+                    last += self._at_once(
+                        block[begin:], edges[first:] - begin, places[first:], ends[first:], rows[first:]
+                    )
+                if last == first:
+                    last += 1
+                    if reading:
+                        self._read_until(int(ends[first]))
+                    self._waiting.add(places[first:last] - self._shift, ends[first:last], rows[first:last])
+                    self._put(block[edges[first] : edges[last]], int(ends[first]))
+                first = last
+
+    def _at_once(self, block: Array, edges: Whole, entries: Wide, ends: Whole, rows: Whole) -> int:
+        """Results with the reads between them, as far as each read finds all it wants and nothing overflows.
+
+        Args:
+            block: float32 [n], the results' outputs.
+            edges: where each begins and the last ends, int64 [results + 1].
+            entries, ends, rows: place of each one's entry, when it came, its row.
+
+        Returns:
+            how many were taken in, all reads before the last of them made.
+        """
+        ring = self.ring
+        if not ring.playing or self._to_trim or self._shrink:
+            return 0
+        times = self._reads_before(int(ends[-1]))
+        turns = ring.plan(self.block, edges[np.searchsorted(ends, times, "right")].tolist())
+        reads = len(turns.adjusts)
+        results = len(ends) if reads == len(times) else int(np.searchsorted(ends, times[reads], "right"))
+        places = np.array(turns.places, np.int64)
+        consumed = (places >> 32) - int(places[0] >> 32)
+        levels = ring.level + edges[1 : results + 1] - consumed[np.searchsorted(times[:reads], ends[:results])]
+        if results == 0 or levels.max() > ring.capacity_samples or ring.level + edges[results] > ring.capacity_samples:
+            return 0
+        held = ring.level + edges[np.searchsorted(ends, times[:reads], "right")] - consumed[1:]
+        ring.write(block[: edges[results]])
+        self.high_water = max(self.high_water, int(levels.max()))
+        out = ring.follow(turns, self.block)
+        self._reads += reads
+        self._waiting.add(entries[:results] - self._shift, ends[:results], rows[:results])
+        self._waiting.finish(places, np.array(turns.adjusts, np.int64), times[:reads])
+        self._note(times[:reads].tolist(), held.tolist(), out)
+        return results
+
+    def finish(self, now_ns: int, reading: bool = False) -> None:
         """The stream is over: what is inside plays to its end."""
         with self._lock:
+            if reading:
+                self._read_until(now_ns)
             self._put(self.resampler.flush(), 0)
             self.ring.finish()
             self.finished = True
 
+    def play_out(self, now_ns: int) -> int:
+        """Make the device's reads until all is played; when the last one was, or `now_ns` where there was none."""
+        with self._lock:
+            while not self.drained:
+                now_ns = self.next_read_ns()
+                self._read(now_ns)
+        return now_ns
+
     def _put(self, block: Array, now_ns: int) -> None:
         if self._to_trim and len(block) > 1:
             cut = min(self._to_trim, len(block) // 2)
-            self._shorten(self.ring.counts.written, len(block), cut)
+            self._waiting.shorten(self.ring.counts.written, len(block), cut)
+            self._shift += cut
             fade = np.arange(1, len(block) - cut + 1, dtype=np.float64) / (len(block) - cut + 1)
             block = (block[: len(block) - cut] * (1.0 - fade) + block[cut:] * fade).astype(np.float32)
             self._to_trim -= cut
             self.trimmed += cut
         dropped = self.ring.write(block)
         if dropped:
-            self._forget(self.ring.counts.written, dropped)
+            self._waiting.forget(self.ring.counts.written, dropped)
+            self._shift += dropped
             self._log.add(now_ns, "playout_overflow", dropped, self.rate_hz)
         level = self.ring.level
         if level > self.high_water:
             self.high_water = level
 
-    def _shorten(self, begin: int, length: int, cut: int) -> None:
-        """A block that would begin at `begin` loses `cut` samples in a cross-fade: a sample is where it is louder."""
-        left = length - cut
-
-        def moved(place: float) -> float:
-            offset = place - begin
-            if offset < 0.0 or (offset < left and left - offset >= offset - cut):
-                return place
-            return place - cut
-
-        self._pending = deque((moved(place), entry) for place, entry in self._pending)
-        self._shift += cut
-
-    def _forget(self, place: int, count: int) -> None:
-        """`count` outputs never come into the ring: entries there are lost, later ones move up."""
-        kept = [p if p[0] < place else (p[0] - count, p[1]) for p in self._pending if not place <= p[0] < place + count]
-        self.lost_entries += len(self._pending) - len(kept)
-        self._pending = deque(kept)
-        self._shift += count
-
     def read(self, now_ns: int) -> Array:
         """The device's next block, float32 [block]; entries whose turn it is are finished."""
         with self._lock:
-            block = self._read(now_ns)
-        if self._spool is not None:
-            self._spool.add(block)
-        if self.on_read is not None:
-            self.on_read(now_ns, block)
-        return block
+            return self._read(now_ns)
+
+    def _read_until(self, time_ns: int) -> None:
+        """The reads whose time comes before `time_ns`."""
+        while (now_ns := self.next_read_ns()) < time_ns:
+            self._read(now_ns)
 
     def _read(self, now_ns: int) -> Array:
         ring = self.ring
         before, was_playing = ring.position, ring.playing
-        block = ring.read(self.block)
+        out = ring.read(self.block)
         self._reads += 1
-        after = ring.position
-        pending = self._pending
-        if pending and pending[0][0] < after:
-            step = 1.0 + ring.adjust_ppm * 1e-6
-            while pending and pending[0][0] < after:
-                place, entry = pending.popleft()
-                if place <= before - 1.0:
-                    self.lost_entries += 1
-                    continue
-                played_ns = now_ns + round((place - before) / step * SECOND_NS / self.true_rate_hz)
-                waited = played_ns - entry.end_ns - self.delay_ns
-                parts = (*entry.parts, self.delay_ns, waited, self.route_ns, 0, 0)
-                self._ledger.add("block", entry.number, entry.content_sample, entry.captured_ns, parts)
+        after, level = ring.position, ring.level
+        self._waiting.finish_one(before, after, ring.adjust_ppm, now_ns)
         if was_playing and not ring.playing:
             self._log.add(now_ns, "playout_underrun", self.block - int(after - before), self.rate_hz)
             self._trace.instant("faults", "playout underrun", now_ns)
-        level = ring.level
-        self._occupancy.add(now_ns, level)
         if self._shrink:
             self._watch(level)
+        self._note([now_ns], [level], out)
+        return out
+
+    def _note(self, times: list[int], held: list[int], out: Array) -> None:
+        """Blocks were read: when, what was left in the ring then, and their samples."""
+        for time_ns, level in zip(times, held, strict=True):
+            self._occupancy.add(time_ns, level)
         if not self._trace.full:
-            self._trace.slice("playout", "read", now_ns, now_ns, held=level)
-        return block
+            for time_ns, level in zip(times, held, strict=True):
+                self._trace.counter("playout", time_ns, level)
+        if self._spool is not None:
+            self._spool.add(out)
+        if self.on_read is not None:
+            for k, time_ns in enumerate(times):
+                self.on_read(time_ns, out[k * self.block : (k + 1) * self.block])
 
     def _watch(self, level: int) -> None:
         self._lowest = min(self._lowest, level)

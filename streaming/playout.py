@@ -25,8 +25,11 @@ tests/fixtures/playout/golden.json is for ports.
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +68,22 @@ class PlayoutCounts:
     underrun: int
     tail: int
     underruns: int
+
+
+class Turns(NamedTuple):
+    """Reads to come that find all they want.
+
+    Attributes:
+        places: the reader's place at each in units of 2^-32 written samples, and after the last: one more than reads.
+        adjusts: what drift correction adds to each step.
+        average, target, reads: the control's state after the last.
+    """
+
+    places: list[int]
+    adjusts: list[int]
+    average: int
+    target: int
+    reads: int
 
 
 class PlayoutRing:
@@ -204,6 +223,72 @@ class PlayoutRing:
             self._fill()
         return out
 
+    def plan(self, frames: int, come: Sequence[int]) -> Turns:
+        """What the next reads do, as far as they find all they want; nothing changes yet.
+
+        Args:
+            frames: samples of a read.
+            come: for each read, how many samples will have been written by then, from now on.
+
+        Returns:
+            one turn a read, up to the first that is filling, or would find too little, or comes after the end.
+        """
+        place, adjust = (self._index << 32) + self._fraction, self._adjust
+        average, target, reads = self._average, self._target, self._reads
+        places, adjusts = [place], []
+        written, free = self._written, self.deadband_samples << 16
+        for more in come if self.playing and not self._ended else ():
+            level = written + more - (place >> 32)
+            next_average, next_target, next_reads, next_adjust = average, target, reads, adjust
+            if self.drift_correction:
+                next_average += ((level << 16) - average) >> FILTER_SHIFT
+                next_reads += 1
+                if next_reads == SETTLE_READS:
+                    next_target = next_average
+                elif next_reads > SETTLE_READS:
+                    next_adjust = _adjust(next_average - target, free)
+            if next_adjust or place & (ONE - 1):
+                last = place + (frames - 1) * (ONE + next_adjust)  # the last output sees two samples beyond its own
+                if level < 3 or (last >> 32) + 2 >= written + more:
+                    break
+            elif level < frames:
+                break
+            average, target, reads, adjust = next_average, next_target, next_reads, next_adjust
+            place += frames * (ONE + adjust)
+            places.append(place)
+            adjusts.append(adjust)
+        return Turns(places, adjusts, average, target, reads)
+
+    def follow(self, turns: Turns, frames: int) -> Array:
+        """Make planned reads: as many calls of `read`, with all that was to come written by now.
+
+        Args:
+            turns: what `plan` gave, before those writes.
+            frames: as given to it.
+
+        Returns:
+            float32 [reads * frames].
+        """
+        out = np.empty(len(turns.adjusts) * frames, np.float32)
+        begin, count = 0, len(turns.adjusts)
+        touched = [bool(a or p & (ONE - 1)) for a, p in zip(turns.adjusts, turns.places, strict=False)]
+        for kind, same in itertools.groupby(touched):
+            end = begin + len(list(same))
+            first, last = turns.places[begin], turns.places[end]
+            if kind:
+                starts = np.array(turns.places[begin:end], np.int64) - (first >> 32 << 32)
+                steps = ONE + np.array(turns.adjusts[begin:end], np.int64)
+                places = starts[:, None] + np.arange(frames, dtype=np.int64) * steps[:, None]
+                out[begin * frames : end * frames] = self._between(places.reshape(-1))
+            else:
+                out[begin * frames : end * frames] = self._span(0, (end - begin) * frames)
+            self._index, self._fraction = last >> 32, last & (ONE - 1)
+            begin = end
+        self._adjust = turns.adjusts[-1] if count else self._adjust
+        self._average, self._target, self._reads = turns.average, turns.target, turns.reads
+        self._played += count * frames
+        return out
+
     def _control(self) -> None:
         self._average += ((self.level << 16) - self._average) >> FILTER_SHIFT
         self._reads += 1
@@ -211,9 +296,7 @@ class PlayoutRing:
             self._target = self._average
         if self._reads <= SETTLE_READS or self._ended:
             return
-        error, free = self._average - self._target, self.deadband_samples << 16
-        error = max(error - free, 0) if error > 0 else min(error + free, 0)
-        self._adjust = max(-ADJUST_LIMIT, min(ADJUST_LIMIT, (error * ADJUST_PER_SAMPLE) >> 16))
+        self._adjust = _adjust(self._average - self._target, self.deadband_samples << 16)
 
     def _playable(self, frames: int) -> int:
         """How many of the next outputs the samples held allow."""
@@ -229,18 +312,22 @@ class PlayoutRing:
         if not (self._fraction or self._adjust):
             out = self._span(0, count)
         else:
-            places = self._fraction + np.arange(count, dtype=np.int64) * step
-            whole, t = places >> 32, (places & (ONE - 1)) / float(ONE)
-            near = np.zeros(int(whole[-1]) + 4, np.float64)  # from the sample before the reader; zero past what is held
-            there = min(len(near), self.level + 1)
-            near[:there] = self._span(-1, there)
-            ym1, y0, y1, y2 = (near[whole + k] for k in range(4))
-            c1 = ((y1 - ym1 / 3.0) - y0 / 2.0) - y2 / 6.0
-            c2 = (ym1 + y1) / 2.0 - y0
-            c3 = (y2 - ym1) / 6.0 + (y0 - y1) / 2.0
-            out = (((c3 * t + c2) * t + c1) * t + y0).astype(np.float32)
+            out = self._between(self._fraction + np.arange(count, dtype=np.int64) * step)
         self._index += min(end >> 32, self.level)
         self._fraction = end & (ONE - 1)
+        return out
+
+    def _between(self, places: NDArray[np.int64]) -> Array:
+        """The cubic at places after the reader's, in units of 2^-32 samples, ascending."""
+        whole, t = places >> 32, (places & (ONE - 1)) / float(ONE)
+        near = np.zeros(int(whole[-1]) + 4, np.float64)  # from the sample before the reader; zero past what is held
+        there = min(len(near), self.level + 1)
+        near[:there] = self._span(-1, there)
+        ym1, y0, y1, y2 = (near[whole + k] for k in range(4))
+        c1 = ((y1 - ym1 / 3.0) - y0 / 2.0) - y2 / 6.0
+        c2 = (ym1 + y1) / 2.0 - y0
+        c3 = (y2 - ym1) / 6.0 + (y0 - y1) / 2.0
+        out: Array = (((c3 * t + c2) * t + c1) * t + y0).astype(np.float32)
         return out
 
     def _span(self, offset: int, count: int) -> Array:
@@ -248,6 +335,12 @@ class PlayoutRing:
         start = (self._index + offset) % len(self._store)
         span = self._store[start : start + count]
         return span if len(span) == count else np.concatenate([span, self._store[: count - len(span)]])
+
+
+def _adjust(error: int, free: int) -> int:
+    """What an error of the level, in 2^-16 samples, adds to the reader's step."""
+    error = max(error - free, 0) if error > 0 else min(error + free, 0)
+    return max(-ADJUST_LIMIT, min(ADJUST_LIMIT, (error * ADJUST_PER_SAMPLE) >> 16))
 
 
 def prefill_at_device(manifest: Manifest, device_rate_hz: int, device_block: int) -> int:

@@ -44,7 +44,10 @@ INPUT_SCALE = 2.0**25
 SATURATION = 4.0
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 4_000, 192_000
 
-_PIECE = 4096  # most input samples worked on at a time: bounds the work arrays
+_PIECE = 16_384  # most input samples worked on at a time: bounds the work arrays
+_PRODUCT = (
+    200_000  # multiply-adds of one matrix product: more would wake BLAS's threads, which costs more than it saves
+)
 _DENSE_ENTRIES = 1 << 18  # 2 MB of taps; ratios that need more keep one row an output, filled on demand
 _ROUND = 1.0 / (TAP_SCALE * INPUT_SCALE)
 
@@ -129,7 +132,7 @@ class _Plan:
 def _grouping(up: int) -> tuple[int, int]:
     """Outputs worked out together, and outputs after which groups repeat."""
     if up <= 24:
-        period = max(1, 8 // up) * up
+        period = max(1, 12 // up) * up
         return period, period
     divisors = [g for g in range(8, 25) if up % g == 0]
     return (divisors[-1], up) if divisors else (8, 8 * up)
@@ -183,16 +186,12 @@ class Resampler:
         if plan.dense:
             most = (_PIECE + reach) * plan.up // (plan.down * plan.group) + 2
             self._sums: Wide = np.empty((most, plan.group), np.float64)
-        if plan.dense and plan.groups == 1:
-            stride = plan.group * plan.down // plan.up
+        if plan.dense:
+            self._stacked: Wide = np.empty((max(1, _PRODUCT // (plan.window * plan.group)), plan.window), np.float64)
+            self._stride = plan.groups * plan.group * plan.down // plan.up  # inputs after which the phases repeat
             size = self._line.itemsize
-            self._windows: Wide = as_strided(
-                self._line,
-                ((len(self._line) - plan.window) // stride + 1, plan.window),
-                (stride * size, size),
-                writeable=False,
-            )
-            self._stacked: Wide = np.empty((most, plan.window), np.float64)
+            places = len(self._line) - plan.window + 1
+            self._windows: Wide = as_strided(self._line, (places, plan.window), (size, size), writeable=False)
 
     def reset(self) -> None:
         """Begin a new stream: silence before sample 0."""
@@ -220,8 +219,9 @@ class Resampler:
         """
         if self._ended:
             raise UsageError("resampler: the stream was flushed; call reset() before the next block")
+        energy = check_block(block, self.in_samples, self.in_rate_hz)
         # A sum of squares up to SATURATION^2 proves that no sample is beyond it.
-        self._loud = check_block(block, self.in_samples, self.in_rate_hz) > SATURATION * SATURATION
+        self._loud = energy > SATURATION * SATURATION and float(np.abs(block).max()) > SATURATION
         if self._plan is None:
             self.in_samples += len(block)
             self.out_samples += len(block)
@@ -281,15 +281,25 @@ class Resampler:
         count = -(-(skipped + last - first) // group)
         sums = self._sums[:count]
         self._line[self._filled : self._filled + plan.window] = 0.0  # what a partial group has not got yet
-        if plan.groups == 1:
-            stacked = self._stacked[:count]
-            stacked[:] = self._windows[:count]
-            np.dot(stacked, plan.matrices[0], out=sums)
-        else:
+        if count < 4 * plan.groups and plan.groups > 1:
             for j in range(count):
                 start = plan.first_input((q + j) * group) - self._origin
                 np.dot(self._line[start : start + plan.window], plan.matrices[(q + j) % plan.groups], out=sums[j])
+        else:
+            for j in range(plan.groups):  # groups of one kind together
+                start = plan.first_input((q + j) * group) - self._origin
+                self._product(start, plan.matrices[(q + j) % plan.groups], sums[j :: plan.groups])
         return sums.reshape(-1)[skipped : skipped + last - first]
+
+    def _product(self, start: int, matrix: Wide, sums: Wide) -> None:
+        """Windows of the line from `start` on, one where the phases begin anew, times their taps."""
+        stride, most = self._stride, len(self._stacked)
+        for begin in range(0, len(sums), most):
+            part = sums[begin : begin + most]
+            stacked = self._stacked[: len(part)]
+            first = start + begin * stride
+            stacked[:] = self._windows[first : first + len(part) * stride : stride]
+            part[:] = np.dot(stacked, matrix)
 
     def _one_by_one(self, plan: _Plan, first: int, last: int) -> Wide:
         """Sums of outputs first..last-1, each from its own row of taps."""

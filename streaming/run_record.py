@@ -90,7 +90,7 @@ def _counts(pipeline: Pipeline) -> Counts:
         dropped=ring.dropped,
         overruns=ring.overruns,
         calls=pipeline.calls,
-        misses=pipeline.misses,
+        misses=pipeline.delivery.misses,
         skipped_hops=pipeline.skipped_hops,
         gated_windows=pipeline.gated_windows,
         failed_calls=pipeline.failed_calls,
@@ -103,8 +103,8 @@ def _compute_times(
     settings: Settings, choice: Choice, buffer_samples: int, pipeline: Pipeline, compute: ComputeModel | None
 ) -> list[ComputeTimes]:
     times = []
-    if pipeline.compute.count:
-        summary = pipeline.compute.summary()
+    if pipeline.delivery.compute.count:
+        summary = pipeline.delivery.compute.summary()
         if compute is None:
             slowdown = settings.profile.slowdown if settings.slowdown is None else settings.slowdown
             stretched = slowdown > 1.0

@@ -16,7 +16,7 @@ from models.errors import UsageError
 from models.progress import Progress, silent
 from runtimes.bundle import Bundle
 from runtimes.opening import choose
-from streaming.capture import device_callbacks
+from streaming.capture import device_stretches
 from streaming.delay_check import ProbeRuntime
 from streaming.pipeline import Pipeline
 from streaming.ring import LARGEST_CAPACITY
@@ -81,11 +81,11 @@ def trouble(
     sinks = no_sinks(total_ns, manifest.geometry.sample_rate_hz)
     probe = ProbeRuntime(manifest)
     pipeline = Pipeline(manifest, bundle.labels(), probe, profile, settings.policy, ring, prefill, sinks)
-    callbacks = device_callbacks(profile, sound.source, settings.seed, settings.faults)
+    plan = device_stretches(profile, sound.source, settings.seed, settings.faults)
     compute = compute_model(settings, choice, manifest.buffer.samples)
-    run_virtual(pipeline, callbacks, sound.source, compute, settings.faults)
+    run_virtual(pipeline, plan, sound.source, compute, settings.faults)
     return Trouble(
-        misses=pipeline.misses,
+        misses=pipeline.delivery.misses,
         dropped=pipeline.ring.dropped + pipeline.skipped_hops,
         underruns=0 if pipeline.playback is None else pipeline.playback.ring.counts.underruns,
         high_water=pipeline.ring.high_water,

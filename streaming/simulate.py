@@ -15,7 +15,7 @@ from models.errors import ArtefactError, AudioError, UsageError
 from runtimes.bundle import Bundle
 from runtimes.opening import Choice, choose, open_runtime
 from runtimes.protocol import Runtime
-from streaming.capture import Callback, device_callbacks
+from streaming.capture import Callback, device_callbacks, device_stretches, stretches
 from streaming.compute import ComputeModel, fixed, from_calibration
 from streaming.delay_check import check_delay
 from streaming.pipeline import Pipeline
@@ -165,18 +165,23 @@ def _run(
         if tick is not None:
             tick(pipeline, time_ns, total_ns)
 
-    if callbacks is None:
-        callbacks = device_callbacks(settings.profile, sound.source, settings.seed, settings.faults)
+    profile, source = settings.profile, sound.source
     try:
         with _deferred_interrupt() as interrupted:
             if settings.clock == "virtual" and compute is not None:
-                return "finished", "", run_virtual(pipeline, callbacks, sound.source, compute, settings.faults, note)
-            slowdown = settings.profile.slowdown if settings.slowdown is None else settings.slowdown
+                if callbacks is None:
+                    plan = device_stretches(profile, source, settings.seed, settings.faults)
+                else:
+                    plan = stretches(callbacks)
+                return "finished", "", run_virtual(pipeline, plan, source, compute, settings.faults, note)
+            slowdown = profile.slowdown if settings.slowdown is None else settings.slowdown
             pipeline.intake.metered = True
             run = WallRun(pipeline, settings.faults, slowdown)
             if live is not None:
                 return "finished", "", run.run_live(live, total_ns / SECOND_NS, note)
-            return "finished", "", run.run(callbacks, sound.source, note)
+            if callbacks is None:
+                callbacks = device_callbacks(profile, source, settings.seed, settings.faults)
+            return "finished", "", run.run(callbacks, source, note)
     except KeyboardInterrupt:
         pipeline.abandon(last[0])
         return "interrupted", f"interrupted after {last[0] / 1e9:.1f} s", last[0]

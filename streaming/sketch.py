@@ -23,7 +23,7 @@ class QuantileSketch:
     """See the module's text."""
 
     def __init__(self) -> None:
-        self._bins: NDArray[np.int64] = np.full(_BINS, 0, np.int64)
+        self._bins: NDArray[np.int64] = np.zeros(_BINS, np.int64)  # only the pages of bins in use take memory
         self.count = self.total = 0
         self.min = self.max = 0
 
@@ -38,7 +38,8 @@ class QuantileSketch:
         self.total += int(values.sum())
         logs = np.log(np.maximum(values, 1).astype(np.float64)) / _LOG_GAMMA
         places = np.where(values > 0, np.minimum(np.ceil(logs).astype(np.int64) + 1, _BINS - 1), 0)
-        self._bins += np.bincount(places, minlength=_BINS)
+        used, counts = np.unique(places, return_counts=True)
+        self._bins[used] += counts
 
     def quantile(self, q: float) -> int:
         """The q-quantile (nearest rank), 0 <= q <= 1, ns.

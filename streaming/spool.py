@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from pathlib import Path
 from typing import IO, Any
 
@@ -107,7 +108,7 @@ class Heard:
         self._spool = spool
         self._chunk: Array = np.zeros(max(self.step, (1 << 15) // self.step * self.step), np.float32)
         self._filled = 0
-        self.envelope: list[EnvelopePoint] = []
+        self._envelope: list[NDArray[np.float64]] = []  # [2, points]: lows, highs
 
     def add(self, samples: Array) -> None:
         """Take in float32 [n]."""
@@ -129,8 +130,13 @@ class Heard:
             self._spool.add(chunk)
         starts = np.arange(0, len(chunk), self.step)
         lows, highs = np.minimum.reduceat(chunk, starts), np.maximum.reduceat(chunk, starts)
-        self.envelope += [
-            EnvelopePoint(round(float(low), 6), round(float(high), 6)) for low, high in zip(lows, highs, strict=True)
+        self._envelope.append(np.stack([lows, highs]).astype(np.float64))
+
+    @property
+    def envelope(self) -> list[EnvelopePoint]:
+        """Lowest and highest sample of each stretch so far; after `close` of all."""
+        return [
+            EnvelopePoint(round(low, 6), round(high, 6)) for part in self._envelope for low, high in part.T.tolist()
         ]
 
     def close(self) -> None:
@@ -170,3 +176,11 @@ class Occupancy:
         begin = time_ns // self.step_ns * self.step_ns
         self.points.append([begin, held, held])
         self._until = begin + self.step_ns
+
+    def rise(self, times_ns: list[int], base: int, steps: list[int]) -> None:
+        """Levels base + step, none lower than the one before."""
+        begin, count = 0, len(times_ns)
+        while begin < count:
+            self.add(times_ns[begin], base + steps[begin])
+            begin = bisect_left(times_ns, self._until, begin + 1)
+            self.add(times_ns[begin - 1], base + steps[begin - 1])

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
+import numpy as np
+from numpy.typing import NDArray
+
+Whole = NDArray[np.int64]
+
 SECOND_NS = 1_000_000_000
 _KEPT = 4096
 
@@ -39,6 +44,13 @@ class ContentClock:
             place = max(0, bisect_right(starts, index) - 1)
         return self._bases[place] + (index - starts[place]) * SECOND_NS // self.rate_hz
 
+    def at_each(self, indices: Whole) -> Whole:
+        """`at` for int64 [n]."""
+        starts, bases = _pieces(self._starts, self._bases, indices)
+        seconds, samples = np.divmod(indices - starts, self.rate_hz)  # the product of a day's samples would overflow
+        times: Whole = bases + seconds * SECOND_NS + samples * SECOND_NS // self.rate_hz
+        return times
+
 
 class IndexMap:
     """Indices of one stream as indices of another that it skips parts of. Starts as the identity."""
@@ -64,3 +76,16 @@ class IndexMap:
         if index < starts[place]:
             place = max(0, bisect_right(starts, index) - 1)
         return self._targets[place] + index - starts[place]
+
+    def at_each(self, indices: Whole) -> Whole:
+        """`at` for int64 [n]."""
+        starts, targets = _pieces(self._starts, self._targets, indices)
+        return targets + indices - starts
+
+
+def _pieces(starts: list[int], values: list[int], indices: Whole) -> tuple[Whole, Whole]:
+    """The start and the value of the piece that each index lies in; before the first one that is the first."""
+    low = max(0, bisect_right(starts, int(indices.min())) - 1)
+    begins, of_each = np.array(starts[low:], np.int64), np.array(values[low:], np.int64)
+    places = np.maximum(np.searchsorted(begins, indices, "right") - 1, 0)
+    return begins[places], of_each[places]

@@ -17,7 +17,7 @@ from runtimes.bundle import Bundle
 from runtimes.opening import choose
 from streaming.calibration import Calibration, CalibrationEntry
 from streaming.call import Call
-from streaming.capture import ClipSource, device_callbacks
+from streaming.capture import ClipSource, device_callbacks, stretches
 from streaming.compute import ComputeModel
 from streaming.delay_check import ProbeRuntime
 from streaming.device import DeviceProfile, load_profile, parse_profile
@@ -74,7 +74,7 @@ def recorded(
 
     pipeline.deliver = note  # type: ignore[method-assign]
     points = calibration(bundle).entries[0].paced_ns
-    run_virtual(pipeline, iter(plan), source, ComputeModel(points, "paced", profile, seed, ""))
+    run_virtual(pipeline, stretches(plan), source, ComputeModel(points, "paced", profile, seed, ""))
     in_samples = pipeline.loop.in_samples
     callbacks = []
     for c in plan:

@@ -21,7 +21,7 @@ from runtimes.opening import choose, open_runtime
 from runtimes.protocol import Outputs, Runtime, State
 from streaming.act import detect
 from streaming.calibration import Calibration, CalibrationEntry
-from streaming.capture import Callback, device_callbacks
+from streaming.capture import Callback, device_callbacks, device_stretches
 from streaming.delay_check import ProbeRuntime, check_delay, lag_samples
 from streaming.device import DeviceProfile, load_profile, profile_names
 from streaming.faults import Fault, parse_fault
@@ -152,9 +152,9 @@ def streamed(bundle: Bundle, sound: Sound, settings: Settings) -> tuple[list[np.
     ring, prefill = default_ring(bundle, profile, "drop_oldest"), default_prefill(bundle, profile)
     pipeline = Pipeline(manifest, bundle.labels(), runtime, profile, "drop_oldest", ring, prefill, sinks)
     values: list[np.ndarray] = []
-    pipeline.on_values = lambda _end, v: values.append(v)
+    pipeline.delivery.on_values = lambda _end, v: values.append(v)
     compute = compute_model(settings, choose(bundle), manifest.buffer.samples)
-    run_virtual(pipeline, device_callbacks(profile, sound.source, 0), sound.source, compute)
+    run_virtual(pipeline, device_stretches(profile, sound.source, 0), sound.source, compute)
     runtime.close()
     return values, pipeline
 
