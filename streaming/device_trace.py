@@ -165,7 +165,8 @@ class DeviceTrace(_Part):
         return plan if early >= 0 else [c._replace(time_ns=c.time_ns - early) for c in plan]
 
     def completed_ns(self) -> NDArray[np.int64]:
-        """For each of `calls`: when the callback came that completed its buffer, int64 [n], in the trace's clock.
+        """For each of `calls`: when the callback came that completed its buffer, int64 [n], in the trace's clock; -1
+        where that callback is not in the trace: a recorder's room for callbacks may end before that for calls.
 
         The model's samples a callback has brought so far are its frames at the model's rate, rounded up, as the
         shared resampler gives them.
@@ -182,8 +183,16 @@ class DeviceTrace(_Part):
             brought.append(whole - (-frames * model // rate))
             times.append(item.time_ns)
         places = np.searchsorted(np.array(brought), [c.end_sample for c in self.calls])
-        completed: NDArray[np.int64] = np.array(times, np.int64)[np.minimum(places, len(times) - 1)]
+        completed: NDArray[np.int64] = np.array([*times, -1], np.int64)[places]
         return completed
+
+    def delays_ns(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Waits and delays, int64 [n] each: from a buffer's last callback to the begin and the end of its call; calls
+        whose callback is not in the trace are left out."""
+        completed, calls = self.completed_ns(), self.calls
+        known = completed >= 0
+        begins, ends = (np.array(t, np.int64) for t in ([c.begin_ns for c in calls], [c.end_ns for c in calls]))
+        return (begins - completed)[known], (ends - completed)[known]
 
 
 def read_trace(path: str | Path) -> DeviceTrace:
