@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.errors import UsageError
+from models.parsing import parse_json
 from streaming.capture import Callback
 from streaming.timeline import SECOND_NS
 
@@ -203,7 +204,7 @@ def read_trace(path: str | Path) -> DeviceTrace:
     """
     file = Path(path)
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = parse_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError as exc:
         raise UsageError(f"{file}: no such trace file") from exc
     except json.JSONDecodeError as exc:
