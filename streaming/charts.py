@@ -65,7 +65,7 @@ def linear_axis(low: float, high: float, title: str = "", count: int = 5) -> Axi
     Raises:
         UsageError: the range is empty or not finite.
     """
-    if not (math.isfinite(low) and math.isfinite(high)) or high < low:
+    if not math.isfinite(high - low) or high < low:
         raise UsageError(f"axis: expected a finite range, got {low} to {high}")
     if high == low:
         high = low + 1.0

@@ -366,7 +366,9 @@ def _figure(value: object) -> str:
         return "none"
     if all(isinstance(v, int | float) for v in value):
         return f"{value[0]:g}" if len(set(value)) == 1 else " to ".join(f"{v:g}" for v in value)
-    return ", ".join(f"from {at:g} s {then:g}" for at, then in value)
+    if all(isinstance(v, list) and len(v) == 2 and all(isinstance(x, int | float) for x in v) for v in value):
+        return ", ".join(f"from {at:g} s {then:g}" for at, then in value)
+    return str(value)
 
 
 def _made(run: Data) -> str:

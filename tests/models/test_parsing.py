@@ -22,7 +22,8 @@ from streaming.record import read_run
 from streaming.report import read_advice
 
 DEEP, LONG = "[" * 100_000, "1" * 6_000
-JSON = {"deep": DEEP, "long": f'{{"schema": {LONG}}}', "cut": '{"schema": "x'}
+JSON = {"deep": DEEP, "long": f'{{"schema": {LONG}}}', "cut": '{"schema": "x', "nan": '{"schema": NaN}',
+        "inf": '{"schema": -1e999}', "beyond": f'{{"schema": {2**63}}}'}  # fmt: skip
 TOML = {"deep": f"a = {DEEP[:5_000]}", "long": f"a = {LONG}", "cut": "a = "}
 
 
@@ -40,6 +41,7 @@ def test_toml_fails_as_toml(text: str) -> None:
 
 def test_what_is_whole_is_read() -> None:
     assert parse_json('{"a": [1, 2.5, null]}') == {"a": [1, 2.5, None]}
+    assert parse_json(f"[{2**63 - 1}, -1e300]") == [2**63 - 1, -1e300]
     assert parse_toml("[a]\nb = 1") == {"a": {"b": 1}}
 
 
@@ -55,8 +57,7 @@ READERS: dict[str, tuple[Callable[[Path], Any], dict[str, str]]] = {
 }
 
 
-@pytest.mark.parametrize("kind", JSON)
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name, (_, texts) in READERS.items() for kind in texts])
 def test_every_reader_says_it_in_one_line(name: str, kind: str, tmp_path: Path) -> None:
     read, texts = READERS[name]
     (tmp_path / name).write_text(texts[kind])

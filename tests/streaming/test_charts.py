@@ -32,7 +32,7 @@ def test_known_ticks() -> None:
     assert [t for _, t in log_axis(0.05, 3.0).ticks] == ["0.01", "0.1", "1", "10"]
     assert [t for _, t in log_axis(0.02, 800.0).ticks] == ["0.01", "", "1", "", "100", ""]
     assert linear_axis(2.0, 2.0).high == 3.0
-    for bad in ((1.0, 0.0), (0.0, float("inf"))):
+    for bad in ((1.0, 0.0), (0.0, float("inf")), (-1e308, 1e308)):
         with pytest.raises(UsageError, match="finite range"):
             linear_axis(*bad)
     with pytest.raises(UsageError, match="above 0"):

@@ -256,6 +256,21 @@ def hurried(trace: dict[str, Any]) -> str:
     return json.dumps(trace)
 
 
+def endless(trace: dict[str, Any]) -> str:
+    trace["callbacks"][-1]["hardware_frame"] = 2**50
+    return json.dumps(trace)
+
+
+def giant(trace: dict[str, Any]) -> str:
+    trace["callbacks"][0]["frames"] = 10**12
+    return json.dumps(trace)
+
+
+def far(trace: dict[str, Any]) -> str:
+    trace["inferences"][-1]["end_ns"] = 10**18
+    return json.dumps(trace)
+
+
 def newer(trace: dict[str, Any]) -> str:
     trace["schema"] = "hearpack-trace/2"
     return json.dumps(trace)
@@ -271,6 +286,9 @@ def newer(trace: dict[str, Any]) -> str:
         (backwards, "ends before it begins"),
         (negative, "callbacks.0.frames"),
         (hurried, "not recorded in real time"),
+        (endless, "expected at most 86400"),
+        (giant, "callbacks.0.frames"),
+        (far, "end_ns"),
         (newer, "schema 'hearpack-trace/1'"),
         (lambda _: "[]", "schema 'hearpack-trace/1'"),
     ],

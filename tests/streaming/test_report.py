@@ -246,3 +246,29 @@ def test_an_hour_is_read_at_a_glance(hour_run: Path, tmp_path: Path) -> None:
     assert "the highest of up to 13 windows" in drawn
     for figure in ("<td>192</td>", "<td>none</td>", "<td>from 0 s 1, from 240 s 1.8</td>"):
         assert figure in drawn, figure
+
+
+def test_figures_that_a_run_cannot_have_are_told_or_written_as_they_are(
+    make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = make_run("a", "classifier")
+    data = json.loads((run / "run.json").read_text())
+    data["profile"]["figures"]["throttle"] = {"value": [[{}, 1.0]], "source": "assumption"}
+    (run / "run.json").write_text(json.dumps(data))
+    write_report([run], tmp_path / "r.html")
+    assert "[[{}, 1.0]]" in (tmp_path / "r.html").read_text()
+    for path, value, said in (
+        (("events", 0, "index"), 5000, "label 5000"),
+        (("events", 0, "delay_ns"), 10**30, "64 bits"),
+        (("ledger", 0, "mean_parts", "compute"), float("nan"), "not finite"),
+        (("envelope", 1, "high"), 1e308, "finite range"),
+    ):
+        changed = json.loads(json.dumps(data))
+        place = changed
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = value
+        (run / "run.json").write_text(json.dumps(changed))
+        with pytest.raises(HearpackError, match=said):
+            write_report([run], tmp_path / "bad.html")
+    assert not (tmp_path / "bad.html").exists()
