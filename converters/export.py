@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from models import weights as weights_store
 from models.errors import BundleError, ConversionError, OutputError
 from models.hashing import sha256_tree
 from models.own import OwnEntry
+from models.parsing import parse_json
 from models.progress import Progress, silent
 from runtimes.bundle import MANIFEST, Artefact, Bundle, Decisions, Manifest
 
@@ -280,7 +280,7 @@ def _edits(present: Bundle) -> dict[str, object]:
 def _edited_decisions(present: Bundle) -> Decisions | None:
     """The decisions of a bundle if they are not those it was exported with, which golden/ has a copy of."""
     try:
-        golden = json.loads((present.path / "golden" / "golden.json").read_text(encoding="utf-8"))
+        golden = parse_json((present.path / "golden" / "golden.json").read_text(encoding="utf-8"))
         exported = Decisions.model_validate(golden["decisions"])
     except (OSError, ValueError, KeyError, TypeError):
         return present.manifest.decisions

@@ -19,6 +19,7 @@ from converters.material import golden_input
 from converters.reference import StreamOutput, compare, entry_of, original, stream
 from models.catalog import ModelEntry
 from models.errors import BundleError
+from models.parsing import parse_json
 from runtimes.bundle import Bundle, Manifest
 from runtimes.opening import Choice, engines_for, open_runtime
 from streaming.act import detect
@@ -136,7 +137,7 @@ def read_golden(bundle: Bundle) -> tuple[GoldenStream, ...]:
     """
     folder = bundle.path / "golden"
     try:
-        data = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
+        data = parse_json((folder / "golden.json").read_text(encoding="utf-8"))
         streams = []
         for item in data["streams"]:
             samples = _read_raw(folder / item["input"])

@@ -6,11 +6,11 @@ tensors that the app will ask for by name, and whether the app's deployment targ
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 from models.errors import ArtefactError, BundleError, UsageError
+from models.parsing import parse_json
 from runtimes.bundle import Artefact, Bundle
 
 PROJECT = "HearpackSample.xcodeproj/project.pbxproj"
@@ -62,7 +62,7 @@ def _check_package(bundle: Bundle, artefact: Artefact) -> None:
     """The package's own index names its model, and every file it names is one that the manifest vouches for."""
     index = bundle.artefact_path(artefact) / "Manifest.json"
     try:
-        document = json.loads(index.read_text(encoding="utf-8"))
+        document = parse_json(index.read_text(encoding="utf-8"))
         items = document["itemInfoEntries"]
         root = items[document["rootModelIdentifier"]]["path"]
         paths = [str(item["path"]) for item in items.values()]

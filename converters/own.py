@@ -22,6 +22,7 @@ from models.hashing import sha256_bytes
 from models.own import OwnEntry, OwnOriginal
 from models.own_loading import Loaded, Target, load, parse_target
 from models.own_toml import parse, read_toml
+from models.parsing import parse_json
 from runtimes.bundle import Bundle
 
 if TYPE_CHECKING:
@@ -301,7 +302,7 @@ def _remembered(
     original: Any, geometry: str | Path | None, weights: Path | None
 ) -> list[tuple[str, str | Path | None, Path | None]]:
     try:
-        where = json.loads(_record(original).read_text(encoding="utf-8"))
+        where = parse_json(_record(original).read_text(encoding="utf-8"))
         text, toml, checkpoint = where["target"], where["geometry"], where["weights"]
     except (OSError, ValueError, KeyError, TypeError):
         return []

@@ -23,6 +23,7 @@ from typing import Any
 from models.errors import UsageError
 from models.geometry import StateSpec, StreamGeometry, TensorSpec
 from models.own import FEATURE_LAYOUTS, WAVEFORM_LAYOUTS, FrontEndSpec, OwnEntry
+from models.parsing import parse_toml
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _TENSOR = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -78,7 +79,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         UsageError: no such file, not TOML, or no readable file of labels.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = parse_toml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as exc:
         raise UsageError(f"{path}: no such file; expected a geometry.toml (hearpack scaffold NAME writes one)") from exc
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:

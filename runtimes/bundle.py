@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from models.errors import BundleError, UsageError
 from models.geometry import GraphSignature, StateSpec, StreamGeometry, TensorSpec
 from models.hashing import sha256_file
+from models.parsing import parse_json
 from runtimes.dsp import Stage, check_stages
 
 SCHEMA = "hearpack/1"
@@ -270,7 +271,7 @@ def parse_manifest(text: str, origin: str) -> Manifest:
         BundleError: not JSON, of a newer schema, or invalid against the schema.
     """
     try:
-        data = json.loads(text)
+        data = parse_json(text)
     except json.JSONDecodeError as exc:
         raise BundleError(f"{origin}: not JSON (line {exc.lineno}: {exc.msg}); export the bundle again") from exc
     schema = data.get("schema") if isinstance(data, Mapping) else None

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from models.errors import UsageError
+from models.parsing import parse_json
 
 SCHEMA = "hearpack-calibration/1"
 LONGEST_CALL_NS = 600_000_000_000
@@ -135,7 +136,7 @@ def read_calibration(path: str | Path) -> Calibration:
     """
     file = Path(path)
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = parse_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError as exc:
         raise UsageError(f"{file}: no such calibration file") from exc
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as exc:

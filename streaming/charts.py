@@ -23,6 +23,7 @@ from models.errors import UsageError
 
 BOX = 1000.0
 COLOURS = 12  # classes c0 to c11
+_CLOCK_STEPS_S = (30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 14_400)
 _MAGMA = ((0, 0, 4), (28, 16, 68), (79, 18, 123), (129, 37, 129), (181, 54, 122), (229, 80, 100), (251, 135, 97),
           (254, 194, 135), (252, 253, 191))  # fmt: skip  # nine points of a dark-to-light ramp
 
@@ -64,7 +65,7 @@ def linear_axis(low: float, high: float, title: str = "", count: int = 5) -> Axi
     Raises:
         UsageError: the range is empty or not finite.
     """
-    if not (math.isfinite(low) and math.isfinite(high)) or high < low:
+    if not math.isfinite(high - low) or high < low:
         raise UsageError(f"axis: expected a finite range, got {low} to {high}")
     if high == low:
         high = low + 1.0
@@ -78,13 +79,30 @@ def linear_axis(low: float, high: float, title: str = "", count: int = 5) -> Axi
     return Axis(low, high, ticks, title)
 
 
+def time_axis(end_s: float, of: str = "", count: int = 4) -> Axis:
+    """Time from zero: seconds, from three minutes on min:s, from three hours on h:min; whole steps of a clock.
+
+    Args:
+        end_s: where it ends, seconds.
+        of: what the time is of, for the title.
+        count: steps at most, of a clock: five labels fit beside each other on a phone.
+    """
+    if end_s < 180.0:
+        return linear_axis(0.0, end_s, f"s {of}".strip(), 6)
+    step = next((s for s in _CLOCK_STEPS_S if s * (count + 0.5) >= end_s), _CLOCK_STEPS_S[-1])
+    high, low, unit = (3600, 60, "h:min") if end_s >= 10_800.0 else (60, 1, "min:s")
+    ticks = tuple((float(t), f"{t // high}:{t % high // low:02d}") for t in range(0, math.floor(end_s) + 1, step))
+    return Axis(0.0, end_s, ticks, f"{unit} {of}".strip())
+
+
 def log_axis(low: float, high: float, title: str = "") -> Axis:
     """A logarithmic axis over whole decades that hold the range; both above 0."""
     if not 0.0 < low <= high < math.inf:
         raise UsageError(f"axis: expected a range above 0, got {low} to {high}")
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high) + 1e-9)
     last = max(last, first + 1)
-    ticks = tuple((10.0**k, f"{10.0**k:g}") for k in range(first, last + 1))
+    every = math.ceil((last - first + 1) / 5)  # five labels fit beside each other on a phone
+    ticks = tuple((10.0**k, f"{10.0**k:g}" if (k - first) % every == 0 else "") for k in range(first, last + 1))
     return Axis(10.0**first, 10.0**last, ticks, title, log=True)
 
 
@@ -157,7 +175,7 @@ def plot(shapes: Sequence[str], x: Axis, y: Axis, alt: str, height_px: int = 180
     y_ticks = "".join(
         f'<span class="ty" style="bottom:{100 * y.at(value):.2f}%">{text(label)}</span>' for value, label in y.ticks
     )
-    x_ticks = "".join(_x_tick(x.at(value), label) for value, label in x.ticks)
+    x_ticks = _x_ticks(x)
     return (
         f'<div class="plot"><div class="yt">{text(y.title)}</div>'
         f'<div class="area" style="height:{height_px}px">{y_ticks}'
@@ -167,10 +185,15 @@ def plot(shapes: Sequence[str], x: Axis, y: Axis, alt: str, height_px: int = 180
     )
 
 
-def _x_tick(at: float, label: str) -> str:
-    """A label under its tick; at the ends it leans inwards so that it does not leave the page."""
-    side = "first" if at < 0.02 else "last" if at > 0.98 else "mid"
-    return f'<span class="tx {side}" style="left:{100 * at:.2f}%">{text(label)}</span>'
+def _x_ticks(x: Axis) -> str:
+    """Labels under their ticks; at the ends they lean inwards so that they do not leave the page."""
+    drawn = []
+    for value, label in x.ticks:
+        at = x.at(value)
+        side = "first" if at < 0.02 else "last" if at > 0.98 else "mid"
+        if label:
+            drawn.append(f'<span class="tx {side}" style="left:{100 * at:.2f}%">{text(label)}</span>')
+    return "".join(drawn)
 
 
 @dataclass(frozen=True)
@@ -204,7 +227,7 @@ def bar_rows(rows: Sequence[BarRow], x: Axis, alt: str, limit: float | None = No
             f'<div class="bl">{text(row.label)}</div><div class="bb"><svg aria-hidden="true" viewBox="0 0 {BOX:g} '
             f'{BOX:g}" preserveAspectRatio="none">{"".join(shapes)}</svg></div><div class="bf">{text(row.figure)}</div>'
         )
-    ticks = "".join(_x_tick(x.at(value), label) for value, label in x.ticks)
+    ticks = _x_ticks(x)
     return (
         f'<div class="bars" role="img" aria-label="{text(alt)}">{"".join(drawn)}'
         f'<div class="bl empty"></div><div class="xs">{ticks}</div><div class="bf empty"></div>'
@@ -224,11 +247,27 @@ def lanes(rows: Sequence[tuple[str, str, Sequence[tuple[float, float, str]]]], x
             f'<svg aria-hidden="true" viewBox="0 0 {BOX:g} {BOX:g}" preserveAspectRatio="none">'
             f"{''.join(shapes)}</svg></div>"
         )
-    ticks = "".join(_x_tick(x.at(value), label) for value, label in x.ticks)
+    ticks = _x_ticks(x)
     return (
         f'<div class="plot" role="img" aria-label="{text(alt)}">{"".join(drawn)}<div class="xs">{ticks}</div>'
         f'<div class="xt">{text(x.title)}</div></div>'
     )
+
+
+def curves(rows: Sequence[tuple[str, str, Sequence[float]]], at: Sequence[float], x: Axis, alt: str) -> str:
+    """Values 0 to 1 as filled strips below each other, each under its name: (name, colour class, values)."""
+    flat = Axis(0.0, 1.0, ())
+    drawn = []
+    for name, style, values in rows:
+        shapes = [vertical(x, value, "grid") for value, _ in x.ticks]
+        shapes.append(band(x, flat, at, [0.0] * len(values), values, style))
+        drawn.append(
+            f'<div class="ln">{text(name)}</div><div class="lane high">'
+            f'<svg aria-hidden="true" viewBox="0 0 {BOX:g} {BOX:g}" preserveAspectRatio="none">'
+            f"{''.join(shapes)}</svg></div>"
+        )
+    ticks = _x_ticks(x)
+    return f'<div class="plot" role="img" aria-label="{text(alt)}">{"".join(drawn)}<div class="xs">{ticks}</div></div>'
 
 
 def legend(items: Sequence[tuple[str, str]]) -> str:

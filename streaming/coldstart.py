@@ -21,6 +21,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from models.errors import ArtefactError, UsageError
+from models.parsing import parse_json
 from models.progress import Progress, silent
 from models.version import __version__
 from runtimes.bundle import Artefact, Bundle, refuse_separator
@@ -127,7 +128,7 @@ def read_cold_start(path: Path) -> ColdStart:
         UsageError: not there, cut off, or another file.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8"))
         if not isinstance(data, dict) or data.get("schema_id") != SCHEMA:
             raise UsageError(f"{path}: expected a cold-start file ({SCHEMA}); make one with: hearpack coldstart -o")
         return ColdStart.model_validate(data)

@@ -71,7 +71,7 @@ def compare(a: LoadedRun, b: LoadedRun) -> Comparison:
     first, second = a.record, b.record
     if first.task != second.task:
         raise UsageError(
-            f"{b.folder}: is a run of a {second.task}, {a.folder} of a {first.task}; expected two of the same task"
+            f"{b.folder}: its task is {second.task}, that of {a.folder} {first.task}; expected two of the same task"
         )
     kinds = [delay_kind(record) for record in (first, second)]
     figures: tuple[ComparedFigure, ...] = ()

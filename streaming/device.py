@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import UsageError
+from models.parsing import parse_toml
 from streaming.record import ProfileFigure, ProfileRecord
 from streaming.resample import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 
@@ -173,7 +174,7 @@ def parse_profile(text: str, name: str, origin: str) -> DeviceProfile:
         UsageError: see `load_profile`.
     """
     try:
-        data = tomllib.loads(text)
+        data = parse_toml(text)
     except tomllib.TOMLDecodeError as exc:
         raise UsageError(f"{origin}: not TOML: {exc}") from exc
     if data.get("schema") != SCHEMA:

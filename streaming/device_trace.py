@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.errors import UsageError
+from models.parsing import parse_json
 from streaming.capture import Callback
+from streaming.settings import LONGEST_S
 from streaming.timeline import SECOND_NS
 
 SCHEMA = "hearpack-trace/1"
 FASTEST = 1.05  # audio may come this much faster than its own clock says
+_LATEST = 2**53  # of times and counts, as the schema says
+_LONGEST_BLOCK = 1_920_000  # frames of a callback: ten seconds at the highest rate
 FASTEST_GRACE_S = 0.5  # and a burst of this much at once
 
 
@@ -59,44 +63,44 @@ class TraceAudio(_Part):
 
 
 class TraceColdStart(_Part):
-    capture_begin_ns: int | None = Field(default=None, ge=0)
-    first_callback_ns: int | None = Field(default=None, ge=0)
+    capture_begin_ns: int | None = Field(default=None, ge=0, le=_LATEST)
+    first_callback_ns: int | None = Field(default=None, ge=0, le=_LATEST)
 
 
 class TraceCallback(_Part):
-    time_ns: int = Field(ge=0)
-    frames: int = Field(ge=0)
-    hardware_time_ns: int | None = Field(default=None, ge=0)
-    hardware_frame: int | None = Field(default=None, ge=0)
+    time_ns: int = Field(ge=0, le=_LATEST)
+    frames: int = Field(ge=0, le=_LONGEST_BLOCK)
+    hardware_time_ns: int | None = Field(default=None, ge=0, le=_LATEST)
+    hardware_frame: int | None = Field(default=None, ge=0, le=_LATEST)
     rate_hz: int | None = Field(default=None, ge=4_000, le=192_000)
 
 
 class TraceInference(_Part):
-    begin_ns: int = Field(ge=0)
-    end_ns: int = Field(ge=0)
-    end_sample: int = Field(ge=0)
+    begin_ns: int = Field(ge=0, le=_LATEST)
+    end_ns: int = Field(ge=0, le=_LATEST)
+    end_sample: int = Field(ge=0, le=_LATEST)
     warm_up: bool = False
     error: str | None = None
 
 
 class TraceGap(_Part):
-    time_ns: int = Field(ge=0)
+    time_ns: int = Field(ge=0, le=_LATEST)
     kind: str
-    samples: int = Field(ge=0)
+    samples: int = Field(ge=0, le=_LATEST)
     rate_hz: int = Field(ge=1)
 
 
 class TraceRoute(_Part):
-    time_ns: int = Field(ge=0)
-    system_input_latency_ns: int | None = Field(default=None, ge=0)
-    system_output_latency_ns: int | None = Field(default=None, ge=0)
+    time_ns: int = Field(ge=0, le=_LATEST)
+    system_input_latency_ns: int | None = Field(default=None, ge=0, le=_LATEST)
+    system_output_latency_ns: int | None = Field(default=None, ge=0, le=_LATEST)
 
 
 class TraceEnd(_Part):
-    time_ns: int = Field(ge=0)
+    time_ns: int = Field(ge=0, le=_LATEST)
     reason: str
-    callbacks: int = Field(ge=0)
-    inferences: int = Field(ge=0)
+    callbacks: int = Field(ge=0, le=_LATEST)
+    inferences: int = Field(ge=0, le=_LATEST)
 
 
 class DeviceTrace(_Part):
@@ -165,7 +169,8 @@ class DeviceTrace(_Part):
         return plan if early >= 0 else [c._replace(time_ns=c.time_ns - early) for c in plan]
 
     def completed_ns(self) -> NDArray[np.int64]:
-        """For each of `calls`: when the callback came that completed its buffer, int64 [n], in the trace's clock.
+        """For each of `calls`: when the callback came that completed its buffer, int64 [n], in the trace's clock; -1
+        where that callback is not in the trace: a recorder's room for callbacks may end before that for calls.
 
         The model's samples a callback has brought so far are its frames at the model's rate, rounded up, as the
         shared resampler gives them.
@@ -182,8 +187,16 @@ class DeviceTrace(_Part):
             brought.append(whole - (-frames * model // rate))
             times.append(item.time_ns)
         places = np.searchsorted(np.array(brought), [c.end_sample for c in self.calls])
-        completed: NDArray[np.int64] = np.array(times, np.int64)[np.minimum(places, len(times) - 1)]
+        completed: NDArray[np.int64] = np.array([*times, -1], np.int64)[places]
         return completed
+
+    def delays_ns(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Waits and delays, int64 [n] each: from a buffer's last callback to the begin and the end of its call; calls
+        whose callback is not in the trace are left out."""
+        completed, calls = self.completed_ns(), self.calls
+        known = completed >= 0
+        begins, ends = (np.array(t, np.int64) for t in ([c.begin_ns for c in calls], [c.end_ns for c in calls]))
+        return (begins - completed)[known], (ends - completed)[known]
 
 
 def read_trace(path: str | Path) -> DeviceTrace:
@@ -194,7 +207,7 @@ def read_trace(path: str | Path) -> DeviceTrace:
     """
     file = Path(path)
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = parse_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError as exc:
         raise UsageError(f"{file}: no such trace file") from exc
     except json.JSONDecodeError as exc:
@@ -235,6 +248,10 @@ def _check_whole(trace: DeviceTrace, file: Path) -> None:
         raise UsageError(f"{file}: an inference ends before it begins")
     if not any(c.frames for c in trace.callbacks):
         raise UsageError(f"{file}: no callback brought any audio")
+    if trace.duration_s > LONGEST_S:
+        raise UsageError(
+            f"{file}: lasts {trace.duration_s:.0f} s, expected at most {LONGEST_S:g}: a time or a frame is wrong"
+        )
     took_s = (trace.callbacks[-1].time_ns - trace.callbacks[0].time_ns) / SECOND_NS
     brought_s = trace.duration_s - trace.plan()[0].frames / trace.plan()[0].rate_hz
     if brought_s > FASTEST * took_s + FASTEST_GRACE_S:

@@ -188,7 +188,7 @@ def _compute_figures(trace: DeviceTrace, here_ns: int) -> dict[str, object]:
     completed = trace.completed_ns()
     previous = np.concatenate([[0.0], [float(c.end_ns) for c in calls[:-1]]])
     waits = begins - completed
-    free = (previous <= completed) & (waits >= 0)
+    free = (completed >= 0) & (previous <= completed) & (waits >= 0)
     wakeup = float(np.median(waits[free])) if free.any() else 0.0
     return {
         "slowdown": round(base / here_ns, 5),
@@ -225,8 +225,7 @@ def _predict(
     sinks.close()
     ledger = sinks.ledger.summaries()[0]
     times = summarise(np.array([c.end_ns - c.begin_ns for c in trace.calls], np.int64))
-    begins = np.array([c.begin_ns for c in trace.calls], np.int64)
-    waits = summarise(np.maximum(0, begins - trace.completed_ns()))
+    waits = summarise(np.maximum(0, trace.delays_ns()[0]))
     compute, wait = pipeline.delivery.compute.summary(), ledger.parts["ring_wait"]
     recorded_steps = summarise(np.diff(np.array([c.time_ns for c in trace.callbacks], np.int64)))
     steps = summarise(np.diff(np.array([c.time_ns for c in plan], np.int64)))

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from models.errors import UsageError
+from models.parsing import parse_toml
 
 # name: (unit, what it is)
 FIGURES: Mapping[str, tuple[str, str]] = {
@@ -94,7 +95,7 @@ def read_budget(path: Path) -> dict[str, float]:
         UsageError: no such file, no TOML, no [budget], a figure that is unknown, or a limit that is no number.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = parse_toml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as exc:
         raise UsageError(f"{path}: the budget cannot be read: {exc}") from exc
     except tomllib.TOMLDecodeError as exc:

@@ -31,6 +31,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from models.errors import OutputError, UsageError
+from models.parsing import parse_json
 
 SCHEMA = "hearpack-run/1"
 RUN_FILE = "run.json"
@@ -355,7 +356,7 @@ def read_run(folder: str | Path) -> RunRecord:
             f"{folder}: expected a run (a folder with {RUN_FILE}); make one with: hearpack simulate BUNDLE"
         )
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = parse_json(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as exc:
         raise UsageError(f"{file}: cannot be read as JSON ({exc}); simulate again") from exc
     if not isinstance(data, dict):

@@ -6,8 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from models.errors import UsageError
 from runtimes.bundle import Bundle
 from streaming.compute import ComputeModel
@@ -37,7 +35,7 @@ def check_fits(trace: DeviceTrace, bundle: Bundle) -> None:
     """Raise unless the trace is of this bundle.
 
     Raises:
-        UsageError: another model or buffer, or no call in the trace.
+        UsageError: another model or buffer, or no call in the trace whose audio is in it too.
     """
     manifest = bundle.manifest
     theirs, ours = (trace.bundle.name, trace.bundle.buffer_samples), (manifest.name, manifest.buffer.samples)
@@ -48,6 +46,8 @@ def check_fits(trace: DeviceTrace, bundle: Bundle) -> None:
         )
     if not trace.calls:
         raise UsageError("the trace has no call of the model but warm-ups and failures: nothing to learn from")
+    if not (trace.completed_ns() >= 0).any():
+        raise UsageError("the trace's callbacks bring the audio of none of its calls: it was cut off or edited")
 
 
 def replay_profile(trace: DeviceTrace, like: DeviceProfile) -> DeviceProfile:
@@ -99,7 +99,7 @@ def replay_run(
     profile = replay_profile(trace, settings.profile)
     ring = settings.ring_samples or trace.audio.ring_samples
     settings = dataclasses.replace(settings, profile=profile, clock="virtual", check=False, ring_samples=ring)
-    recorded = summarise(np.array([c.end_ns for c in trace.calls], np.int64) - trace.completed_ns())
+    recorded = summarise(trace.delays_ns()[1])
 
     def compared(record: RunRecord) -> dict[str, float]:
         if not record.ledger:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from models.errors import UsageError
+from models.parsing import parse_json
 from streaming.coldstart import read_cold_start
 from streaming.report_data import Data, dump, gather
 from streaming.report_page import page
@@ -66,7 +67,7 @@ def read_advice(path: Path) -> Data:
         UsageError: not there, cut off, or another file.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as exc:
         raise UsageError(f"{path}: cut off or no JSON (line {exc.lineno}: {exc.msg}); advise again") from exc
     except (OSError, UnicodeDecodeError) as exc:

@@ -134,6 +134,7 @@ def _score_lines(run: LoadedRun) -> Data | None:
     parts = columns(len(scores), DRAWN_POINTS)
     rate = run.record.model_rate_hz
     return {
+        "windows": len(scores),
         "at_s": [round(float(run.ends[b - 1]) / rate, 4) for _, b in parts],
         "labels": [names.get(i, f"label {i}") for i in shown],
         "values": [[round(float(scores[a:b, i].max()), 5) for a, b in parts] for i in shown],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from streaming.charts import (
     BarRow,
     band,
     bar_rows,
+    curves,
     details,
     horizontal,
     lanes,
@@ -23,6 +25,7 @@ from streaming.charts import (
     steps,
     table,
     text,
+    time_axis,
     vertical,
 )
 from streaming.report_data import Data, part_order
@@ -124,14 +127,15 @@ def _tiles(run: Data) -> str:
         )
     ended = ""
     if r["ended"] != "finished":
-        ended = f'<p class="v bad">Ended early: {text(r["ended"])}. {text(r["message"])}</p>'
+        why = r["message"] if r["ended"] == "interrupted" else f"error: {r['message']}"
+        ended = f'<p class="v bad">Ended early: {text(why)}</p>'
     return f'{ended}<dl class="tiles">{"".join(drawn)}</dl>'
 
 
 def _stream(run: Data) -> str:
     r, envelope, picture, scores = run["record"], run["envelope"], run["spectrogram"], run["scores"]
     end = max(envelope["end_s"], (picture or {}).get("end_s", 0.0), (scores or {"at_s": [0.0]})["at_s"][-1], 0.001)
-    x = linear_axis(0.0, end, "s of the model's stream", 6)
+    x = time_axis(end, "of the model's stream")
     bare = Axis(x.low, x.high, x.ticks)
     parts = []
     if envelope["at_s"]:
@@ -139,21 +143,14 @@ def _stream(run: Data) -> str:
         y = linear_axis(-peak, peak, "sample value", 4)
         shape = band(bare, y, envelope["at_s"], envelope["low"], envelope["high"], "c7")
         marks = [vertical(bare, f["time_ns"] / 1e9, "mark") for f in run["faults"]]
-        faults = f", {r['faults_total']} faults marked" if marks else ""
+        faults = f", {_shown_faults(run)} marked" if marks else ""
         parts.append(plot([shape, *marks], bare, y, f"Waveform of {r['audio']['name']}, peak {peak:.3g}{faults}", 90))
     if picture is not None:
         y = linear_axis(0.0, picture["top_khz"], f"kHz (black: {picture['range_db']:g} dB below the loudest)", 4)
         alt = f"Spectrogram of what the model heard, 0 to {picture['top_khz']:g} kHz"
         parts.append(plot([], bare, y, alt, 150, picture["png"]))
     if scores is not None:
-        y = linear_axis(0.0, 1.0, "score", 4)
-        lines = [
-            line(bare, y, list(zip(scores["at_s"], values, strict=True)), f"c{number}")
-            for number, values in enumerate(scores["values"])
-        ]
-        peaks = ", ".join(f"{n} up to {max(v):.2f}" for n, v in zip(scores["labels"], scores["values"], strict=True))
-        parts.append(plot(lines, bare, y, f"Scores over time: {peaks}", 150))
-        parts.append(legend([(f"c{number}", name) for number, name in enumerate(scores["labels"])]))
+        parts.append(_scores(scores, bare))
         rows = [
             (name, f"{max(values):.3f}", f"{scores['at_s'][values.index(max(values))]:.2f}")
             for name, values in zip(scores["labels"], scores["values"], strict=True)
@@ -164,6 +161,24 @@ def _stream(run: Data) -> str:
             parts.append(f'<p class="note">{scores["others"]} more labels had events; all are in the table.</p>')
     parts.append(_events(r, scores, x))
     return "".join(parts)
+
+
+def _scores(scores: Data, x: Axis) -> str:
+    """Lines in one plot; strips below each other where a point stands for several windows and lines would tangle."""
+    peaks = ", ".join(f"{n} up to {max(v):.2f}" for n, v in zip(scores["labels"], scores["values"], strict=True))
+    alt = f"Scores over time: {peaks}"
+    if scores["windows"] > len(scores["at_s"]):
+        rows = [(n, f"c{k}", v) for k, (n, v) in enumerate(zip(scores["labels"], scores["values"], strict=True))]
+        most = math.ceil(scores["windows"] / len(scores["at_s"]))
+        return f'<div class="yt">score, 0 to 1; the highest of up to {most} windows</div>' + curves(
+            rows, scores["at_s"], x, alt
+        )
+    y = linear_axis(0.0, 1.0, "score", 4)
+    lines = [
+        line(x, y, list(zip(scores["at_s"], values, strict=True)), f"c{number}")
+        for number, values in enumerate(scores["values"])
+    ]
+    return plot(lines, x, y, alt, 150) + legend([(f"c{number}", name) for number, name in enumerate(scores["labels"])])
 
 
 def _events(r: Data, scores: Data | None, x: Axis) -> str:
@@ -196,8 +211,8 @@ def _events(r: Data, scores: Data | None, x: Axis) -> str:
         )
         for e in r["events"]
     ]
-    drawn = lanes(rows, x, f"{len(r['events'])} events of {len(names)} labels over time") if rows else ""
-    return f"<h3>Events</h3>{drawn}" + details(f"All {len(cells)} events as a table", table(header, cells, "Events"))
+    drawn = lanes(rows, x, f"{len(r['events']):,} events of {len(names)} labels over time") if rows else ""
+    return f"<h3>Events</h3>{drawn}" + details(f"All {len(cells):,} events as a table", table(header, cells, "Events"))
 
 
 def _compute(run: Data) -> str:
@@ -306,7 +321,7 @@ def _rings(run: Data) -> str:
         fits = capacity <= 4.0 * max(high, 1e-9)
         y = linear_axis(0.0, max(capacity if fits else high, 0.1) * 1.08, "ms held", 4)
         end = max(r["simulated_s"], points[-1]["time_ns"] / 1e9 if points else 0.0, 0.001)
-        x = linear_axis(0.0, end, "s", 6)
+        x = time_axis(end)
         at = [p["time_ns"] / 1e9 for p in points] + [end]
         low, top = (
             [1000.0 * p[k] / rate for p in points] + [1000.0 * points[-1][k] / rate] if points else [0.0]
@@ -330,9 +345,30 @@ def _rings(run: Data) -> str:
             (f"{f['time_ns'] / 1e9:.3f}", f["kind"].replace("_", " "), f"{f['samples']:,}", f["detail"])
             for f in run["faults"]
         ]
-        caption = f"Faults: {len(rows)} of {r['faults_total']}"
-        parts.append(f"<h3>Faults</h3>{table(('at s', 'kind', 'samples', 'what'), rows, caption, 9)}")
+        header = ("at s", "kind", "samples", "what")
+        parts.append(f"<h3>Faults</h3>{table(header, rows, _shown_faults(run).capitalize(), 9)}")
     return "".join(parts)
+
+
+def _shown_faults(run: Data) -> str:
+    """How many faults there were, and how many of them the page shows."""
+    total, shown = run["record"]["faults_total"], len(run["faults"])
+    if total == shown:
+        return "1 fault" if total == 1 else f"{total} faults"
+    return f"the first {shown} of {total:,} faults"
+
+
+def _figure(value: object) -> str:
+    """A figure of a profile as a reader writes it: 192, 2 to 590, from 0 s 1, from 240 s 1.8."""
+    if not isinstance(value, list):
+        return str(value)
+    if not value:
+        return "none"
+    if all(isinstance(v, int | float) for v in value):
+        return f"{value[0]:g}" if len(set(value)) == 1 else " to ".join(f"{v:g}" for v in value)
+    if all(isinstance(v, list) and len(v) == 2 and all(isinstance(x, int | float) for x in v) for v in value):
+        return ", ".join(f"from {at:g} s {then:g}" for at, then in value)
+    return str(value)
 
 
 def _made(run: Data) -> str:
@@ -352,7 +388,7 @@ def _made(run: Data) -> str:
     facts += [(f"search: {name.replace('_', ' ')}", f"{value:g}") for name, value in sorted(r["search"].items())]
     parts.append(table(("setting", "value"), facts, "", 9))
     profile = r["profile"]
-    figures = [(name, str(f["value"]), f["source"]) for name, f in sorted(profile["figures"].items())]
+    figures = [(name, _figure(f["value"]), f["source"]) for name, f in sorted(profile["figures"].items())]
     parts.append(
         f"<h3>Device profile: {text(profile['title'])}</h3>{table(('figure', 'value', 'source'), figures, '', 9)}"
     )

@@ -46,6 +46,11 @@ def load_run(folder: Path) -> LoadedRun:
     place = folder.parent if folder.name == RUN_FILE else folder
     wav = place / "heard.wav"
     scores, ends = _scores(place)
+    wrong = [e.index for e in record.events if e.index < 0 or (scores is not None and e.index >= scores.shape[1])]
+    if wrong:
+        raise UsageError(
+            f"{place / RUN_FILE}: an event of label {wrong[0]}, which the scores do not have; simulate again"
+        )
     return LoadedRun(
         folder=place,
         record=record,

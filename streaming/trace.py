@@ -15,7 +15,7 @@ from typing import IO
 from models.errors import OutputError
 
 TRACKS = ("capture", "inference", "playout", "faults", "events")
-_TRACK_ID = {name: i + 1 for i, name in enumerate(TRACKS)}
+_TRACK_ID = {name: i + 2 for i, name in enumerate(TRACKS)}  # 1 is the process: viewers call that thread the main one
 _FLUSH = 1024
 
 
@@ -43,11 +43,10 @@ class TraceWriter:
         except OSError as exc:
             raise OutputError(f"{file}: cannot be written: {exc.strerror or exc}") from exc
         self._stream.write('{"displayTimeUnit":"ms","traceEvents":[\n')
-        names = [("process_name", 0, "hearpack simulate")] + [("thread_name", _TRACK_ID[t], t) for t in TRACKS]
-        head = [
-            f'{{"ph":"M","pid":1,"tid":{tid},"name":"{kind}","args":{{"name":"{name}"}}}}' for kind, tid, name in names
-        ]
-        self._stream.write(",\n".join(head))
+        head = [("process_name", 0, {"name": "hearpack simulate"})]
+        head += [("thread_name", _TRACK_ID[t], {"name": t}) for t in TRACKS]
+        lines = [json.dumps({"ph": "M", "pid": 1, "tid": tid, "name": kind, "args": args}) for kind, tid, args in head]
+        self._stream.write(",\n".join(lines))
 
     def slice(self, track: str, name: str, begin_ns: int, end_ns: int, **arguments: int) -> None:
         """Something that took time."""
@@ -73,7 +72,7 @@ class TraceWriter:
         if self._stream is None:
             return
         line = (
-            f'{{"ph":"i","s":"g","pid":1,"tid":{_TRACK_ID[track]},"name":{json.dumps(name)},"ts":{_us(time_ns)},'
+            f'{{"ph":"i","s":"t","pid":1,"tid":{_TRACK_ID[track]},"name":{json.dumps(name)},"ts":{_us(time_ns)},'
             f'"args":{json.dumps(arguments, sort_keys=True)}}}'
         )
         with self._lock:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import UsageError
+from models.parsing import parse_json
 from models.progress import Progress, silent
 from runtimes.bundle import MANIFEST, Bundle, Decisions, parse_manifest
 from runtimes.opening import choose, open_runtime
@@ -199,7 +200,7 @@ def write_decisions(bundle: Bundle, decisions: Decisions) -> None:
         OutputError: the folder cannot be written.
     """
     file = bundle.path / MANIFEST
-    data: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    data: dict[str, Any] = parse_json(file.read_text(encoding="utf-8"))
     data["decisions"] = decisions.model_dump(mode="json", exclude_none=True)
     text = json.dumps(data, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
     parse_manifest(text, str(file))

@@ -103,14 +103,14 @@ class Browser:
 
     def look(
         self,
-        page: Path,
+        page: Path | str,
         width: int,
         height: int = 900,
         dark: bool = False,
         whole: bool = False,
         scripts: tuple[str, ...] = (),
     ) -> Seen:
-        """Open a page from disk and look at it."""
+        """Open a page, a file or an address, and look at it once the scripts, one after the other, are done."""
         target = self._call("Target.createTarget", {"url": "about:blank"})["targetId"]
         session = self._call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
         self._events.clear()
@@ -125,7 +125,7 @@ class Browser:
         self._call("Emulation.setDeviceMetricsOverride", metrics, session)
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self._call("Emulation.setEmulatedMedia", {"features": scheme}, session)
-        url = page.resolve().as_uri()
+        url = page if isinstance(page, str) else page.resolve().as_uri()
         self._call("Page.navigate", {"url": url}, session)
         self._wait("Page.loadEventFired")
         widths = self._evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]", session)
@@ -153,7 +153,9 @@ class Browser:
         return {"clip": {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}}
 
     def _evaluate(self, script: str, session: str) -> Any:
-        answer = self._call("Runtime.evaluate", {"expression": script, "returnByValue": True}, session)
+        answer = self._call(
+            "Runtime.evaluate", {"expression": script, "returnByValue": True, "awaitPromise": True}, session
+        )
         if "exceptionDetails" in answer:
             raise RuntimeError(f"{script}: {answer['exceptionDetails']}")
         return answer["result"].get("value")

@@ -144,7 +144,7 @@ def show(record: RunRecord, output: Path | None) -> None:
         f"{record.clock} clock, {record.simulated_s:.1f} s, seed {record.seed}, {record.policy}"
     )
     if record.ended != "finished":
-        console.print(f"{record.ended}: {record.message}")
+        console.print(record.message if record.ended == "interrupted" else f"error: {record.message}")
     for provenance in dict.fromkeys(times.provenance for times in record.compute):
         table = Table(f"time of a call, {provenance}", "p50", "p95", "p99", "max ms", box=None, pad_edge=False)
         for times in (t for t in record.compute if t.provenance == provenance):
@@ -191,7 +191,9 @@ def show(record: RunRecord, output: Path | None) -> None:
     for fault in record.faults:
         kinds[fault.kind] = kinds.get(fault.kind, 0) + 1
     if kinds:
-        console.print("faults: " + ", ".join(f"{n} x {k}" for k, n in sorted(kinds.items())))
+        beyond = record.faults_total - len(record.faults)
+        told = f"{record.faults_total:,} faults, of the first {len(record.faults):,}: " if beyond else "faults: "
+        console.print(told + ", ".join(f"{n} x {k}" for k, n in sorted(kinds.items())))
     for name, value in record.search.items():
         console.print(f"{name}: {value:g}")
     if output is not None:

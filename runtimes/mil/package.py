@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from models.errors import ArtefactError
+from models.parsing import parse_json
 from runtimes.mil.deps import require_coremltools
 
 # What coremltools 9 writes: specification version 10 is iOS 26. A newer file may hold operations whose
@@ -48,7 +48,7 @@ class Package:
 def _model_path(root: Path) -> Path:
     manifest = root / "Manifest.json"
     try:
-        fields: Any = json.loads(manifest.read_text(encoding="utf-8"))
+        fields: Any = parse_json(manifest.read_text(encoding="utf-8"))
         item = fields["itemInfoEntries"][fields["rootModelIdentifier"]]["path"]
         path = (root / "Data" / item).resolve()
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as exc:

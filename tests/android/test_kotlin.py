@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 
+from runtimes.bundle import Bundle
+from runtimes.opening import choose
+from streaming.calibration import Calibration, CalibrationEntry
+from streaming.device import load_profile
 from streaming.device_trace import read_trace
+from streaming.fit import fit_device
+from streaming.replay import replay_run
+from streaming.simulate import Settings, clip_sound
 from tools.android import build, jvm
 
 
@@ -37,3 +46,25 @@ def test_the_device_profile_reads_a_trace_that_kotlin_wrote(kotlin: jvm.KotlinRu
     assert trace.bundle.name == "yamnet"
     assert sum(c.frames for c in trace.callbacks) == 480_000
     assert len(trace.calls) == 20
+
+
+def test_a_trace_that_kotlin_wrote_is_replayed_and_fitted(
+    kotlin: jvm.KotlinRun, exported: dict[str, Path], tmp_path: Path
+) -> None:
+    bundle = Bundle.open(exported["yamnet"])
+    trace = read_trace(kotlin.folder / "traces" / "yamnet.json")
+    sound = clip_sound(np.zeros(48_000, np.float32), 48_000, "silence", trace.duration_s)
+    record = replay_run(bundle, trace, sound, Settings(load_profile("this-machine")))
+    assert (record.counts.calls, record.counts.dropped) == (20, 0)
+    assert record.counts.captured == 480_000
+    choice = choose(bundle)
+    points = [2_000_000 + 10_000 * k for k in range(20)]
+    entry = CalibrationEntry(
+        bundle.path.name, choice.artefact.id, "0", choice.engine, "1", 1, 15_600, 480_000_000, points, [], 20, 0
+    )
+    calibration = Calibration("hearpack-calibration/1", "made for a test", "0", [entry])
+    fitted = fit_device(trace, bundle, calibration, "phone", load_profile("this-machine"))
+    (tmp_path / "phone.toml").write_text(fitted.toml, encoding="utf-8")
+    found = load_profile(str(tmp_path / "phone.toml"))
+    assert (found.rate_hz, found.block_frames) == (48_000, (192, 192))
+    assert found.slowdown > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -51,6 +52,23 @@ def test_simulate_prints_the_ledger(exported: dict[str, Path], noise: Path, tmp_
     record = json.loads((tmp_path / "x.run" / "run.json").read_text())
     assert record["delay_check"]["passed"] is True
     assert record["compute"][0]["quantiles"]["max"] == 2_000_000
+
+
+def test_more_faults_than_are_kept_are_not_passed_over(exported: dict[str, Path], noise: Path) -> None:
+    done = hearpack(
+        "simulate",
+        exported["dtln"],
+        noise,
+        "-d",
+        "android-burst-96",
+        "--compute-ms",
+        "30",
+        "--seconds",
+        "8",
+        "--no-audio",
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"\n[1-9],\d{3} faults, of the first 1,000: \d", done.stdout), done.stdout
 
 
 def test_simulate_searches(exported: dict[str, Path], noise: Path) -> None:

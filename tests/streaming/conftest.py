@@ -150,3 +150,40 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture
+def hour_run(make_run: Callable[..., Path]) -> Path:
+    """An hour of a classifier: thousands of windows, events and faults."""
+    windows, most = 7499, 3_599 * RATE
+    events = [
+        EventRecord(f"label {k % 9}", k % 9, at, at + 7680, 0.6, at + 7680, int(at / RATE * 1e9), 975_000_000)
+        for k, at in enumerate(range(16_000, most, most // 1859))
+    ]
+    faults = [FaultRecord(k * 40_000_000, "ring_overrun", 64, RATE, "") for k in range(1000)]
+    occupancy = [OccupancyPoint(k * 5_000_000_000, 7680, 15_616) for k in range(720)]
+    envelope = [EnvelopePoint(-0.1 - 0.2 * (k % 3), 0.1 + 0.2 * (k % 3)) for k in range(3600)]
+    folder = make_run(
+        "hour",
+        "classifier",
+        simulated_s=3600.0,
+        events=events,
+        faults=faults,
+        faults_total=114_545,
+        ring=RingRecord(46_320, 15_616, RATE, occupancy),
+        envelope=envelope,
+        envelope_step_samples=RATE,
+        profile=ProfileRecord(
+            "made-up",
+            "A device that is not",
+            {
+                "block_frames": ProfileFigure([192, 192], "assumption"),
+                "rate_changes": ProfileFigure([], "assumption"),
+                "throttle": ProfileFigure([[0.0, 1.0], [240.0, 1.8]], "assumption"),
+            },
+        ),
+    )
+    scores = np.random.default_rng(5).random((windows, 9)).astype("<f4")
+    (folder / "ends.i64").write_bytes((15_600 + 7680 * np.arange(windows)).astype("<i8").tobytes())
+    (folder / "scores.f32").write_bytes(scores.tobytes())
+    return folder

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from models.errors import UsageError
 from streaming import charts
-from streaming.charts import Axis, BarPart, BarRow, linear_axis, log_axis
+from streaming.charts import Axis, BarPart, BarRow, linear_axis, log_axis, time_axis
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.integers(2, 8))
@@ -30,12 +30,31 @@ def test_known_ticks() -> None:
     assert [t for _, t in linear_axis(0.0, 20.0, "", 5).ticks] == ["0", "5", "10", "15", "20"]
     assert [t for _, t in linear_axis(0.0, 1.0, "", 4).ticks] == ["0.00", "0.25", "0.50", "0.75", "1.00"]
     assert [t for _, t in log_axis(0.05, 3.0).ticks] == ["0.01", "0.1", "1", "10"]
+    assert [t for _, t in log_axis(0.02, 800.0).ticks] == ["0.01", "", "1", "", "100", ""]
     assert linear_axis(2.0, 2.0).high == 3.0
-    for bad in ((1.0, 0.0), (0.0, float("inf"))):
+    for bad in ((1.0, 0.0), (0.0, float("inf")), (-1e308, 1e308)):
         with pytest.raises(UsageError, match="finite range"):
             linear_axis(*bad)
     with pytest.raises(UsageError, match="above 0"):
         log_axis(0.0, 1.0)
+
+
+def test_long_times_are_read_on_a_clock() -> None:
+    assert time_axis(20.0, "of the stream").title == "s of the stream"
+    assert [t for _, t in time_axis(20.0).ticks] == ["0", "5", "10", "15", "20"]
+    assert [t for _, t in time_axis(3600.0).ticks] == ["0:00", "15:00", "30:00", "45:00", "60:00"]
+    assert time_axis(3600.0).title == "min:s"
+    assert time_axis(200.0).ticks == ((0.0, "0:00"), (60.0, "1:00"), (120.0, "2:00"), (180.0, "3:00"))
+    assert [t for _, t in time_axis(43_200.0).ticks] == ["0:00", "3:00", "6:00", "9:00", "12:00"]
+    assert time_axis(43_200.0).title == "h:min"
+
+
+@given(st.floats(1e-3, 86_400.0))
+def test_times_have_few_ticks_of_their_own(end_s: float) -> None:
+    axis = time_axis(end_s)
+    assert 1 <= len(axis.ticks) <= 8
+    assert all(0.0 <= value <= axis.high * (1 + 1e-9) for value, _ in axis.ticks)
+    assert len({label for _, label in axis.ticks}) == len(axis.ticks)
 
 
 def test_places_on_an_axis_are_clipped() -> None:

@@ -202,6 +202,24 @@ def test_a_replay_is_what_was_recorded(dtln: Bundle, tmp_path: Path) -> None:
     assert (tmp_path / "x.run" / "run.json").is_file()
 
 
+def test_calls_beyond_the_callbacks_kept_do_not_seem_late(dtln: Bundle, tmp_path: Path) -> None:
+    """A recorder whose room for callbacks ends before that for calls: no call waits for the last callback kept."""
+    whole = read_trace(written(tmp_path, recorded(dtln, DEVICE, 20.0, seed=2)))
+    data = recorded(dtln, DEVICE, 20.0, seed=2)
+    data["callbacks"] = data["callbacks"][: len(data["callbacks"]) // 2]
+    data["end"]["callbacks"] = len(data["callbacks"])
+    short = read_trace(written(tmp_path, data))
+    assert len(short.calls) == len(whole.calls)
+    waits, delays = short.delays_ns()
+    assert 0.4 * len(whole.calls) < len(waits) == len(delays) < 0.6 * len(whole.calls)
+    assert waits.tolist() == whole.delays_ns()[0][: len(waits)].tolist()
+    sound = clip_sound(np.zeros(48_000, np.float32), 48_000, "silence", short.duration_s)
+    search = replay_run(dtln, short, sound, Settings(load_profile("this-machine"))).search
+    assert search["recorded_delay_p95_ns"] < 200 * MS
+    fitted = fit_device(short, dtln, calibration(dtln), "x", load_profile("this-machine"))
+    assert max(p.recorded for p in fitted.predictions if p.figure.startswith("wait")) < 200 * MS
+
+
 def cut(trace: dict[str, Any]) -> str:
     return json.dumps(trace)[: len(json.dumps(trace)) // 2]
 
@@ -238,6 +256,21 @@ def hurried(trace: dict[str, Any]) -> str:
     return json.dumps(trace)
 
 
+def endless(trace: dict[str, Any]) -> str:
+    trace["callbacks"][-1]["hardware_frame"] = 2**50
+    return json.dumps(trace)
+
+
+def giant(trace: dict[str, Any]) -> str:
+    trace["callbacks"][0]["frames"] = 10**12
+    return json.dumps(trace)
+
+
+def far(trace: dict[str, Any]) -> str:
+    trace["inferences"][-1]["end_ns"] = 10**18
+    return json.dumps(trace)
+
+
 def newer(trace: dict[str, Any]) -> str:
     trace["schema"] = "hearpack-trace/2"
     return json.dumps(trace)
@@ -253,6 +286,9 @@ def newer(trace: dict[str, Any]) -> str:
         (backwards, "ends before it begins"),
         (negative, "callbacks.0.frames"),
         (hurried, "not recorded in real time"),
+        (endless, "expected at most 86400"),
+        (giant, "callbacks.0.frames"),
+        (far, "end_ns"),
         (newer, "schema 'hearpack-trace/1'"),
         (lambda _: "[]", "schema 'hearpack-trace/1'"),
     ],

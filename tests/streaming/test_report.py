@@ -166,12 +166,12 @@ def test_measured_runs_are_not_compared_with_modelled_ones(make_run: Callable[..
 
 def test_a_run_that_has_next_to_nothing_still_makes_a_page(make_run: Callable[..., Path], tmp_path: Path) -> None:
     run = make_run("a", compute=[], ledger=[], envelope=[], events=[], faults=[], faults_total=0, playout=None,
-                   delay_check=None, ended="interrupted", message="Ctrl-C after 3 s")  # fmt: skip
+                   delay_check=None, ended="interrupted", message="interrupted after 3.0 s")  # fmt: skip
     for name in ("ledger.csv", "heard.wav"):
         (run / name).unlink()
     write_report([run], tmp_path / "page.html")
     said = " ".join(parsed(tmp_path / "page.html").words)
-    assert "Ended early: interrupted. Ctrl-C after 3 s" in said
+    assert "Ended early: interrupted after 3.0 s" in said
 
 
 def _truncate(run: Path, name: str, keep: float) -> None:
@@ -229,3 +229,46 @@ def test_frozen_types_reach_the_data_as_plain_json(make_run: Callable[..., Path]
     stored = json.loads((tmp_path / "data.json").read_text())
     assert stored == json.loads(json.dumps(data))
     assert stored["runs"][0]["record"]["counts"] == dataclasses.asdict(run.record.counts)
+
+
+def test_an_hour_is_read_at_a_glance(hour_run: Path, tmp_path: Path) -> None:
+    """Times of a clock, scores in strips instead of a tangle, and no more faults claimed than are shown."""
+    write_report([hour_run], tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text()
+    parsed(tmp_path / "r.html")
+    assert len(page) < 3_000_000
+    for expected in ("45:00", "min:s of the model&#x27;s stream", "The first 20 of 114,545 faults", "1,859"):
+        assert expected in page, expected
+    drawn = page.split('id="report-data"')[0]
+    assert "114545" not in drawn
+    assert "114,545 faults marked" not in drawn.replace("the first 20 of 114,545 faults marked", "")
+    assert drawn.count('class="lane high"') == 6
+    assert "the highest of up to 13 windows" in drawn
+    for figure in ("<td>192</td>", "<td>none</td>", "<td>from 0 s 1, from 240 s 1.8</td>"):
+        assert figure in drawn, figure
+
+
+def test_figures_that_a_run_cannot_have_are_told_or_written_as_they_are(
+    make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = make_run("a", "classifier")
+    data = json.loads((run / "run.json").read_text())
+    data["profile"]["figures"]["throttle"] = {"value": [[{}, 1.0]], "source": "assumption"}
+    (run / "run.json").write_text(json.dumps(data))
+    write_report([run], tmp_path / "r.html")
+    assert "[[{}, 1.0]]" in (tmp_path / "r.html").read_text()
+    for path, value, said in (
+        (("events", 0, "index"), 5000, "label 5000"),
+        (("events", 0, "delay_ns"), 10**30, "64 bits"),
+        (("ledger", 0, "mean_parts", "compute"), float("nan"), "not finite"),
+        (("envelope", 1, "high"), 1e308, "finite range"),
+    ):
+        changed = json.loads(json.dumps(data))
+        place = changed
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = value
+        (run / "run.json").write_text(json.dumps(changed))
+        with pytest.raises(HearpackError, match=said):
+            write_report([run], tmp_path / "bad.html")
+    assert not (tmp_path / "bad.html").exists()

@@ -38,6 +38,12 @@ SMALLEST_TEXT = """Math.min(...[...document.querySelectorAll('body *')]
   .filter(e => !e.closest('svg, script') && e.getClientRects().length)
   .filter(e => [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()))
   .map(e => parseFloat(getComputedStyle(e).fontSize)))"""
+# Tick labels of one axis that touch each other.
+TOUCHING = """[...document.querySelectorAll('.xs')].flatMap(axis => {
+  const boxes = [...axis.children].map(e => [e.getBoundingClientRect(), e.textContent]);
+  boxes.sort((a, b) => a[0].left - b[0].left);
+  return boxes.slice(1).filter(([box], k) => box.left < boxes[k][0].right).map(([, label]) => label);
+})"""
 SCHEME = "getComputedStyle(document.body).backgroundColor"
 
 
@@ -52,11 +58,12 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(make_run: Callable[..., Path], tmp_path: Path) -> dict[str, Path]:
+def page(make_run: Callable[..., Path], hour_run: Path, tmp_path: Path) -> dict[str, Path]:
     runs = [make_run("a"), make_run("b", seed=2, slower=3.0)]
-    pages = {"compared": tmp_path / "compared.html", "heard": tmp_path / "heard.html"}
+    pages = {name: tmp_path / f"{name}.html" for name in ("compared", "heard", "hour")}
     write_report(runs, pages["compared"])
     write_report([make_run("c", "classifier")], pages["heard"])
+    write_report([hour_run], pages["hour"])
     return pages
 
 
@@ -77,16 +84,17 @@ def test_the_page_is_quiet_fits_and_can_be_read(browser: Browser, page: dict[str
         backgrounds = set()
         for width in (360, 1200):
             for dark in (False, True):
-                scripts = (LOW_CONTRAST, OUTSIDE, SMALLEST_TEXT, SCHEME)
+                scripts = (LOW_CONTRAST, OUTSIDE, SMALLEST_TEXT, TOUCHING, SCHEME)
                 seen: Seen = browser.look(file, width, dark=dark, scripts=scripts)
                 where = f"{name} at {width} px, {'dark' if dark else 'light'}"
                 assert seen.log == (), where
                 assert seen.requests == (), where
                 assert seen.scroll_width <= seen.client_width == width, where
-                low, outside, smallest, background = seen.results
+                low, outside, smallest, touching, background = seen.results
                 assert low == [], where
                 assert outside == [], where
                 assert smallest >= 11.0, where
+                assert touching == [], where
                 backgrounds.add(background)
                 assert len(pixels(seen.png)) > 50, where
         assert len(backgrounds) == 2, "light and dark look alike"
