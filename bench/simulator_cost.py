@@ -1,15 +1,16 @@
 """What the simulator itself costs: virtual runs side by side with bare loops over the same interpreter.
 
-    python bench/simulator_cost.py [--bundle FOLDER ...] [--device NAME] [--seconds 20] [--rounds 7] [--json FILE]
+    python bench/simulator_cost.py [--bundle FOLDER ...] [--device NAME] [--seconds 60] [--rounds 7] [--json FILE]
 
-Three things take turns, over the same sound, and medians are compared:
+Four things take turns, over the same sound and with as many calls, and medians are compared:
 
-- bare: the artefact's calls alone, on samples that are at the model's rate already;
-- phone: those, and the work that any host has to do as well: resampling each block, and for an enhancer resampling
-  back, writing into and reading from the playout ring;
-- simulator: the virtual run, with capture plan, ring, ledger and counts, nothing written to disk.
+- calls: the artefact's calls alone, on samples that are at the model's rate already;
+- bare: the recording resampled, at once as a whole, those calls, and an enhancer's output resampled back: what anybody
+  writes who has a recording at the device's rate and an interpreter;
+- phone: the same block by block, and for an enhancer the playout ring: what a host on the phone has to do;
+- simulator: the virtual run, with capture plan, ring, clock, ledger and counts, nothing written to disk.
 
-Printed is the cost of a callback block above both, and the share of the whole above bare.
+Printed is the cost of a callback block above the first two, and the simulator's share of the whole above each.
 """
 
 from __future__ import annotations
@@ -41,16 +42,34 @@ from streaming.sinks import no_sinks
 from streaming.virtual import run_virtual
 
 
-def bare(bundle: Bundle, runtime: Runtime, samples: Any) -> Callable[[], None]:
-    """The calls alone."""
+def calls(bundle: Bundle, runtime: Runtime, samples: Any, count: int) -> Callable[[], list[Any]]:
+    """The calls alone, over zeros at the end where the simulator flushes."""
     buffer = bundle.manifest.buffer
     decisions = bundle.manifest.decisions
     hop = buffer.samples if decisions is None else decisions.window_hop_samples
+    name = runtime.signature.outputs[0].name
+    missing = (count - 1) * hop + buffer.samples - len(samples)
+    padded = np.concatenate([samples, np.zeros(max(0, missing), np.float32)])
+
+    def run() -> list[Any]:
+        state, results = runtime.reset(), []
+        for start in range(0, count * hop, hop):
+            outputs, state = runtime.step(padded[None, start : start + buffer.samples], state)
+            results.append(outputs[name])
+        return results
+
+    return run
+
+
+def bare(bundle: Bundle, profile: DeviceProfile, noise: Any, run_calls: Callable[[], list[Any]]) -> Callable[[], None]:
+    """Resampling at once, the calls, and resampling back."""
+    rate = bundle.manifest.geometry.sample_rate_hz
 
     def run() -> None:
-        state = runtime.reset()
-        for start in range(0, len(samples) - buffer.samples + 1, hop):
-            _, state = runtime.step(samples[None, start : start + buffer.samples], state)
+        resample(noise, profile.rate_hz, rate)
+        results = run_calls()
+        if bundle.manifest.decisions is None:
+            resample(np.concatenate(results, axis=None), rate, profile.output_rate_hz)
 
     return run
 
@@ -81,18 +100,19 @@ def phone(bundle: Bundle, runtime: Runtime, profile: DeviceProfile, source: Clip
     return run
 
 
-def simulator(bundle: Bundle, runtime: Runtime, profile: DeviceProfile, source: ClipSource) -> Callable[[], None]:
+def simulator(bundle: Bundle, runtime: Runtime, profile: DeviceProfile, source: ClipSource) -> Callable[[], Pipeline]:
     """The virtual run."""
     manifest = bundle.manifest
     ring, prefill = default_ring(bundle, profile, "drop_oldest"), default_prefill(bundle, profile)
     total_ns = source.frames(profile.rate_hz) * 1_000_000_000 // profile.rate_hz
 
-    def run() -> None:
+    def run() -> Pipeline:
         sinks = no_sinks(total_ns, manifest.geometry.sample_rate_hz)
         pipeline = Pipeline(manifest, bundle.labels(), runtime, profile, "drop_oldest", ring, prefill, sinks)
         compute = ComputeModel([200_000, 400_000], "paced", profile, 0, "")
         run_virtual(pipeline, device_stretches(profile, source, 0), source, compute)
         sinks.close()
+        return pipeline
 
     return run
 
@@ -110,10 +130,13 @@ def measure(bundle: Bundle, device: str, seconds: float, rounds: int) -> dict[st
     samples = resample(noise, profile.rate_hz, bundle.manifest.geometry.sample_rate_hz)
     blocks = sum(1 for _ in device_callbacks(profile, source, 0))
     runtime = open_runtime(bundle, choose(bundle))
-    runs = {
-        "bare": bare(bundle, runtime, samples),
+    simulate = simulator(bundle, runtime, profile, source)
+    run_calls = calls(bundle, runtime, samples, simulate().calls)
+    runs: dict[str, Callable[[], Any]] = {
+        "calls": run_calls,
+        "bare": bare(bundle, profile, noise, run_calls),
         "phone": phone(bundle, runtime, profile, source),
-        "simulator": simulator(bundle, runtime, profile, source),
+        "simulator": simulate,
     }
     times: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
@@ -124,18 +147,17 @@ def measure(bundle: Bundle, device: str, seconds: float, rounds: int) -> dict[st
             run()
             times[name].append(time.process_time() - began)
     runtime.close()
-    above_bare = [s - b for s, b in zip(times["simulator"], times["bare"], strict=True)]
-    above_phone = [s - p for s, p in zip(times["simulator"], times["phone"], strict=True)]
-    return {
+    found: dict[str, Any] = {
         "bundle": bundle.path.name,
-        "device": device,
+        "device": profile.name,
         "blocks": blocks,
         "seconds": {name: round(statistics.median(values), 4) for name, values in times.items()},
-        "us_a_block_above_bare": round(1e6 * statistics.median(above_bare) / blocks, 2),
-        "us_a_block_above_phone": round(1e6 * statistics.median(above_phone) / blocks, 2),
-        "share_above_bare": share(times["simulator"], times["bare"]),
-        "share_above_phone": share(times["simulator"], times["phone"]),
     }
+    for other in ("calls", "bare", "phone"):
+        above = [s - o for s, o in zip(times["simulator"], times[other], strict=True)]
+        found[f"us_a_block_above_{other}"] = round(1e6 * statistics.median(above) / blocks, 2)
+        found[f"share_above_{other}"] = share(times["simulator"], times[other])
+    return found
 
 
 def main() -> int:
@@ -143,7 +165,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", action="append", default=[])
     parser.add_argument("--device", action="append", default=[])
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -160,11 +182,13 @@ def main() -> int:
         ]
     for f in found:
         s = f["seconds"]
+        above = ", ".join(
+            f"{f[f'us_a_block_above_{o}']} us ({f[f'share_above_{o}']:.1%}) above {o}"
+            for o in ("calls", "bare", "phone")
+        )
         print(
-            f"{f['bundle']} on {f['device']}: bare {s['bare']:.3f} s, phone's work {s['phone']:.3f}, simulator "
-            f"{s['simulator']:.3f}; a block costs {f['us_a_block_above_bare']} us above bare, "
-            f"{f['us_a_block_above_phone']} us above the phone's work; "
-            f"the whole is {f['share_above_bare']:.1%} above bare, {f['share_above_phone']:.1%} above the phone's work"
+            f"{f['bundle']} on {f['device']}: calls {s['calls']:.3f} s, bare {s['bare']:.3f}, phone {s['phone']:.3f}, "
+            f"simulator {s['simulator']:.3f}; a block costs {above}"
         )
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=2) + "\n")

@@ -32,6 +32,7 @@ from models.errors import UsageError
 from runtimes.bundle import Decisions
 
 CONFIDENCE_TOLERANCE = 1e-6
+_AT_ONCE = 16  # windows smoothed together: what they need stays in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -148,12 +149,12 @@ class DecisionTracker:
             )
         self.rules = label_rules(decisions, self.labels, sample_rate_hz)
         self._on_thresholds = np.array([r.on_threshold for r in self.rules], np.float64)
-        self._recent: NDArray[np.float64] = np.zeros((self.depth, len(self.labels)), np.float64)
         self.reset()
 
     def reset(self) -> None:
         """Begin a new stream: nothing is on, no score is remembered."""
         self._windows = 0
+        self._recent: NDArray[np.float64] = np.zeros((self.depth - 1, len(self.labels)), np.float64)
         self._end: int | None = None
         self._tracks: dict[int, _Track] = {}
         self._ended = False
@@ -176,25 +177,47 @@ class DecisionTracker:
         Raises:
             UsageError: wrong number of scores, a window that does not follow the last, or a flushed stream.
         """
+        return self.push_many(scores[None], [window_end_sample])[0]
+
+    def push_many(self, scores: NDArray[np.float32], window_ends: Sequence[int]) -> list[list[Event]]:
+        """`push` of window after window.
+
+        Args:
+            scores: float32 [windows, labels].
+            window_ends: the end of each.
+
+        Returns:
+            what `push` gives for each.
+
+        Raises:
+            UsageError: as `push`; no window is taken in then.
+        """
         if self._ended:
             raise UsageError("decisions: the stream was flushed; call reset() before the next window")
-        if scores.shape != (len(self.labels),):
-            raise UsageError(f"decisions: expected scores [{len(self.labels)}], got shape {list(scores.shape)}")
-        if self._end is not None and window_end_sample <= self._end:
-            raise UsageError(
-                f"decisions: a window that ends at {window_end_sample} cannot follow one that ends at {self._end}"
-            )
-        self._end = window_end_sample
-        smoothed = self._smooth(scores)
-        candidates = np.flatnonzero(smoothed >= self._on_thresholds).tolist()
+        if scores.shape != (len(window_ends), len(self.labels)):
+            raise UsageError(f"decisions: expected scores [{len(self.labels)}], got shape {list(scores.shape[1:])}")
+        last = self._end
+        for end in window_ends:
+            if last is not None and end <= last:
+                raise UsageError(f"decisions: a window that ends at {end} cannot follow one that ends at {last}")
+            last = end
+        self._end = last
+        events = []
+        for begin in range(0, len(scores), _AT_ONCE):
+            smoothed = self._smooth(scores[begin : begin + _AT_ONCE])
+            over = smoothed >= self._on_thresholds
+            some: list[bool] = np.any(over, axis=1).tolist()
+            for i, end in enumerate(window_ends[begin : begin + _AT_ONCE]):
+                events.append(self._decide(smoothed[i], over[i], end) if some[i] or self._tracks else [])
+        return events
+
+    def _decide(self, smoothed: NDArray[np.float64], over: NDArray[np.bool_], end: int) -> list[Event]:
+        """A window in which something is on, or might turn on."""
+        candidates = np.flatnonzero(over).tolist()
         if self._tracks:
             candidates = sorted(self._tracks.keys() | set(candidates))
-        events = []
-        for index in candidates:
-            event = self._advance(index, float(smoothed[index]), window_end_sample)
-            if event is not None:
-                events.append(event)
-        return events
+        events = [self._advance(index, float(smoothed[index]), end) for index in candidates]
+        return [event for event in events if event is not None]
 
     def flush(self, end_sample: int) -> list[Event]:
         """The stream is over: close what is on. A run that has not lasted long enough is no event.
@@ -211,13 +234,15 @@ class DecisionTracker:
         return events
 
     def _smooth(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
-        self._recent[self._windows % self.depth] = scores
-        self._windows += 1
-        count = min(self._windows, self.depth)
-        total: NDArray[np.float64] = np.zeros(len(self.labels), np.float64)
-        for window in range(self._windows - count, self._windows):
-            total += self._recent[window % self.depth]
-        total /= float(count)
+        """Means over the last `depth` windows, or as many as there were, added from the oldest on."""
+        windows, before = len(scores), self.depth - 1
+        rows = np.concatenate([self._recent, scores.astype(np.float64)])  # zeros before the first window add nothing
+        total: NDArray[np.float64] = np.zeros(scores.shape, np.float64)
+        for oldest in range(self.depth):
+            total += rows[oldest : oldest + windows]
+        total /= np.minimum(np.arange(self._windows + 1, self._windows + windows + 1), self.depth)[:, None]
+        self._recent = rows[len(rows) - before :]
+        self._windows += windows
         return total
 
     def _advance(self, index: int, s: float, end: int) -> Event | None:

@@ -24,7 +24,7 @@ Wide = NDArray[np.float64]
 Whole = NDArray[np.int64]
 
 ROUTE_CHANGE_MS = 200.0  # assumption: audio lost while a fault changes the rate
-_BATCH = 1024  # most callbacks planned at once
+_BATCH = 4096  # most callbacks planned at once
 _LEAST_STEP_NS = 1_000
 
 

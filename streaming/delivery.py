@@ -197,14 +197,16 @@ class Delivery:
 
     def _hear(self, hearing: Hearing, calls: list[Call], rows: Whole) -> None:
         given = [c.values is not None and not c.skipped for c in calls]
-        whole = np.zeros((sum(given), 3 + len(PARTS) + 1), np.int64)
+        scores = [c.values for c in calls if c.values is not None and not c.skipped]
+        if not scores:
+            return
+        whole = np.zeros((len(scores), 3 + len(PARTS) + 1), np.int64)
         whole[:, :_HEAD] = rows[given]
         whole[:, -1] = whole[:, 3:].sum(axis=1)
         self._ledger.add_rows("window", whole)
-        for call in calls:
-            if call.values is not None and not call.skipped:
-                times = CallTimes(call.ready_ns, call.start_ns, call.end_ns, call.in_end, call.resampler_ns)
-                hearing.push(call.values, call.local_end, times)
+        calls = [c for c, told in zip(calls, given, strict=True) if told]
+        times = [CallTimes(c.ready_ns, c.start_ns, c.end_ns, c.in_end, c.resampler_ns) for c in calls]
+        hearing.push(np.stack(scores), [c.local_end for c in calls], times)
 
     def finish(self, now_ns: int) -> None:
         """Nothing more comes: the rest of the playout is written, figures are complete."""

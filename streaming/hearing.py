@@ -79,18 +79,19 @@ class Hearing:
         self.events_total = 0
         self.last_scores: Array | None = None
 
-    def push(self, scores: Array, end: int, call: CallTimes) -> None:
-        """A window's scores; `end` from the last reset."""
+    def push(self, scores: Array, ends: list[int], calls: list[CallTimes]) -> None:
+        """Windows' scores, float32 [windows, labels]; `ends` from the last reset."""
         if self._scores is not None and self._ends is not None:
             self._scores.add(scores.astype("<f4", copy=False))
-            self._ends.add(np.array([self._base + end], "<i8"))
-        self.last_scores = scores
-        self._raw.append((end, scores))
-        for event in self.tracker.push(scores, end):
-            if event.offset_sample is None:
-                self._tell(event, end, call)
-            else:
-                self._close(event)
+            self._ends.add(self._base + np.array(ends, "<i8"))
+        self.last_scores = scores[-1]
+        for row, end, call, events in zip(scores, ends, calls, self.tracker.push_many(scores, ends), strict=True):
+            self._raw.append((end, row))
+            for event in events:
+                if event.offset_sample is None:
+                    self._tell(event, end, call)
+                else:
+                    self._close(event)
 
     def flush(self, end: int) -> None:
         """The stream is over, or is reset: close what is on."""

@@ -48,8 +48,8 @@ class Ready(NamedTuple):
     """
 
     times_ns: list[int]
-    brought: list[int]
-    longest: list[int]
+    brought: NDArray[np.int64]
+    longest: NDArray[np.int64]
     samples: Array
     entered: int
     ends: list[int]
@@ -205,14 +205,14 @@ class Intake:
         brought, longest = np.cumsum(frames), np.maximum.accumulate(frames)
         ends = -(-(before + brought) * resampler.up // resampler.down) + (entered - there)
         times = stretch.times_ns[begin:end].tolist()
-        return Ready(times, brought.tolist(), longest.tolist(), samples, entered, ends.tolist())
+        return Ready(times, brought, longest, samples, entered, ends.tolist())
 
     def admit(self, ready: Ready, begin: int, end: int) -> None:
         """Callbacks begin..end-1 of `ready` come."""
         ends, times = ready.ends, ready.times_ns[begin:end]
         self.callbacks += end - begin
-        self.captured += ready.brought[end - 1] - (ready.brought[begin - 1] if begin else 0)
-        longest = ready.longest[end - 1] * SECOND_NS // self._resampler.in_rate_hz
+        self.captured += int(ready.brought[end - 1]) - (int(ready.brought[begin - 1]) if begin else 0)
+        longest = int(ready.longest[end - 1]) * SECOND_NS // self._resampler.in_rate_hz
         if longest > self.block_ns:
             self.block_ns = longest
         ring, origin = self.ring, ready.entered

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from models.errors import OutputError
 from streaming.record import LEDGER_COLUMNS, PARTS, LedgerSummary
-from streaming.sketch import QuantileSketch
+from streaming.sketch import QuantileSketch, sketches
 
 Kind = Literal["block", "window", "event"]
 KINDS: tuple[Kind, ...] = ("block", "window", "event")
@@ -78,7 +78,7 @@ class Ledger:
     def add_rows(self, kind: Kind, rows: NDArray[np.int64]) -> None:
         """Entries, int64 [n, 3 + parts + 1]: index, content sample, captured, parts in the order of PARTS, total."""
         if kind not in self._sketches:
-            self._sketches[kind] = [QuantileSketch() for _ in range(len(PARTS) + 1)]
+            self._sketches[kind] = sketches(len(PARTS) + 1)
         while len(rows):
             place = self._filled[kind]
             count = min(len(rows), _BATCH - place)

@@ -144,9 +144,17 @@ class StreamLoop:
         if self._ended:
             raise UsageError(_ENDED)
         self.in_samples += len(block)
-        if self._filled or len(block) != self.buffer_samples or self.hop != self.buffer_samples:
+        filled, size, keep = self._filled, self.buffer_samples, self.buffer_samples - self.hop
+        if self._skip or keep < 0 or filled + len(block) != size:
             return self._feed(block)[0]
-        return self._run(block[None])
+        if keep == 0:
+            return self._run(block[None])
+        whole: Array = np.empty((1, size), np.float32)
+        whole[0, :filled], whole[0, filled:] = self._buffer[:filled], block
+        result = self._run(whole)
+        self._buffer[:keep] = whole[0, self.hop :]
+        self._filled = keep
+        return result
 
     def flush(self) -> list[LoopOutput]:
         """End the stream and give what is still inside; it then takes no block until reset().

@@ -22,7 +22,7 @@ from streaming.pipeline import Pipeline
 
 NEVER = 1 << 62
 _CALLS = 256
-_FRAMES_AT_ONCE = 16_384
+_FRAMES_AT_ONCE = 131_072
 
 
 def run_virtual(
@@ -43,7 +43,7 @@ def run_virtual(
         compute: times of the calls.
         faults: stalls are for here.
         tick: called with the time after callbacks, for progress.
-        calls_at_once: calls between two looks at their results; default: those of a second.
+        calls_at_once: calls between two looks at their results; default: as many as do.
 
     Returns:
         when the run ended, ns.
@@ -51,7 +51,9 @@ def run_virtual(
     Raises:
         ArtefactError: the model failed too often in a row; KeyboardInterrupt passes through.
     """
-    pipeline.delivery.begin_virtual(calls_at_once or min(_CALLS, max(1, pipeline.rate_hz // pipeline.loop.hop)))
+    if calls_at_once is None:  # with playout no more than a second: its ring is to hold them
+        calls_at_once = _CALLS if pipeline.playback is None else max(1, pipeline.rate_hz // pipeline.loop.hop)
+    pipeline.delivery.begin_virtual(calls_at_once)
     capture = _Capture(pipeline, plan, source, [f for f in faults if f.kind == "stall"])
     free_ns = 0  # when the net is free for another call
     while True:
