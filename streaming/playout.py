@@ -25,7 +25,6 @@ tests/fixtures/playout/golden.json is for ports.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,6 +44,7 @@ SETTLE_READS = 256
 ADJUST_PER_SAMPLE = 8590  # 2 ppm of 2^32
 ADJUST_LIMIT = 2_147_483  # 500 ppm of 2^32
 LARGEST_CAPACITY = 1 << 22
+_SAMPLES_AT_ONCE = 4096  # between samples, in `follow`: bounds the work arrays
 
 
 @dataclass(frozen=True)
@@ -272,8 +272,12 @@ class PlayoutRing:
         out = np.empty(len(turns.adjusts) * frames, np.float32)
         begin, count = 0, len(turns.adjusts)
         touched = [bool(a or p & (ONE - 1)) for a, p in zip(turns.adjusts, turns.places, strict=False)]
-        for kind, same in itertools.groupby(touched):
-            end = begin + len(list(same))
+        most = max(1, _SAMPLES_AT_ONCE // frames)
+        while begin < count:
+            kind = touched[begin]
+            end = begin + 1
+            while end < count and touched[end] == kind and (end - begin < most or not kind):
+                end += 1
             first, last = turns.places[begin], turns.places[end]
             if kind:
                 starts = np.array(turns.places[begin:end], np.int64) - (first >> 32 << 32)

@@ -23,11 +23,11 @@ class QuantileSketch:
     """See the module's text.
 
     Args:
-        bins: where to count, zeros; None: in an array of its own.
+        bins: where to count, int32 zeros; None: in an array of its own.
     """
 
-    def __init__(self, bins: NDArray[np.int64] | None = None) -> None:
-        self._bins = np.zeros(_BINS, np.int64) if bins is None else bins  # only the pages of bins in use take memory
+    def __init__(self, bins: NDArray[np.int32] | None = None) -> None:
+        self._bins = _no_bins(1)[0] if bins is None else bins
         self.count = self.total = 0
         self.min = self.max = 0
 
@@ -46,7 +46,7 @@ class QuantileSketch:
         logs = np.log(np.maximum(values, 1).astype(np.float64)) / _LOG_GAMMA
         places = np.where(values > 0, np.minimum(np.ceil(logs).astype(np.int64) + 1, _BINS - 1), 0)
         used, counts = np.unique(places, return_counts=True)
-        self._bins[used] += counts
+        self._bins[used] += counts.astype(np.int32)
 
     def quantile(self, q: float) -> int:
         """The q-quantile (nearest rank), 0 <= q <= 1, ns.
@@ -69,7 +69,12 @@ class QuantileSketch:
 
 def sketches(count: int) -> list[QuantileSketch]:
     """So many sketches, at the price of one."""
-    return [QuantileSketch(bins) for bins in np.zeros((count, _BINS), np.int64)]
+    return [QuantileSketch(bins) for bins in _no_bins(count)]
+
+
+def _no_bins(count: int) -> NDArray[np.int32]:
+    # np.full touches its pages now: memory is to stay as it is from the first minute on.
+    return np.full((count, _BINS), 0, np.int32)
 
 
 def _bin(value: int) -> int:
