@@ -21,7 +21,7 @@ from streaming.intake import Ready
 from streaming.pipeline import Pipeline
 
 NEVER = 1 << 62
-_CALLS = 256
+_CALLS = 64
 _FRAMES_AT_ONCE = 131_072
 
 
