@@ -139,7 +139,10 @@ def test_run_takes_a_bundle_of_ones_own(own: dict[str, Path], tmp_path: Path) ->
     assert samples.std() > 1e-3
 
 
-def test_an_unchanged_net_comes_from_the_cache_and_a_changed_one_does_not(tmp_path: Path) -> None:
+def test_an_unchanged_net_comes_from_the_cache_and_a_changed_one_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEARPACK_CACHE", str(tmp_path / "cache"))  # the user's has both nets after a first test run
     shutil.copytree(NETS / "mfcc", tmp_path / "net")
     target = tmp_path / "net" / "net.py"
     only: dict[str, Any] = {"formats": ("litert",), "precisions": ("fp32",)}

@@ -91,7 +91,13 @@ def test_interrupting_wall_mode_ends_with_a_report(exported: dict[str, Path], tm
     soundfile.write(noise, 0.1 * np.random.default_rng(0).standard_normal(16_000 * 120), 16_000)
     arguments = ["simulate", exported["dtln"], noise, "--clock", "wall", "-o", tmp_path / "x.run"]
     with subprocess.Popen(
-        [*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+        [*COMMAND, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+        # A shell's background job ignores the signal, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         deadline = time.monotonic() + 60
         # The folder is made when the run begins.
