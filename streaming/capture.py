@@ -17,7 +17,7 @@ from models.errors import AudioError
 from streaming.device import DeviceProfile, RateChange
 from streaming.faults import Fault
 from streaming.resample import resample
-from streaming.timeline import SECOND_NS
+from streaming.timeline import SECOND_NS, samples_ns
 
 Array = NDArray[np.float32]
 Wide = NDArray[np.float64]
@@ -68,13 +68,20 @@ class Stretch(NamedTuple):
     lost: int
     reason: str
 
-    def callbacks(self) -> Iterator[Callback]:
-        """One after the other."""
-        frame, captured_ns, lost, reason = self.first_frame, self.captured_ns, self.lost, self.reason
-        for time_ns, count in zip(self.times_ns.tolist(), self.frames.tolist(), strict=True):
+    def callbacks(self, begin: int = 0, end: int | None = None) -> Iterator[Callback]:
+        """One after the other, from number `begin` on up to `end`."""
+        frame = self.first_frame + int(self.frames[:begin].sum())
+        captured_ns, lost, reason = frame * SECOND_NS // self.rate_hz, 0, ""
+        if begin == 0:
+            captured_ns, lost, reason = self.captured_ns, self.lost, self.reason
+        for time_ns, count in zip(self.times_ns[begin:end].tolist(), self.frames[begin:end].tolist(), strict=True):
             yield Callback(time_ns, count, self.rate_hz, frame, captured_ns, lost, reason)
             frame += count
             captured_ns, lost, reason = frame * SECOND_NS // self.rate_hz, 0, ""
+
+    def captured_before_ns(self, end: int) -> int:
+        """When all frames of the callbacks before number `end` had been captured."""
+        return self.captured_ns + int(self.frames[:end].sum()) * SECOND_NS // self.rate_hz
 
 
 class Source(Protocol):
@@ -225,7 +232,7 @@ class _Planner:
             ends = frame + np.cumsum(frames)
             count = min(count, int(np.searchsorted(ends, last)) + 1)  # the last one may be short
             if self._dropouts:
-                starts_ns = ends[: count - 1] * SECOND_NS // rate
+                starts_ns = samples_ns(ends[: count - 1], rate)
                 count = min(count, int(np.searchsorted(starts_ns, self._dropouts[0][0])) + 1)
             frames, ends = frames[:count], np.minimum(ends[:count], last)
             frames[-1] -= frame + int(frames.sum()) - int(ends[-1])
@@ -252,7 +259,7 @@ class _Planner:
     def _times(self, rate: int, ends: Whole) -> Whole:
         """When the callbacks come, by the frames that end them."""
         profile, draws, count = self._profile, self._draws, len(ends)
-        times: Whole = ends * SECOND_NS // rate + self._after_ns
+        times = samples_ns(ends, rate) + self._after_ns
         jitter_ns = profile.jitter_us * 1e3
         if jitter_ns:
             times += (np.abs(draws.jitter.peek(count)) * jitter_ns).astype(np.int64)

@@ -59,6 +59,9 @@ class Axis:
         return min(1.0, max(0.0, (value - low) / (high - low)))
 
 
+_FLAT = Axis(0.0, 1.0, ())  # of strips
+
+
 def linear_axis(low: float, high: float, title: str = "", count: int = 5) -> Axis:
     """An axis with round ticks inside its range.
 
@@ -237,37 +240,32 @@ def bar_rows(rows: Sequence[BarRow], x: Axis, alt: str, limit: float | None = No
 
 def lanes(rows: Sequence[tuple[str, str, Sequence[tuple[float, float, str]]]], x: Axis, alt: str) -> str:
     """Strips of (begin, end, title) below each other on one axis, each under its name: (name, colour class, spans)."""
-    flat = Axis(0.0, 1.0, ())
-    drawn = []
-    for name, style, spans in rows:
-        shapes = [vertical(x, value, "grid") for value, _ in x.ticks]
-        shapes += [box(x, flat, begin, end, 0.0, 1.0, f"{style} span", title) for begin, end, title in spans]
-        drawn.append(
-            f'<div class="ln">{text(name)}</div><div class="lane">'
-            f'<svg aria-hidden="true" viewBox="0 0 {BOX:g} {BOX:g}" preserveAspectRatio="none">'
-            f"{''.join(shapes)}</svg></div>"
-        )
-    ticks = _x_ticks(x)
-    return (
-        f'<div class="plot" role="img" aria-label="{text(alt)}">{"".join(drawn)}<div class="xs">{ticks}</div>'
-        f'<div class="xt">{text(x.title)}</div></div>'
-    )
+    strips = [
+        (name, [box(x, _FLAT, begin, end, 0.0, 1.0, f"{style} span", title) for begin, end, title in spans])
+        for name, style, spans in rows
+    ]
+    return _strips(strips, x, alt, "lane")
 
 
 def curves(rows: Sequence[tuple[str, str, Sequence[float]]], at: Sequence[float], x: Axis, alt: str) -> str:
     """Values 0 to 1 as filled strips below each other, each under its name: (name, colour class, values)."""
-    flat = Axis(0.0, 1.0, ())
-    drawn = []
-    for name, style, values in rows:
-        shapes = [vertical(x, value, "grid") for value, _ in x.ticks]
-        shapes.append(band(x, flat, at, [0.0] * len(values), values, style))
-        drawn.append(
-            f'<div class="ln">{text(name)}</div><div class="lane high">'
-            f'<svg aria-hidden="true" viewBox="0 0 {BOX:g} {BOX:g}" preserveAspectRatio="none">'
-            f"{''.join(shapes)}</svg></div>"
-        )
-    ticks = _x_ticks(x)
-    return f'<div class="plot" role="img" aria-label="{text(alt)}">{"".join(drawn)}<div class="xs">{ticks}</div></div>'
+    strips = [(name, [band(x, _FLAT, at, [0.0] * len(values), values, style)]) for name, style, values in rows]
+    return _strips(strips, x, alt, "lane high")
+
+
+def _strips(strips: Sequence[tuple[str, Sequence[str]]], x: Axis, alt: str, kind: str) -> str:
+    """Shapes below each other on one axis, each strip under its name."""
+    grid = "".join(vertical(x, value, "grid") for value, _ in x.ticks)
+    drawn = "".join(
+        f'<div class="ln">{text(name)}</div><div class="{kind}">'
+        f'<svg aria-hidden="true" viewBox="0 0 {BOX:g} {BOX:g}" preserveAspectRatio="none">'
+        f"{grid}{''.join(shapes)}</svg></div>"
+        for name, shapes in strips
+    )
+    title = f'<div class="xt">{text(x.title)}</div>' if x.title else ""
+    return (
+        f'<div class="plot" role="img" aria-label="{text(alt)}">{drawn}<div class="xs">{_x_ticks(x)}</div>{title}</div>'
+    )
 
 
 def legend(items: Sequence[tuple[str, str]]) -> str:

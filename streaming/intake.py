@@ -163,8 +163,7 @@ class Intake:
         self.captured += len(block)
         if callback.lost or self.callbacks == 1 or callback.rate_hz != self._resampler.in_rate_hz:
             self._discontinuity(callback)
-        if callback.frames * SECOND_NS > self.block_ns * callback.rate_hz:
-            self.block_ns = callback.frames * SECOND_NS // callback.rate_hz
+        self._brought(callback.frames)
         if self._nan and callback.captured_ns >= self._nan[0]:
             self._nan.pop(0)
             block = block.copy()
@@ -190,8 +189,7 @@ class Intake:
             what `admit` takes, or None where they have to come one by one: a NaN is in it, or is about to be put in,
             or a change of rate is not over.
         """
-        upto_ns = stretch.captured_ns + int(stretch.frames[:end].sum()) * SECOND_NS // stretch.rate_hz
-        if self._lead_in or (self._nan and upto_ns >= self._nan[0]):
+        if self._lead_in or (self._nan and stretch.captured_before_ns(end) >= self._nan[0]):
             return None
         resampler, entered = self._resampler, self.ring.entered
         before, there = resampler.in_samples, resampler.out_samples
@@ -212,9 +210,7 @@ class Intake:
         ends, times = ready.ends, ready.times_ns[begin:end]
         self.callbacks += end - begin
         self.captured += int(ready.brought[end - 1]) - (int(ready.brought[begin - 1]) if begin else 0)
-        longest = int(ready.longest[end - 1]) * SECOND_NS // self._resampler.in_rate_hz
-        if longest > self.block_ns:
-            self.block_ns = longest
+        self._brought(int(ready.longest[end - 1]))
         ring, origin = self.ring, ready.entered
         first, last = ends[begin - 1] if begin else origin, ends[end - 1]
         if last - first > ring.capacity - ring.held or not self._trace.full:
@@ -228,6 +224,10 @@ class Intake:
             ring.write(ready.samples[first - origin : last - origin])
             self._arrivals.extend([e - refused for e in reached] if refused else reached, times)
         self._occupancy.rise(times, held - first, reached)
+
+    def _brought(self, frames: int) -> None:
+        """A block so long came."""
+        self.block_ns = max(self.block_ns, frames * SECOND_NS // self._resampler.in_rate_hz)
 
     def _discontinuity(self, callback: Callback) -> None:
         self.lost += callback.lost

@@ -158,7 +158,8 @@ class Pipeline:
             return None
         self.needed = self.loop.hop
         samples, arrival_ns, ready_ns = pulled
-        call = self._new_call(len(samples), arrival_ns, ready_ns, now_ns)
+        local_end = self.loop.in_samples + len(samples)
+        call = self._call(local_end - len(samples), local_end, local_end, (arrival_ns, ready_ns, now_ns))
         self.delivery.feed(samples)
         gate, guard = self._gate, self._guard
         spared = gate.skipped if gate is not None else 0
@@ -180,14 +181,15 @@ class Pipeline:
             self._trace.instant("faults", "hop skipped", now_ns)
         return call
 
-    def _new_call(self, count: int, arrival_ns: int, ready_ns: int, now_ns: int) -> Call:
-        local_end = self.loop.in_samples + count
-        end, intake = self._base + local_end, self.intake
-        late_ns = ready_ns + max(self._hop_ns, intake.block_ns)
-        number = self.calls
+    def _call(self, first: int, end: int, in_end: int, times_ns: tuple[int, int, int]) -> Call:
+        """The next call; indices from the last reset, times of arrival, readiness and begin."""
+        base, intake, number = self._base, self.intake, self.calls
         self.calls = number + 1
+        arrival_ns, ready_ns, start_ns = times_ns
+        late_ns = ready_ns + max(self._hop_ns, intake.block_ns)
+        delay_ns = intake.resampler_ns
         return Call(
-            number, end - count, end, local_end, end, arrival_ns, ready_ns, intake.resampler_ns, late_ns, now_ns
+            number, base + first, base + end, end, base + in_end, arrival_ns, ready_ns, delay_ns, late_ns, start_ns
         )
 
     def _set(self, guard: Guard, now_ns: int) -> None:
@@ -241,14 +243,8 @@ class Pipeline:
         return [self._flushed(result, now_ns) for result in [*results, *tail]]
 
     def _flushed(self, result: LoopOutput, now_ns: int) -> Call:
-        length = len(result.values) if self.loop.audio_out else self.loop.hop
-        base, intake = self._base, self.intake
-        first, end = base + max(0, result.end_sample - length), base + result.end_sample
-        late_ns = now_ns + max(self._hop_ns, intake.block_ns)
-        in_end = base + self.loop.in_samples
-        number = self.calls
-        self.calls = number + 1
-        call = Call(number, first, end, result.end_sample, in_end, now_ns, now_ns, intake.resampler_ns, late_ns, now_ns)
+        length, end = len(result.values) if self.loop.audio_out else self.loop.hop, result.end_sample
+        call = self._call(max(0, end - length), end, self.loop.in_samples, (now_ns, now_ns, now_ns))
         call.values = result.values
         return call
 

@@ -155,8 +155,7 @@ class Playback:
         turns = ring.plan(self.block, edges[np.searchsorted(ends, times, "right")].tolist())
         reads = len(turns.adjusts)
         results = len(ends) if reads == len(times) else int(np.searchsorted(ends, times[reads], "right"))
-        places = np.array(turns.places, np.int64)
-        consumed = (places >> 32) - int(places[0] >> 32)
+        consumed = turns.consumed
         levels = ring.level + edges[1 : results + 1] - consumed[np.searchsorted(times[:reads], ends[:results])]
         if results == 0 or levels.max() > ring.capacity_samples or ring.level + edges[results] > ring.capacity_samples:
             return 0
@@ -166,7 +165,7 @@ class Playback:
         out = ring.follow(turns, self.block)
         self._reads += reads
         self._waiting.add(entries[:results] - self._shift, ends[:results], rows[:results])
-        self._waiting.finish(places, np.array(turns.adjusts, np.int64), times[:reads])
+        self._waiting.finish(turns.positions, turns.adjust_ppm, times[:reads])
         self._note(times[:reads].tolist(), held.tolist(), out)
         return results
 
@@ -221,7 +220,7 @@ class Playback:
         out = ring.read(self.block)
         self._reads += 1
         after, level = ring.position, ring.level
-        self._waiting.finish_one(before, after, ring.adjust_ppm, now_ns)
+        self._waiting.finish(np.array([before, after]), np.array([ring.adjust_ppm]), np.array([now_ns], np.int64))
         if was_playing and not ring.playing:
             self._log.add(now_ns, "playout_underrun", self.block - int(after - before), self.rate_hz)
             self._trace.instant("faults", "playout underrun", now_ns)

@@ -74,16 +74,35 @@ class Turns(NamedTuple):
     """Reads to come that find all they want.
 
     Attributes:
-        places: the reader's place at each in units of 2^-32 written samples, and after the last: one more than reads.
+        origin: samples gone past the reader before the first.
+        places: the reader's place at each, in units of 2^-32 samples from there, and after the last.
         adjusts: what drift correction adds to each step.
         average, target, reads: the control's state after the last.
     """
 
+    origin: int
     places: list[int]
     adjusts: list[int]
     average: int
     target: int
     reads: int
+
+    @property
+    def positions(self) -> NDArray[np.float64]:
+        """`PlayoutRing.position` at each, and after the last."""
+        places = np.array(self.places, np.int64)
+        positions: NDArray[np.float64] = self.origin + (places >> 32) + (places & (ONE - 1)) / float(ONE)
+        return positions
+
+    @property
+    def consumed(self) -> NDArray[np.int64]:
+        """Samples gone past the reader by then, from the first on."""
+        return np.array(self.places, np.int64) >> 32
+
+    @property
+    def adjust_ppm(self) -> NDArray[np.float64]:
+        """`PlayoutRing.adjust_ppm` at each."""
+        return np.array(self.adjusts, np.int64) / float(ONE) * 1e6
 
 
 class PlayoutRing:
@@ -211,7 +230,7 @@ class PlayoutRing:
         if self.drift_correction:
             self._control()
         out = np.zeros(frames, np.float32)
-        count = self._playable(frames)
+        count = _playable(frames, self.level, self._fraction, self._adjust, self._ended)
         if count:
             out[:count] = self._play(count)
             self._played += count
@@ -233,31 +252,19 @@ class PlayoutRing:
         Returns:
             one turn a read, up to the first that is filling, or would find too little, or comes after the end.
         """
-        place, adjust = (self._index << 32) + self._fraction, self._adjust
-        average, target, reads = self._average, self._target, self._reads
+        place, state = self._fraction, (self._average, self._target, self._reads, self._adjust)
         places, adjusts = [place], []
-        written, free = self._written, self.deadband_samples << 16
+        held, free = self.level, self.deadband_samples << 16
         for more in come if self.playing and not self._ended else ():
-            level = written + more - (place >> 32)
-            next_average, next_target, next_reads, next_adjust = average, target, reads, adjust
-            if self.drift_correction:
-                next_average += ((level << 16) - average) >> FILTER_SHIFT
-                next_reads += 1
-                if next_reads == SETTLE_READS:
-                    next_target = next_average
-                elif next_reads > SETTLE_READS:
-                    next_adjust = _adjust(next_average - target, free)
-            if next_adjust or place & (ONE - 1):
-                last = place + (frames - 1) * (ONE + next_adjust)  # the last output sees two samples beyond its own
-                if level < 3 or (last >> 32) + 2 >= written + more:
-                    break
-            elif level < frames:
+            level = held + more - (place >> 32)
+            after = _controlled(state, level, free) if self.drift_correction else state
+            if _playable(frames, level, place & (ONE - 1), after[3], False) < frames:
                 break
-            average, target, reads, adjust = next_average, next_target, next_reads, next_adjust
-            place += frames * (ONE + adjust)
+            state = after
+            place += frames * (ONE + state[3])
             places.append(place)
-            adjusts.append(adjust)
-        return Turns(places, adjusts, average, target, reads)
+            adjusts.append(state[3])
+        return Turns(self._index, places, adjusts, *state[:3])
 
     def follow(self, turns: Turns, frames: int) -> Array:
         """Make planned reads: as many calls of `read`, with all that was to come written by now.
@@ -286,7 +293,7 @@ class PlayoutRing:
                 out[begin * frames : end * frames] = self._between(places.reshape(-1))
             else:
                 out[begin * frames : end * frames] = self._span(0, (end - begin) * frames)
-            self._index, self._fraction = last >> 32, last & (ONE - 1)
+            self._index, self._fraction = turns.origin + (last >> 32), last & (ONE - 1)
             begin = end
         self._adjust = turns.adjusts[-1] if count else self._adjust
         self._average, self._target, self._reads = turns.average, turns.target, turns.reads
@@ -294,21 +301,10 @@ class PlayoutRing:
         return out
 
     def _control(self) -> None:
-        self._average += ((self.level << 16) - self._average) >> FILTER_SHIFT
-        self._reads += 1
-        if self._reads == SETTLE_READS:
-            self._target = self._average
-        if self._reads <= SETTLE_READS or self._ended:
-            return
-        self._adjust = _adjust(self._average - self._target, self.deadband_samples << 16)
-
-    def _playable(self, frames: int) -> int:
-        """How many of the next outputs the samples held allow."""
-        ahead = 2 if (self._fraction or self._adjust) and not self._ended else 0
-        room = self.level - 1 - ahead
-        if room < 0:
-            return 0
-        return min(frames, ((room << 32) + ONE - 1 - self._fraction) // (ONE + self._adjust) + 1)
+        state = self._average, self._target, self._reads, self._adjust
+        self._average, self._target, self._reads, adjust = _controlled(state, self.level, self.deadband_samples << 16)
+        if not self._ended:
+            self._adjust = adjust
 
     def _play(self, count: int) -> Array:
         step = ONE + self._adjust
@@ -341,10 +337,27 @@ class PlayoutRing:
         return span if len(span) == count else np.concatenate([span, self._store[: count - len(span)]])
 
 
-def _adjust(error: int, free: int) -> int:
-    """What an error of the level, in 2^-16 samples, adds to the reader's step."""
-    error = max(error - free, 0) if error > 0 else min(error + free, 0)
-    return max(-ADJUST_LIMIT, min(ADJUST_LIMIT, (error * ADJUST_PER_SAMPLE) >> 16))
+def _controlled(state: tuple[int, int, int, int], level: int, free: int) -> tuple[int, int, int, int]:
+    """Average, target, reads and adjust before one more read; `free` is the dead band in 2^-16 samples."""
+    average, target, reads, adjust = state
+    average += ((level << 16) - average) >> FILTER_SHIFT
+    reads += 1
+    if reads == SETTLE_READS:
+        target = average
+    if reads > SETTLE_READS:
+        error = average - target
+        error = max(error - free, 0) if error > 0 else min(error + free, 0)
+        adjust = max(-ADJUST_LIMIT, min(ADJUST_LIMIT, (error * ADJUST_PER_SAMPLE) >> 16))
+    return average, target, reads, adjust
+
+
+def _playable(frames: int, level: int, fraction: int, adjust: int, ended: bool) -> int:
+    """How many of the next `frames` outputs the samples held allow."""
+    ahead = 2 if (fraction or adjust) and not ended else 0
+    room = level - 1 - ahead
+    if room < 0:
+        return 0
+    return min(frames, ((room << 32) + ONE - 1 - fraction) // (ONE + adjust) + 1)
 
 
 def prefill_at_device(manifest: Manifest, device_rate_hz: int, device_block: int) -> int:

@@ -35,18 +35,15 @@ class QuantileSketch:
         """Take in int64 [n], ns."""
         if len(values) == 0:
             return
-        low, high = int(values.min()), int(values.max())
+        distinct, counts = np.unique(values, return_counts=True)
+        low, high = int(distinct[0]), int(distinct[-1])
         self.min = low if self.count == 0 else min(self.min, low)
         self.max = high if self.count == 0 else max(self.max, high)
         self.count += len(values)
         self.total += int(values.sum())
-        if low == high:
-            self._bins[_bin(low)] += len(values)
-            return
-        logs = np.log(np.maximum(values, 1).astype(np.float64)) / _LOG_GAMMA
-        places = np.where(values > 0, np.minimum(np.ceil(logs).astype(np.int64) + 1, _BINS - 1), 0)
-        used, counts = np.unique(places, return_counts=True)
-        self._bins[used] += counts.astype(np.int32)
+        logs = np.log(np.maximum(distinct, 1).astype(np.float64)) / _LOG_GAMMA
+        places = np.where(distinct > 0, np.minimum(np.ceil(logs).astype(np.int64) + 1, _BINS - 1), 0)
+        np.add.at(self._bins, places, counts.astype(np.int32))
 
     def quantile(self, q: float) -> int:
         """The q-quantile (nearest rank), 0 <= q <= 1, ns.
@@ -75,11 +72,6 @@ def sketches(count: int) -> list[QuantileSketch]:
 def _no_bins(count: int) -> NDArray[np.int32]:
     # np.full touches its pages now: memory is to stay as it is from the first minute on.
     return np.full((count, _BINS), 0, np.int32)
-
-
-def _bin(value: int) -> int:
-    """The bin of one time, as `add` has it for many."""
-    return 0 if value <= 0 else min(math.ceil(float(np.log(float(value))) / _LOG_GAMMA) + 1, _BINS - 1)
 
 
 def summarise(values: NDArray[np.int64]) -> Quantiles:

@@ -13,6 +13,13 @@ SECOND_NS = 1_000_000_000
 _KEPT = 4096
 
 
+def samples_ns(counts: Whole, rate_hz: int) -> Whole:
+    """How long so many samples last, int64 [n] both, rounded down; counts * SECOND_NS would overflow within a day."""
+    seconds, samples = np.divmod(counts, rate_hz)
+    lengths: Whole = seconds * SECOND_NS + samples * SECOND_NS // rate_hz
+    return lengths
+
+
 class ContentClock:
     """When the content of each sample at the model's rate was captured. Piecewise linear; time in ns.
 
@@ -47,9 +54,7 @@ class ContentClock:
     def at_each(self, indices: Whole) -> Whole:
         """`at` for int64 [n]."""
         starts, bases = _pieces(self._starts, self._bases, indices)
-        seconds, samples = np.divmod(indices - starts, self.rate_hz)  # the product of a day's samples would overflow
-        times: Whole = bases + seconds * SECOND_NS + samples * SECOND_NS // self.rate_hz
-        return times
+        return bases + samples_ns(indices - starts, self.rate_hz)
 
 
 class IndexMap:

@@ -191,7 +191,7 @@ class _Capture:
             return
         self._stretch, self._place = stretch, 1
         self._upto = np.cumsum(stretch.frames)
-        self._singly = [next(stretch.callbacks())]
+        self._singly = list(stretch.callbacks(0, 1))
 
     def _prepare(self) -> None:
         """Get the next ones ready."""
@@ -205,4 +205,4 @@ class _Capture:
         self._place, self._begin = end, 0
         self._ready = self._intake.prepare(stretch, begin, end, block)
         if self._ready is None:
-            self._singly = list(stretch.callbacks())[begin:end][::-1]
+            self._singly = list(stretch.callbacks(begin, end))[::-1]

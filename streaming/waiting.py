@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming.ledger import Ledger
-from streaming.playout import ONE
 from streaming.record import PARTS
 from streaming.timeline import SECOND_NS
 
@@ -58,26 +57,17 @@ class Waiting:
     def _keep(self, which: NDArray[np.bool_] | slice) -> None:
         self._places, self._ends, self._rows = self._places[which], self._ends[which], self._rows[which]
 
-    def finish_one(self, before: float, after: float, adjust_ppm: float, time_ns: int) -> None:
-        """A block was read: the reader's place before and after it, how much faster it went, when it began."""
-        if len(self._places) and self._places[0] < after:
-            step = np.array([1.0 + adjust_ppm * 1e-6])
-            self._tell(np.array([before]), np.array([after]), step, np.array([time_ns], np.int64))
-
-    def finish(self, places: Whole, adjusts: Whole, times_ns: Whole) -> None:
+    def finish(self, positions: Wide, adjust_ppm: Wide, times_ns: Whole) -> None:
         """Blocks were read: entries whose turn has come go into the ledger.
 
         Args:
-            places: the reader's place at each and after the last, in units of 2^-32 samples, int64 [reads + 1].
-            adjusts: by how much of that it went faster an output, int64 [reads].
-            times_ns: when each began, int64 [reads].
+            positions: the reader's place at each and after the last, [reads + 1].
+            adjust_ppm: how much faster it went at each.
+            times_ns: when each began.
         """
-        if len(times_ns):
-            at = (places >> 32) + (places & (ONE - 1)) / float(ONE)
-            if len(self._places) and self._places[0] < at[-1]:
-                self._tell(at[:-1], at[1:], 1.0 + (adjusts / float(ONE) * 1e6) * 1e-6, times_ns)
-
-    def _tell(self, befores: Wide, afters: Wide, steps: Wide, times_ns: Whole) -> None:
+        if len(times_ns) == 0 or len(self._places) == 0 or self._places[0] >= positions[-1]:
+            return
+        befores, afters, steps = positions[:-1], positions[1:], 1.0 + adjust_ppm * 1e-6
         beyond = np.flatnonzero(self._places >= afters[-1])
         count = int(beyond[0]) if len(beyond) else len(self._places)
         places, ends, rows = self._places[:count], self._ends[:count], self._rows[:count]

@@ -12,14 +12,17 @@ from hypothesis import strategies as st
 
 from models.errors import UsageError
 from streaming.capture import Callback, ClipSource, device_callbacks
-from streaming.device import load_profile, profile_names
+from streaming.device import DeviceProfile, load_profile, profile_names
 from streaming.faults import Fault, parse_fault
 
 BASE = load_profile("this-machine")
 
 
 def plan(name: str, seconds: float, seed: int = 0, faults: tuple[Fault, ...] = (), **changes: object) -> list[Callback]:
-    profile = dataclasses.replace(load_profile(name), **changes)  # type: ignore[arg-type]
+    return plan_of(dataclasses.replace(load_profile(name), **changes), seconds, seed, faults)  # type: ignore[arg-type]
+
+
+def plan_of(profile: DeviceProfile, seconds: float, seed: int = 0, faults: tuple[Fault, ...] = ()) -> list[Callback]:
     source = ClipSource(np.zeros(profile.rate_hz, np.float32), profile.rate_hz, seconds)
     return list(device_callbacks(profile, source, seed, faults))
 
@@ -109,3 +112,12 @@ def test_faults_as_text(text: str, fault: Fault) -> None:
 def test_wrong_faults_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--fault"):
         parse_fault(text)
+
+
+def test_a_day_at_the_highest_rate_has_times_that_rise() -> None:
+    """Frames times a thousand million do not fit 64 bits there."""
+    profile = dataclasses.replace(BASE, rate_hz=192_000, block_frames=(4_000_000, 4_000_000), jitter_us=0.0)
+    callbacks = plan_of(profile, 86_400.0)
+    assert callbacks[-1].time_ns >= 86_400 * 1_000_000_000
+    for c in callbacks:
+        assert c.time_ns >= (c.first_frame + c.frames) * 1_000_000_000 // c.rate_hz
