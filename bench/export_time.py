@@ -15,6 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from models.weights.assets import ASSETS, pull_asset
+
 ROOT = Path(__file__).resolve().parents[1]
 FORCED = """
 import sys, hearpack
@@ -42,12 +44,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    from models import weights
+    from models import pretrained
 
     for name in ("yamnet", "dtln"):
-        weights.pull(name)
-    for asset in weights.ASSETS:
-        weights.pull_asset(asset)
+        pretrained.pull(name)
+    for asset in ASSETS:
+        pull_asset(asset)
     with tempfile.TemporaryDirectory() as folder:
         figures = {"export_and_verify_s": run(FORCED, folder), "again_unchanged_s": run(AGAIN, folder)}
     print(f"both models, both formats, fp32 and fp16, verified over 60 s: {figures['export_and_verify_s']:.1f} s")

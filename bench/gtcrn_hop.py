@@ -22,15 +22,16 @@ from typing import Any
 import numpy as np
 from dtln_hop import Call, _compiled, _Interpreted, by_turns
 
-from converters import litert
-from models import gtcrn, weights
-from models.catalog import GTCRN
-from models.errors import UsageError
+from converters.litert import convert as litert
+from models import pretrained
+from models.common.errors import UsageError
+from models.nets.gtcrn import net as gtcrn
+from models.nets.gtcrn.entry import GTCRN
 
 
 def convert(hops: int, file: Path) -> Path:
     """Write the .tflite of `hops` hops a call, as an export makes it."""
-    graph = gtcrn.graph(gtcrn.build(weights.load("gtcrn")), hops).eval()
+    graph = gtcrn.graph(gtcrn.build(pretrained.load("gtcrn")), hops).eval()
     file.write_bytes(litert.convert(graph, GTCRN.signature(hops), "fp32"))
     return file
 
@@ -41,7 +42,7 @@ def authors() -> Call:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    file = weights.pull("gtcrn").path.parent / "gtcrn_simple.onnx"
+    file = pretrained.pull("gtcrn").path.parent / "gtcrn_simple.onnx"
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     generator = np.random.default_rng(0)
     inputs = {i.name: (0.1 * generator.standard_normal(i.shape)).astype(np.float32) for i in session.get_inputs()}

@@ -65,7 +65,7 @@ def top5_kept(reference: Any, candidate: Any) -> float:
 
 def material(manifest: Any) -> Any:
     """The signal for a model: as many seconds as give the windows, or DTLN_SECONDS of noisy speech."""
-    from converters.material import programme
+    from converters.bundle.test_audio import programme
 
     rate = manifest.geometry.sample_rate_hz
     if manifest.task != "classifier":
@@ -77,9 +77,9 @@ def material(manifest: Any) -> Any:
 def measure(name: str, wanted: list[str], folder: Path) -> dict[str, dict[str, float]]:
     """A row of figures for each scheme of one model."""
     import hearpack
-    from converters.coreml_precision import quiet_coremltools
-    from converters.reference import compare, original, stream
-    from models import weights
+    from converters.bundle.reference import compare, original, stream
+    from converters.coreml.precision import quiet_coremltools
+    from models import pretrained
     from runtimes.bundle import Bundle
     from runtimes.mil import MilRuntime
     from runtimes.torch import load_net
@@ -87,7 +87,7 @@ def measure(name: str, wanted: list[str], folder: Path) -> dict[str, dict[str, f
     bundle = Bundle.open(hearpack.export(name, folder).path)
     manifest, samples = bundle.manifest, material(bundle.manifest)
     source = bundle.artefact_path(bundle.artefact("coreml-fp32"))
-    reference = original(manifest, load_net(hearpack.CATALOG[name], weights.load(name)), samples)
+    reference = original(manifest, load_net(hearpack.CATALOG[name], pretrained.load(name)), samples)
     rows = {}
     for scheme in wanted:
         package = folder / f"{name}.{scheme}.mlpackage"

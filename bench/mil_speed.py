@@ -24,7 +24,7 @@ def main() -> None:
     import torch
 
     import hearpack
-    from models import weights
+    from models import pretrained
     from runtimes.bundle import Bundle
     from runtimes.mil import MilRuntime
     from runtimes.torch import TorchRuntime, load_graph, load_net
@@ -41,7 +41,7 @@ def main() -> None:
             bundle = Bundle.open(hearpack.export(name, folder).path)
             entry, signature = hearpack.CATALOG[name], bundle.manifest.signature
             runtimes = {
-                "torch eager": TorchRuntime(load_graph(entry, load_net(entry, weights.load(name)), 1), signature)
+                "torch eager": TorchRuntime(load_graph(entry, load_net(entry, pretrained.load(name)), 1), signature)
             }
             for mode in ("fp32", "fp16"):
                 path = bundle.artefact_path(bundle.artefact(f"coreml-{mode}"))

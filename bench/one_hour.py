@@ -25,16 +25,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtimes.bundle import Bundle
-from runtimes.opening import choose, open_runtime
-from streaming.capture import ClipSource, device_callbacks, device_stretches
-from streaming.compute import ComputeModel
-from streaming.device import DeviceProfile, load_profile
-from streaming.loop import make_loop
-from streaming.pipeline import Pipeline
-from streaming.resample import Resampler
-from streaming.simulate import default_prefill, default_ring
-from streaming.sinks import file_sinks
-from streaming.virtual import run_virtual
+from runtimes.engines import choose, open_runtime
+from streaming.core.loop import make_loop
+from streaming.core.resample import Resampler
+from streaming.simulator.device.callbacks import ClipSource, device_callbacks, device_stretches
+from streaming.simulator.device.compute import ComputeModel
+from streaming.simulator.device.profile import DeviceProfile, load_profile
+from streaming.simulator.pipeline.pipeline import Pipeline
+from streaming.simulator.pipeline.recorders import file_sinks
+from streaming.simulator.scenario import default_prefill, default_ring
+from streaming.simulator.virtual import run_virtual
 
 MINUTE_NS = 60_000_000_000
 
@@ -47,8 +47,8 @@ def resident_mb() -> float:
 
 def speech() -> tuple[NDArray[np.float32], int]:
     """About a minute of the speech clips that hearpack fetches, at 16 kHz."""
-    from models import audio_assets
-    from streaming.wav import read_wav
+    from models.weights import assets as audio_assets
+    from streaming.files.wav import read_wav
 
     folder = audio_assets.pull_asset("speech")
     clips = [read_wav(f) for f in sorted(folder.rglob("*.wav"))]

@@ -21,14 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 import hearpack
-from converters.material import noisy_speech, to_rate
-from converters.quality import measure
-from converters.reference import entry_of, original, stream
-from models import weights
+from converters.bundle.reference import entry_of, original, stream
+from converters.bundle.test_audio import noisy_speech, to_rate
+from models import pretrained
+from models.weights.assets import pull_asset
 from runtimes.bundle import Bundle
-from runtimes.opening import Choice, engines_for, open_runtime
+from runtimes.engines import Choice, engines_for, open_runtime
 from runtimes.torch import load_net
-from streaming.wav import read_wav
+from streaming.files.wav import read_wav
+from streaming.metrics.quality import measure
 
 PAIRS = Path(__file__).resolve().parents[2] / "shared" / "data" / "audio" / "vctk_demand"
 METRICS = ("si_sdr", "pesq_wb", "stoi", "dnsmos_ovr")
@@ -50,7 +51,7 @@ def pairs(rate: int) -> Iterator[tuple[str, Array, Array]]:
 def figures(clean: Array, heard: Array, rate: int) -> dict[str, float | None]:
     """The metrics of one signal, at 16 kHz, where PESQ and DNSMOS are defined."""
     reference, signal = (to_rate(x, rate, QUALITY_RATE_HZ) for x in (clean, heard))
-    found = {m.name: m.value for m in measure(reference, signal, QUALITY_RATE_HZ, weights.pull_asset("dnsmos"))}
+    found = {m.name: m.value for m in measure(reference, signal, QUALITY_RATE_HZ, pull_asset("dnsmos"))}
     try:
         from pystoi import stoi
 
@@ -65,7 +66,7 @@ def of_model(name: str, output: Path) -> dict[str, Any]:
     bundle = Bundle.open(hearpack.export(name, output).path)
     manifest, rate = bundle.manifest, bundle.manifest.geometry.sample_rate_hz
     delay = manifest.geometry.delay_samples
-    net = load_net(entry_of(manifest), weights.load(name))
+    net = load_net(entry_of(manifest), pretrained.load(name))
     runtimes = {a.id: open_runtime(bundle, Choice(a, engines_for(a)[0])) for a in manifest.artefacts}
     rows: dict[str, Any] = {}
     for pair, clean, noisy in pairs(rate):

@@ -28,18 +28,18 @@ from typing import Any
 import numpy as np
 
 from runtimes.bundle import Bundle
-from runtimes.opening import choose, open_runtime
+from runtimes.engines import choose, open_runtime
 from runtimes.protocol import Runtime
-from streaming.capture import ClipSource, device_callbacks, device_stretches
-from streaming.compute import ComputeModel
-from streaming.device import DeviceProfile, load_profile
-from streaming.loop import make_loop
-from streaming.pipeline import Pipeline
-from streaming.playout import PlayoutRing
-from streaming.resample import Resampler, resample
-from streaming.simulate import default_prefill, default_ring
-from streaming.sinks import no_sinks
-from streaming.virtual import run_virtual
+from streaming.core.loop import make_loop
+from streaming.core.playout import PlayoutRing
+from streaming.core.resample import Resampler, resample
+from streaming.simulator.device.callbacks import ClipSource, device_callbacks, device_stretches
+from streaming.simulator.device.compute import ComputeModel
+from streaming.simulator.device.profile import DeviceProfile, load_profile
+from streaming.simulator.pipeline.pipeline import Pipeline
+from streaming.simulator.pipeline.recorders import no_sinks
+from streaming.simulator.scenario import default_prefill, default_ring
+from streaming.simulator.virtual import run_virtual
 
 
 def calls(bundle: Bundle, runtime: Runtime, samples: Any, count: int) -> Callable[[], list[Any]]:

@@ -25,11 +25,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models import weights as weights_store
-from models import yamnet
-from models.yamnet_weights import BLOCKS, CLASSES, STEM_CHANNELS, conv_names
-from runtimes.quiet import quiet
-from streaming.wav import read_wav
+from models import pretrained
+from models.nets.yamnet import net as yamnet
+from models.nets.yamnet.weights import BLOCKS, CLASSES, STEM_CHANNELS, conv_names
+from models.weights.assets import pull_asset
+from runtimes.native_output import quiet
+from streaming.files.wav import read_wav
 
 
 class Plain(nn.Module):
@@ -107,8 +108,8 @@ def _convert(net: nn.Module, file: Path) -> _Runner:
 def measure(blocks: int, calls: int) -> dict[str, Any]:
     """Convert both, check that they agree, time alternating blocks."""
     torch.set_num_threads(1)
-    arrays = weights_store.load("yamnet")
-    street = read_wav(weights_store.pull_asset("street-wav")).samples[:1]
+    arrays = pretrained.load("yamnet")
+    street = read_wav(pull_asset("street-wav")).samples[:1]
     starts = range(0, street.shape[1] - yamnet.WINDOW_SAMPLES, yamnet.HOP_SAMPLES)
     windows = [np.ascontiguousarray(street[:, at : at + yamnet.WINDOW_SAMPLES], np.float32) for at in starts]
     with tempfile.TemporaryDirectory() as folder:

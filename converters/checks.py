@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from models.errors import ConversionError
+from models.common.errors import ConversionError
 from models.geometry import GraphSignature
 from runtimes.inspect.tflite import aliased_outputs, walk
 

@@ -10,10 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from converters.folders import atomic_folder, copy_tree, exclusive, sweep
-from converters.spec import ExportSpec, export_key
-from converters.tolerances import tolerance
-from converters.writing import (
+from converters.bundle.write import (
     artefact_entry,
     build_manifest,
     coreml_path,
@@ -23,12 +20,18 @@ from converters.writing import (
     write_licences,
     write_model_card,
 )
-from models import weights as weights_store
-from models.errors import BundleError, ConversionError, OutputError
-from models.hashing import sha256_tree
-from models.own import OwnEntry
-from models.parsing import parse_json
-from models.progress import Progress, silent
+from converters.spec import ExportSpec, export_key
+from converters.tolerances import tolerance
+from models import pretrained
+from models.common.errors import BundleError, ConversionError, OutputError
+from models.common.files import atomic_folder, copy_tree, exclusive, sweep
+from models.common.hashing import sha256_tree
+from models.common.parsing import parse_json
+from models.common.progress import Progress, silent
+from models.custom.entry import CustomEntry
+from models.weights.checkpoint import load_file
+from models.weights.fetch import cache_dir
+from models.weights.store import WeightsFile, check_sidecar, user_file
 from runtimes.bundle import MANIFEST, Artefact, Bundle, Decisions, Manifest
 
 if TYPE_CHECKING:
@@ -57,7 +60,7 @@ class _Job:
     """What the steps of one build share."""
 
     spec: ExportSpec
-    weights: weights_store.WeightsFile
+    weights: WeightsFile
     folder: Path
     progress: Progress
     lowered: dict[str, bytes] = field(default_factory=dict)  # fp16 is made from fp32: one conversion for both
@@ -84,7 +87,7 @@ def export(spec: ExportSpec, output: Path, force: bool = False, progress: Progre
     _check_target(target)
     weights = _weights_of(spec)
     key = export_key(spec, weights.sha256)
-    stored = weights_store.cache_dir() / "exports" / key[:32] / spec.folder_name
+    stored = cache_dir() / "exports" / key[:32] / spec.folder_name
     with exclusive(stored.parent):
         sweep(stored)
         hit = not force and _is_intact(stored)
@@ -110,14 +113,14 @@ def _check_target(target: Path) -> None:
         raise OutputError(f"{target}: is there already and is not a bundle; move it away or choose another --output")
 
 
-def _weights_of(spec: ExportSpec) -> weights_store.WeightsFile:
-    if isinstance(spec.model, OwnEntry):  # loaded and hashed with its net
-        return weights_store.WeightsFile(Path(spec.model.original.factory), spec.model.original.weights_sha256)
+def _weights_of(spec: ExportSpec) -> WeightsFile:
+    if isinstance(spec.model, CustomEntry):  # loaded and hashed with its net
+        return WeightsFile(Path(spec.model.original.factory), spec.model.original.weights_sha256)
     if spec.weights_file is None:
-        return weights_store.pull(spec.model.name)
-    file = weights_store.own_file(spec.weights_file)
+        return pretrained.pull(spec.model.name)
+    file = user_file(spec.weights_file)
     if spec.model.weights_from:
-        weights_store.check_sidecar(file, spec.model.weights_from)
+        check_sidecar(file, spec.model.weights_from)
     return file
 
 
@@ -160,20 +163,20 @@ def _build(job: _Job) -> None:
 def _load(job: _Job) -> tuple[nn.Module, nn.Module]:
     from runtimes.torch import load_graph, load_net
 
-    own = isinstance(job.spec.model, OwnEntry)
-    arrays: Mapping[str, np.ndarray[Any, Any]] = {} if own else weights_store.load_file(job.weights.path)
+    own = isinstance(job.spec.model, CustomEntry)
+    arrays: Mapping[str, np.ndarray[Any, Any]] = {} if own else load_file(job.weights.path)
     net = load_net(job.spec.model, arrays)
     graph = load_graph(job.spec.model, net, job.spec.hops_per_call)
     return net, graph
 
 
 def _convert_litert(job: _Job, graph: nn.Module, precision: Any, labels: tuple[str, ...]) -> Path:
-    from converters import litert
-    from converters.metadata import add_mediapipe_metadata
+    from converters.litert import convert as litert
+    from converters.litert.metadata import add_mediapipe_metadata
 
     model = job.spec.model
     signature = model.signature(job.spec.hops_per_call)
-    if isinstance(model, OwnEntry) and model.form == "keras":
+    if isinstance(model, CustomEntry) and model.form == "keras":
         data = _lower_keras(job, model, precision)
     else:
         data = job.lowered.get("fp32") or litert.convert(graph, signature, "fp32", model.fp32_modules)
@@ -198,9 +201,9 @@ def _convert_litert(job: _Job, graph: nn.Module, precision: Any, labels: tuple[s
     return path
 
 
-def _lower_keras(job: _Job, model: OwnEntry, precision: Any) -> bytes:
+def _lower_keras(job: _Job, model: CustomEntry, precision: Any) -> bytes:
     """A .keras file goes to LiteRT by TensorFlow's own converter."""
-    from converters import keras
+    from converters.litert import keras
 
     data = job.lowered.get("fp32") or keras.convert(model, Path(model.keras_file))
     job.lowered["fp32"] = data
@@ -208,7 +211,7 @@ def _lower_keras(job: _Job, model: OwnEntry, precision: Any) -> bytes:
 
 
 def _convert_coreml(job: _Job, graph: nn.Module, precision: Any, labels: tuple[str, ...]) -> Path:
-    from converters import coreml
+    from converters.coreml import convert as coreml
 
     model = job.spec.model
     signature = model.signature(job.spec.hops_per_call)
@@ -228,7 +231,7 @@ def _convert_coreml(job: _Job, graph: nn.Module, precision: Any, labels: tuple[s
 
 def _write_and_check_golden(job: _Job, net: nn.Module, manifest: Manifest) -> None:
     """Golden vectors of the original, and every artefact held against them: executed before it is called converted."""
-    from converters.golden import check_golden, write_golden
+    from converters.bundle.golden import check_golden, write_golden
 
     write_golden(job.folder, manifest, net, job.spec.model)
     bundle = Bundle(job.folder, manifest)

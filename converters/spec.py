@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from models.catalog import ModelEntry
-from models.errors import UsageError
-from models.hashing import sha256_file
+from models.common.errors import UsageError
+from models.common.hashing import sha256_file
+from models.entry import ModelEntry
 
 ArtefactFormat = Literal["litert", "coreml"]
 PrecisionName = Literal["fp32", "fp16"]

@@ -1,13 +1,13 @@
 """What an artefact is allowed to differ by from its torch original: fixed per task and precision.
 
 Never derived from a measurement: a limit is set by what a user would notice (docs/parity.md has the
-reasons), and `verify` says how far below it the artefact stays. streaming/parity.py defines each metric
+reasons), and `verify` says how far below it the artefact stays. streaming/metrics/parity.py defines each metric
 and whether its limit is an upper or a lower one.
 """
 
 from __future__ import annotations
 
-from models.catalog import Task
+from models.entry import Task
 from runtimes.bundle import Tolerance
 
 _CLASSIFIER_FP32 = {"score_max_abs_error": 1e-4, "top5_clear_flips": 0.0, "nan_count": 0.0}

@@ -13,24 +13,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.folders import write_text_atomic
-from converters.golden import read_golden, through_resampler
-from converters.material import VERIFY_SECONDS, material_of, programme, stereo_programme
-from converters.own import is_own_bundle, reopen
-from converters.reference import StreamOutput, compare, entry_of, original, stream
+from converters.bundle.golden import read_golden, through_resampler
+from converters.bundle.reference import StreamOutput, compare, entry_of, original, stream
+from converters.bundle.test_audio import VERIFY_SECONDS, material_of, programme, stereo_programme
+from converters.originals import is_custom_bundle, reopen
 from converters.spec import toolchain_versions
-from models import weights as weights_store
-from models.catalog import ModelEntry
-from models.errors import MissingDependencyError, UsageError, WeightsError
-from models.progress import Progress, silent
+from models import pretrained
+from models.common.errors import MissingDependencyError, UsageError, WeightsError
+from models.common.files import write_text_atomic
+from models.common.progress import Progress, silent
+from models.entry import ModelEntry
+from models.weights.checkpoint import load_file
+from models.weights.store import user_file
 from runtimes.bundle import Artefact, Bundle, Manifest
-from runtimes.opening import Choice, Engine, engines_for, open_runtime
+from runtimes.engines import Choice, Engine, engines_for, open_runtime
 from runtimes.protocol import Runtime
 from runtimes.torch import load_net
-from streaming.parity import AudioParity, Check, ScoreParity, judge
-from streaming.resample import resample
-from streaming.stress import stress_streams
-from streaming.wav import read_wav
+from streaming.core.resample import resample
+from streaming.files.wav import read_wav
+from streaming.metrics.parity import AudioParity, Check, ScoreParity, judge
+from streaming.metrics.stress import stress_streams
 
 Array = NDArray[np.float32]
 
@@ -122,7 +124,7 @@ def verify(
         seconds: length of the stream; 60 when None, the whole file with `audio`.
         audio: a file of your own; hearpack's material when None.
         weights: the checkpoint a bundle of your own weights was exported from.
-        source: where the original of a net of your own is; looked for when None (converters/own.py).
+        source: where the original of a net of your own is; looked for when None (converters/custom.py).
         geometry: its geometry.toml, where it does not lie beside it.
         progress: called with (what, fraction done).
 
@@ -189,7 +191,7 @@ def _truth(
 ) -> _Truth:
     manifest = bundle.manifest
     try:
-        if is_own_bundle(bundle):
+        if is_custom_bundle(bundle):
             entry: ModelEntry = reopen(bundle, *own, weights)
             net = load_net(entry, {})
         else:
@@ -220,13 +222,13 @@ def _stress(samples: Array, rate: int) -> dict[str, Array]:
 
 def _original_weights(manifest: Manifest, weights: Path | None) -> Mapping[str, np.ndarray[Any, Any]]:
     """The weights that the bundle was made of, proven by their sha256."""
-    file = weights_store.own_file(weights) if weights is not None else weights_store.pull(manifest.name)
+    file = user_file(weights) if weights is not None else pretrained.pull(manifest.name)
     if file.sha256 != manifest.original.weights_sha256:
         raise WeightsError(
             f"the bundle was exported from weights with sha256 {manifest.original.weights_sha256[:12]}…, "
             f"{file.path.name} has {file.sha256[:12]}…; give the right file with --weights"
         )
-    return weights_store.load_file(file.path)
+    return load_file(file.path)
 
 
 def _golden_truth(bundle: Bundle, reason: str) -> _Truth:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from models.version import __version__
+from models.common.version import __version__
 
 if TYPE_CHECKING:
     from hearpack.api import export as export
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from hearpack.api_tools import report as report
     from hearpack.api_tools import tune as tune
     from models.catalog import CATALOG as CATALOG
-    from models.catalog import ModelEntry as ModelEntry
-    from models.causal_layers import CumulativeNorm as CumulativeNorm
-    from models.errors import HearpackError as HearpackError
+    from models.common.errors import HearpackError as HearpackError
+    from models.custom.causal.layers import CumulativeNorm as CumulativeNorm
+    from models.entry import ModelEntry as ModelEntry
     from models.geometry import StreamGeometry as StreamGeometry
     from runtimes.bundle import Bundle as Bundle
     from runtimes.bundle import Decisions as Decisions
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "Bundle": "runtimes.bundle",
     "CATALOG": "models.catalog",
-    "CumulativeNorm": "models.causal_layers",
+    "CumulativeNorm": "models.custom.causal.layers",
     "Decisions": "runtimes.bundle",
-    "HearpackError": "models.errors",
-    "ModelEntry": "models.catalog",
+    "HearpackError": "models.common.errors",
+    "ModelEntry": "models.entry",
     "StreamGeometry": "models.geometry",
     "advise": "hearpack.api_tools",
     "calibrate": "hearpack.api_tools",

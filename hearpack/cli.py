@@ -30,7 +30,7 @@ from hearpack.commands import (
     tune,
     verify,
 )
-from models.errors import HearpackError
+from models.common.errors import HearpackError
 
 app = typer.Typer(
     name="hearpack",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from models.errors import UsageError
+from models.common.errors import UsageError
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from models.errors import BundleError, UsageError
+from models.common.errors import BundleError, UsageError
+from models.common.hashing import sha256_file
+from models.common.parsing import parse_json
 from models.geometry import GraphSignature, StateSpec, StreamGeometry, TensorSpec
-from models.hashing import sha256_file
-from models.parsing import parse_json
-from runtimes.dsp import Stage, check_stages
+from runtimes.stages import Stage, check_stages
 
 SCHEMA = "hearpack/1"
 MANIFEST = "manifest.json"
@@ -38,7 +38,7 @@ class CreatedBy(_Frozen):
 
 
 class Original(_Frozen):
-    """The net that the artefacts are held against; `source_sha256` only where it is the user's own (models/own.py)."""
+    """The net that the artefacts are held against; `source_sha256` only of a custom net (models/custom/entry.py)."""
 
     factory: str
     weights_sha256: str
@@ -91,7 +91,7 @@ class LabelDecisions(_Frozen):
 
 
 class Decisions(_Frozen):
-    """How scores become events; editable, and outside every hash (streaming/act.py has the arithmetic)."""
+    """How scores become events; editable, and outside every hash (streaming/core/decisions.py has the arithmetic)."""
 
     window_hop_samples: int = Field(ge=1)
     smoothing_windows: int = Field(default=1, ge=1)

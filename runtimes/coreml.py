@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from models.errors import ArtefactError, UsageError
+from models.common.errors import ArtefactError, UsageError
 from models.geometry import GraphSignature
 from runtimes.mil.deps import require_coremltools
 from runtimes.mil.package import open_package
+from runtimes.native_output import quiet
 from runtimes.protocol import Array, Outputs, RuntimeInfo, State, check_call, zero_state
-from runtimes.quiet import quiet
 
 ComputeUnits = Literal["cpu", "cpu+gpu", "cpu+npu", "all"]
 _UNITS = {"cpu": "CPU_ONLY", "cpu+gpu": "CPU_AND_GPU", "cpu+npu": "CPU_AND_NE", "all": "ALL"}

@@ -20,12 +20,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from models.errors import ArtefactError, MissingDependencyError
+from models.common.errors import ArtefactError, MissingDependencyError
+from models.common.hashing import sha256_bytes
 from models.geometry import GraphSignature
-from models.hashing import sha256_bytes
 from runtimes.inspect.tflite import Signature, aliased_outputs, load_bytes, walk
+from runtimes.native_output import quiet
 from runtimes.protocol import Array, Outputs, RuntimeInfo, State, check_call, zero_state
-from runtimes.quiet import quiet
 from runtimes.weight_cache import WeightCache
 
 Engine = Literal["interpreter", "compiled"]
@@ -64,7 +64,7 @@ class LiteRTRuntime:
             a damaged or foreign cache is thrown away and built again.
         io_names: our name -> name in the file, where they differ.
         mark: told the name of each stage of loading when it ends ("runtime_imported", "model_loaded",
-            "tensors_allocated"; with "compiled" also "environment_made"), for streaming.coldstart.
+            "tensors_allocated"; with "compiled" also "environment_made"), for streaming.measure.cold_start.
 
     Raises:
         ArtefactError: no .tflite, damaged, or its tensors are not those of `signature`.

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import ArtefactError
+from models.common.errors import ArtefactError
 from models.geometry import GraphSignature
 
 Array = NDArray[np.float32]

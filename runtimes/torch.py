@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.catalog import ModelEntry
-from models.errors import ArtefactError, MissingDependencyError
+from models.common.errors import ArtefactError, MissingDependencyError
+from models.entry import ModelEntry
 from models.geometry import GraphSignature
-from models.own import OwnEntry
 from runtimes.protocol import Array, Outputs, RuntimeInfo, State, check_call, zero_state
 
 if TYPE_CHECKING:
@@ -31,7 +29,7 @@ def load_net(entry: ModelEntry, weights: Mapping[str, np.ndarray[Any, Any]]) -> 
 
     Args:
         entry: which net.
-        weights: arrays by the net's own key names (models.weights.load gives them); a net of the user's own has
+        weights: arrays by the net's own key names (models.pretrained.load gives them); a net of the user's own has
             been loaded with its weights.
 
     Raises:
@@ -39,25 +37,12 @@ def load_net(entry: ModelEntry, weights: Mapping[str, np.ndarray[Any, Any]]) -> 
         WeightsError: the weights are another net's.
     """
     _torch()
-    if isinstance(entry, OwnEntry):
-        from models.own_graph import offline
-
-        return offline(entry)
-    module_name, _, function = entry.factory.partition(":")
-    module = importlib.import_module(module_name)
-    net: nn.Module = getattr(module, function)(weights)
-    return net.eval()
+    return entry.load_net(weights)
 
 
 def load_graph(entry: ModelEntry, net: nn.Module, hops_per_call: int) -> nn.Module:
     """The form of `net` that is exported: fixed buffer in, fixed buffer out, explicit state."""
-    if isinstance(entry, OwnEntry):
-        from models.own_graph import graph as own_graph
-
-        return own_graph(entry, hops_per_call)
-    module = importlib.import_module(entry.factory.partition(":")[0])
-    graph: nn.Module = module.graph(net, hops_per_call)
-    return graph.eval()
+    return entry.load_graph(net, hops_per_call)
 
 
 def run_offline(net: nn.Module, samples: Array) -> Array:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from models.errors import OutputError
-from models.hashing import sha256_file
+from models.common.errors import OutputError
+from models.common.hashing import sha256_file
 
 T = TypeVar("T")
 

@@ -10,8 +10,8 @@ import typer
 from hearpack.commands.shared import JsonOption, print_json, progress_bars, wide_console
 
 if TYPE_CHECKING:
-    from streaming.coldstart import ColdStart
-    from streaming.stats import Spread
+    from streaming.measure.cold_start import ColdStart
+    from streaming.metrics.intervals import Spread
 
 WIDTH = 44
 
@@ -34,7 +34,7 @@ def coldstart(
 ) -> None:
     """Measure cold starts: stages, calls 1 to 10, first decision, audio lost, memory; caches cold and warm."""
     from hearpack.api_tools import coldstart as measure
-    from streaming.coldstart_advice import advice, summarise
+    from streaming.advice.cold_start import advice, summarise
 
     with progress_bars(json_output) as progress:
         report = measure(
@@ -60,7 +60,7 @@ def show(report: ColdStart) -> None:
     """The table of conditions, one waterfall, the advice and what could not be done."""
     from rich.table import Table
 
-    from streaming.coldstart_advice import advice, summarise
+    from streaming.advice.cold_start import advice, summarise
 
     console = wide_console()
     summaries = [summarise(c) for c in report.conditions]

@@ -10,7 +10,7 @@ import typer
 from hearpack.commands.shared import JsonOption, print_json, progress_bars, wide_console
 
 if TYPE_CHECKING:
-    from converters.demo import DemoResult
+    from hearpack.demo.run import DemoResult
 
 
 def demo(
@@ -18,8 +18,8 @@ def demo(
     json_output: bool = JsonOption,
 ) -> None:
     """Export three models, verify them, listen to a street, clean up speech, write a report."""
-    from converters.demo import run_demo
-    from converters.demo_report import write_report
+    from hearpack.demo.report import write_report
+    from hearpack.demo.run import run_demo
 
     with progress_bars(json_output) as progress:
         result = run_demo(output, progress)
@@ -43,8 +43,8 @@ def demo(
 def _show(result: DemoResult) -> None:
     from rich.table import Table
 
-    from converters.demo_report import shown
     from hearpack.commands.verify import show
+    from hearpack.demo.report import shown
 
     console = wide_console()
     for report in result.verifications:

@@ -14,7 +14,7 @@ def devices(
     """List the device profiles, or show one."""
     from rich.table import Table
 
-    from streaming.device import load_profile, profile_names
+    from streaming.simulator.device.profile import load_profile, profile_names
 
     if name is not None:
         record = load_profile(name).record()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import typer
 
 from hearpack.commands.shared import JsonOption, megabytes, print_json
+from models.weights.fetch import cache_dir
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,10 @@ def _abilities() -> list[Check]:
 
 
 def _storage() -> list[Check]:
-    from models import weights
+    from models import pretrained
     from models.catalog import CATALOG
 
-    cache = weights.cache_dir()
+    cache = cache_dir()
     present = cache
     while not present.exists():
         present = present.parent
@@ -91,8 +92,8 @@ def _storage() -> list[Check]:
             "free disk", free > 1_000_000_000, f"{megabytes(free)} at {present}; an export of both models needs 300 MB"
         )
     )
-    for name in filter(weights.is_pinned, CATALOG):
-        cached = weights.is_cached(name)
+    for name in filter(pretrained.is_pinned, CATALOG):
+        cached = pretrained.is_cached(name)
         checks.append(Check(f"weights of {name}", cached, "in the cache" if cached else f"hearpack pull {name}"))
     return checks
 

@@ -17,9 +17,9 @@ def install(
     json_output: bool = JsonOption,
 ) -> None:
     """Put a bundle into the Android or iOS sample, its hashes and golden vectors checked first."""
-    from converters.install import PLATFORMS
-    from converters.install import install as put
-    from models.errors import UsageError
+    from converters.install.android import PLATFORMS
+    from converters.install.android import install as put
+    from models.common.errors import UsageError
     from runtimes.bundle import Bundle
 
     targets = {name: folder for name, folder in (("android", android), ("ios", ios)) if folder is not None}

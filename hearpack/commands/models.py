@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from hearpack.commands.shared import JsonOption, print_json, wide_console
-from models.catalog import ModelEntry
+from models.entry import ModelEntry
 
 
 def _weights_cell(entry: ModelEntry, cached: bool) -> str:
-    from models import weights
+    from models import pretrained
 
     if entry.weights_from:
         return f"--weights: {entry.weights_from}"
-    if not weights.is_pinned(entry.name):
+    if not pretrained.is_pinned(entry.name):
         return "--weights: your own; none can be had here"
     return "cached" if cached else f"hearpack pull {entry.name}"
 
 
 def models(json_output: bool = JsonOption) -> None:
     """List the nets hearpack knows, with their geometry and whether their weights are here."""
-    from models import weights
+    from models import pretrained
     from models.catalog import CATALOG
 
     rows = [
@@ -33,8 +33,8 @@ def models(json_output: bool = JsonOption) -> None:
             "buffer_kind": e.buffer_kind,
             "max_hops_per_call": e.max_hops,
             "parameters_millions": e.parameters_millions,
-            "weights_cached": weights.is_cached(e.name),
-            "licence": ", ".join(s.licence for s in weights.sources_of(e.name)),
+            "weights_cached": pretrained.is_cached(e.name),
+            "licence": ", ".join(s.licence for s in pretrained.sources_of(e.name)),
             "weights_from": e.weights_from,
             "paper": e.paper,
         }

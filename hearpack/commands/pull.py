@@ -7,6 +7,7 @@ from typing import Any
 import typer
 
 from hearpack.commands.shared import JsonOption, megabytes, print_json, progress_bars
+from models.weights.assets import ASSETS, pull_asset
 
 
 def pull(
@@ -17,23 +18,23 @@ def pull(
     json_output: bool = JsonOption,
 ) -> None:
     """Fetch pretrained weights once, verify them, keep them for offline use."""
-    from models import weights
+    from models import pretrained
     from models.catalog import CATALOG, find
-    from models.errors import UsageError
+    from models.common.errors import UsageError
 
     if bool(name) == everything:
         raise UsageError(f"expected a model or --all; models: {', '.join(sorted(CATALOG))}")
-    names = sorted(n for n in CATALOG if weights.is_pinned(n)) if everything else [find(name).name]
+    names = sorted(n for n in CATALOG if pretrained.is_pinned(n)) if everything else [find(name).name]
     rows: list[dict[str, Any]] = []
     with progress_bars(json_output) as progress:
         for model in names:
             progress(f"weights of {model}", 0.0)
-            file = weights.pull(model)
+            file = pretrained.pull(model)
             progress(f"weights of {model}", 1.0)
             rows.append({"name": model, "path": file.path, "sha256": file.sha256, "bytes": file.path.stat().st_size})
-        for asset in weights.ASSETS if everything else ():
+        for asset in ASSETS if everything else ():
             progress(f"audio and metrics: {asset}", 0.0)
-            path = weights.pull_asset(asset)
+            path = pull_asset(asset)
             progress(f"audio and metrics: {asset}", 1.0)
             rows.append({"name": asset, "path": path})
     if json_output:

@@ -19,14 +19,14 @@ def scaffold(
     json_output: bool = JsonOption,
 ) -> None:
     """Write net.py, geometry.toml, labels and a test for a net of your own."""
-    from streaming.wav import atomic_file
+    from models.common.files import atomic_file
 
     folder = output / name
     files = _files(name, task, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
-        from models.errors import OutputError
+        from models.common.errors import OutputError
 
         raise OutputError(f"{folder}: cannot be made: {exc.strerror}; choose another place with --output") from exc
     for path, text in files.items():
@@ -46,7 +46,7 @@ def _files(name: str, task: str, folder: Path) -> dict[Path, str]:
     Raises:
         UsageError: a bad name, an unknown task, or files that are there already; nothing is ever replaced.
     """
-    from models.errors import UsageError
+    from models.common.errors import UsageError
 
     known = sorted(p.name for p in TEMPLATES.iterdir() if p.is_dir())
     if task not in known:

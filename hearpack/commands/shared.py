@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from models.progress import Progress
+from models.common.progress import Progress
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -13,8 +13,8 @@ import typer
 from hearpack.commands.shared import JsonOption, print_json, progress_bars, wide_console
 
 if TYPE_CHECKING:
-    from streaming.record import RunRecord
-    from streaming.simulate import Tick
+    from streaming.runs.record import RunRecord
+    from streaming.simulator.simulate import Tick
 
 
 def simulate(
@@ -47,7 +47,7 @@ def simulate(
 ) -> None:
     """Run the phone's loop (capture, ring, net, act) and account for its delay."""
     from hearpack.api import simulate as run_simulate
-    from streaming.session import SimulateOptions
+    from streaming.simulator.command import SimulateOptions
 
     if parity is not None:
         _parity(bundle, audio, parity, seed, artefact, engine, json_output)
@@ -127,7 +127,7 @@ def _live(quiet: bool, wall: bool) -> Iterator[Tick | None]:
     from rich.console import Console
     from rich.live import Live
 
-    from streaming.live import live_line
+    from hearpack.commands.live import live_line
 
     with Live(console=Console(stderr=True), refresh_per_second=10, transient=True) as live:
         yield lambda pipeline, now, total: live.update(live_line(pipeline, now, total))

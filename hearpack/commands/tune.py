@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from hearpack.commands.shared import JsonOption, print_json, progress_bars, wide_console
-from models.errors import UsageError
+from models.common.errors import UsageError
 
 if TYPE_CHECKING:
-    from streaming.detection import DecisionQuality
-    from streaming.tune import TuneReport
+    from streaming.metrics.detection import DecisionQuality
+    from streaming.tuning.tune import TuneReport
 
 
 def tune(

@@ -75,7 +75,7 @@ def show(report: VerifyReport) -> None:
 
 
 def _worst(item: ArtefactReport) -> str:
-    from streaming.parity import AudioParity
+    from streaming.metrics.parity import AudioParity
 
     figures = item.figures
     if isinstance(figures, AudioParity):

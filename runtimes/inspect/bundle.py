@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.errors import BundleError
+from models.common.errors import BundleError
 from models.geometry import StateSpec, StreamGeometry, TensorSpec
 from runtimes.bundle import Bundle, Decisions
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from models.errors import ArtefactError
+from models.common.errors import ArtefactError
 from runtimes.inspect.flatbuffer import Table, root, span
 
 IDENTIFIER = b"TFL3"

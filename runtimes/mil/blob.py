@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import ArtefactError
+from models.common.errors import ArtefactError
 
 Value = NDArray[Any]
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.errors import ArtefactError
+from models.common.errors import ArtefactError
 from runtimes.mil.blob import Value
 from runtimes.mil.graph import Block, Function, Named, Operation, ValueType
 from runtimes.mil.graph import Literal as Immediate

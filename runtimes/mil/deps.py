@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from models.errors import MissingDependencyError
-from runtimes.quiet import quiet
+from models.common.errors import MissingDependencyError
+from runtimes.native_output import quiet
 
 
 def _require(module: str, package: str, purpose: str) -> ModuleType:

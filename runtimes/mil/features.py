@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import ArtefactError, MissingDependencyError
+from models.common.errors import ArtefactError, MissingDependencyError
 
 if TYPE_CHECKING:
     from runtimes.mil.program import Port

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from models.errors import ArtefactError
+from models.common.errors import ArtefactError
 from runtimes.mil.blob import STORED, BlobFile, Value, decode
 from runtimes.mil.package import Package
 

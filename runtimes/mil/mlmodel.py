@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import ArtefactError
+from models.common.errors import ArtefactError
 from runtimes.mil.features import (
     FunctionNameError,
     InputNameError,

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.errors import ArtefactError
-from models.parsing import parse_json
+from models.common.errors import ArtefactError
+from models.common.parsing import parse_json
 from runtimes.mil.deps import require_coremltools
 
 # What coremltools 9 writes: specification version 10 is iOS 26. A newer file may hold operations whose

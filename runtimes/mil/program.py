@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import ArtefactError, UsageError
+from models.common.errors import ArtefactError, UsageError
 from runtimes.mil.deps import require_torch
 from runtimes.mil.graph import Function, ValueType, read_function
 from runtimes.mil.package import open_package

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from models.errors import ArtefactError
+from models.common.errors import ArtefactError
 from models.geometry import GraphSignature
 from runtimes.mil.deps import require_torch
 from runtimes.mil.program import Mode, Port, Program

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from converters.install import PLATFORMS, install
+from converters.install.android import PLATFORMS, install
 from runtimes.bundle import Bundle
 from tools.android import apk, build, toolchain
 

@@ -123,7 +123,7 @@ def test_the_schema_file_says_what_the_core_reads() -> None:
 
 
 def test_the_ledgers_parts_are_named_as_the_simulators() -> None:
-    from streaming.record import PARTS
+    from streaming.runs.record import PARTS
 
     figures = (build.SAMPLE / "core/src/main/kotlin/hearpack/core/Figures.kt").read_text(encoding="utf-8")
     names = re.search(r"enum class LatencyName \{([^}]*)\}", figures)

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from runtimes.bundle import Bundle
-from runtimes.opening import choose
-from streaming.calibration import Calibration, CalibrationEntry
-from streaming.device import load_profile
-from streaming.device_trace import read_trace
-from streaming.fit import fit_device
-from streaming.replay import replay_run
-from streaming.simulate import Settings, clip_sound
+from runtimes.engines import choose
+from streaming.measure.calibration import Calibration, CalibrationEntry
+from streaming.simulator.device.profile import load_profile
+from streaming.simulator.device.trace_file import read_trace
+from streaming.simulator.fit import fit_device
+from streaming.simulator.replay import replay_run
+from streaming.simulator.scenario import Settings, clip_sound
 from tools.android import build, jvm
 
 

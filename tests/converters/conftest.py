@@ -59,13 +59,14 @@ class Converted:
 @pytest.fixture(scope="session")
 def yamnet_files() -> Converted:
     """Real weights, converted once."""
-    from converters.litert import convert, halve
-    from converters.metadata import add_mediapipe_metadata
-    from models import weights, yamnet
-    from models.catalog import YAMNET
+    from converters.litert.convert import convert, halve
+    from converters.litert.metadata import add_mediapipe_metadata
+    from models import pretrained
+    from models.nets.yamnet import net as yamnet
+    from models.nets.yamnet.entry import YAMNET
 
-    graph = yamnet.graph(yamnet.build(weights.load("yamnet")))
-    labels = weights.labels("yamnet")
+    graph = yamnet.graph(yamnet.build(pretrained.load("yamnet")))
+    labels = pretrained.labels("yamnet")
     plain = convert(graph, YAMNET.signature(1), "fp32")
     half = halve(plain, graph, YAMNET.signature(1), YAMNET.fp32_modules)
     facts = ("yamnet", "audio events", "1", "Apache-2.0", "Google")

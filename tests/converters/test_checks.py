@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from converters.checks import example_inputs, refuse_aliasing, refuse_insensitive, refuse_mutation
-from models.errors import ConversionError
+from models.common.errors import ConversionError
 from models.geometry import GraphSignature, StateSpec, TensorSpec
 
 FILES = Path(__file__).resolve().parents[1] / "fixtures" / "tflite"

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from converters.golden import check_golden, read_golden
-from models import weights
-from models.hashing import sha256_tree
+from converters.bundle.golden import check_golden, read_golden
+from models import pretrained
+from models.common.hashing import sha256_tree
+from models.weights.assets import pull_asset
+from models.weights.fetch import cache_dir
 from runtimes.bundle import Bundle
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,10 +33,10 @@ def start(output: Path, cache: Path, seed: str) -> subprocess.Popen[str]:
 def make_cache(cache: Path) -> Path:
     """A cache of its own that shares the pulled weights and audio."""
     for name in ("dtln", "yamnet"):
-        weights.pull(name)
-    weights.pull_asset("speech")
+        pretrained.pull(name)
+    pull_asset("speech")
     cache.mkdir()
-    for item in weights.cache_dir().iterdir():
+    for item in cache_dir().iterdir():
         if item.is_dir() and item.name != "exports" and not item.name.startswith("."):
             (cache / item.name).symlink_to(item, target_is_directory=True)
     return cache

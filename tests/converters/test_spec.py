@@ -7,8 +7,9 @@ import dataclasses
 import pytest
 
 from converters.spec import ExportSpec, export_key, hops_from_arguments, parse_choices
-from models.catalog import DTLN, YAMNET
-from models.errors import UsageError
+from models.common.errors import UsageError
+from models.nets.dtln.entry import DTLN
+from models.nets.yamnet.entry import YAMNET
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 
 import hearpack
-from converters.golden import check_golden, read_golden
-from converters.material import noisy_speech
-from converters.reference import original, stream
-from models import weights
-from models.catalog import SILERO_VAD
-from models.errors import BundleError
+from converters.bundle.golden import check_golden, read_golden
+from converters.bundle.reference import original, stream
+from converters.bundle.test_audio import noisy_speech
+from models import pretrained
+from models.common.errors import BundleError
+from models.nets.silero_vad.entry import SILERO_VAD
 from runtimes.bundle import Bundle, parse_manifest
-from runtimes.opening import choose, open_runtime
+from runtimes.engines import choose, open_runtime
 from runtimes.torch import load_net
-from streaming.loop import make_loop
-from streaming.wav import write_wav
+from streaming.core.loop import make_loop
+from streaming.files.wav import write_wav
 
 CHUNK = 512
 
@@ -57,7 +57,7 @@ def test_golden_vectors_have_speech_and_events(bundle: Bundle) -> None:
 @pytest.mark.parametrize("samples", [1, CHUNK, 20 * CHUNK + 1, 20 * CHUNK + 511])
 def test_any_length_gives_the_originals_windows(bundle: Bundle, samples: int) -> None:
     clip = noisy_speech(16000, 5.0)[1][40000 : 40000 + samples]
-    net = load_net(SILERO_VAD, weights.load("silero-vad"))
+    net = load_net(SILERO_VAD, pretrained.load("silero-vad"))
     runtime = open_runtime(bundle, choose(bundle))
     try:
         heard, truth = stream(bundle.manifest, runtime, clip), original(bundle.manifest, net, clip)

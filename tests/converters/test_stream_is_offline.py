@@ -10,13 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from converters.material import programme
-from converters.reference import compare, entry_of, original, stream
-from models import weights
+from converters.bundle.reference import compare, entry_of, original, stream
+from converters.bundle.test_audio import programme
+from models import pretrained
 from runtimes.bundle import Bundle
-from runtimes.opening import choose, open_runtime
+from runtimes.engines import choose, open_runtime
 from runtimes.torch import load_net
-from streaming.loop import make_loop
+from streaming.core.loop import make_loop
 
 SECONDS = 3.0
 SIZES = st.lists(st.integers(1, 6000), min_size=1, max_size=40)
@@ -41,7 +41,7 @@ def opened(exported: dict[str, Path], request: pytest.FixtureRequest) -> Any:
 
 
 def test_the_stream_equals_the_offline_original(opened: Opened) -> None:
-    net = load_net(entry_of(opened.manifest), weights.load(opened.manifest.name))
+    net = load_net(entry_of(opened.manifest), pretrained.load(opened.manifest.name))
     figures = compare(opened.manifest, original(opened.manifest, net, opened.samples), opened.whole).metrics()
     if opened.manifest.task == "enhancer":
         assert figures["snr_db"] >= 110.0

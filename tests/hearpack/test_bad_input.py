@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from models import weights
+from models import pretrained
 
 ROOT = Path(__file__).resolve().parents[2]
 Copy = Callable[[str], Path]
@@ -184,7 +184,7 @@ def test_weights_of_the_user_that_are_no_weights(tmp_path: Path) -> None:
     junk.write_bytes(b"junk")
     assert_one_clear_line(hearpack("export", "dtln", "--weights", junk, "-o", tmp_path / "out"), "w.safetensors")
     assert_one_clear_line(hearpack("export", "dtln", "--weights", tmp_path / "none", "-o", tmp_path / "out"), "none")
-    other = weights.pull("yamnet").path
+    other = pretrained.pull("yamnet").path
     done = hearpack("export", "dtln", "--weights", other, "-o", tmp_path / "out")
     assert_one_clear_line(done)
     assert not [n for n in tree(tmp_path) if "out/" in n]
@@ -230,8 +230,8 @@ def test_a_folder_on_a_read_only_disk(
     exported: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole file system is read-only: even tidying up is refused, and the first error is the one that is told."""
-    from models.errors import OutputError
-    from streaming.wav import write_wav
+    from models.common.errors import OutputError
+    from streaming.files.wav import write_wav
 
     def refuse(*_arguments: object, **_options: object) -> None:
         raise OSError(30, "Read-only file system")

@@ -14,13 +14,13 @@ import soundfile
 import torch
 from typer.testing import CliRunner, Result
 
-from converters.material import noisy_speech, street
+from converters.bundle.test_audio import noisy_speech, street
 from hearpack.cli import app
-from models import weights
+from models import pretrained
 from models.catalog import CATALOG
-from models.errors import MissingDependencyError
+from models.common.errors import MissingDependencyError
 from runtimes.bundle import Bundle
-from streaming.resample import resample
+from streaming.core.resample import resample
 
 ROOT = Path(__file__).resolve().parents[2]
 RATE = 16000
@@ -201,7 +201,7 @@ def test_verify_without_torch_holds_against_golden_and_says_so(copy_of: Any, mon
 
 def test_a_checkpoint_of_ones_own_exports_and_verifies(tmp_path: Path) -> None:
     """The pretrained weights, saved by torch as a user would, with one layer changed: another net, another bundle."""
-    own = {name: torch.from_numpy(value) for name, value in weights.load("dtln").items()}
+    own = {name: torch.from_numpy(value) for name, value in pretrained.load("dtln").items()}
     own["core1.mask.bias"] = own["core1.mask.bias"] + 1.0
     checkpoint = tmp_path / "mine.pt"
     torch.save({"state_dict": own}, checkpoint)
@@ -211,6 +211,6 @@ def test_a_checkpoint_of_ones_own_exports_and_verifies(tmp_path: Path) -> None:
     manifest = Bundle.open(row["path"]).manifest
     assert manifest.weights[0].source == "user file"
     assert as_json("verify", row["path"], "--weights", checkpoint, "--seconds", "3")["passed"]
-    pretrained = as_json("export", "dtln", "-o", tmp_path / "other")[0]["path"]
-    golden = [(Path(p) / "golden" / "enhanced.f32").read_bytes() for p in (row["path"], pretrained)]
+    plain = as_json("export", "dtln", "-o", tmp_path / "other")[0]["path"]
+    golden = [(Path(p) / "golden" / "enhanced.f32").read_bytes() for p in (row["path"], plain)]
     assert golden[0] != golden[1]

@@ -8,7 +8,7 @@ import pytest
 
 import hearpack
 from hearpack import api
-from models.errors import HearpackError
+from models.common.errors import HearpackError
 
 
 def test_every_exported_name_resolves() -> None:

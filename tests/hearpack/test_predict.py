@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("coremltools")
 torch = pytest.importorskip("torch")
 
-from converters.coreml import quiet_coremltools  # noqa: E402
+from converters.coreml.convert import quiet_coremltools  # noqa: E402
 from hearpack.cli import main  # noqa: E402
 
 

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hearpack.cli import app
-from models.errors import UsageError
+from models.common.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from hearpack.cli import app
-from models import weights
+from models.weights.assets import pull_asset
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,7 +45,7 @@ def test_from_bundle_to_page(exported: dict[str, Path], calibration: Path, tmp_p
     for seed in (1, 2):
         runs.append(tmp_path / f"run{seed}.run")
         arguments = ("--device", "android-burst-192", "--seconds", "6", "--seed", seed, "--calibration", calibration)
-        hearpack("simulate", exported["yamnet"], weights.pull_asset("street-wav"), *arguments, "-o", runs[-1])
+        hearpack("simulate", exported["yamnet"], pull_asset("street-wav"), *arguments, "-o", runs[-1])
     starts, advice, page, data = (tmp_path / n for n in ("starts.json", "advice.json", "page.html", "data.json"))
     said = hearpack(
         "coldstart", exported["yamnet"], "--runs", "1", "--engine", "litert-interpreter", "-o", starts
@@ -88,7 +88,7 @@ def test_cold_starts_as_json(exported: dict[str, Path]) -> None:
 def test_tune_shows_and_changes_nothing_when_dry(copy_of: Any) -> None:
     bundle = copy_of("yamnet")
     before = (bundle / "manifest.json").read_bytes()
-    street = (weights.pull_asset("street-wav"), weights.pull_asset("street-csv"))
+    street = (pull_asset("street-wav"), pull_asset("street-csv"))
     said = hearpack("tune", bundle, *street, "--label", "Bicycle bell", "--dry-run", "--only").output
     for part in ("2 of 4", "4 of 4", "held out", "it flatters", "trade-off: Bicycle bell", "chosen", "nothing written"):
         assert part in said, part

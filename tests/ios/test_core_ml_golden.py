@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from converters.golden import LONG_STREAM_METRICS
+from converters.bundle.golden import LONG_STREAM_METRICS
 from runtimes.bundle import Bundle
 from runtimes.mil import MLModel
-from streaming.parity import audio_parity, judge, score_parity
+from streaming.metrics.parity import audio_parity, judge, score_parity
 from tests.ios.swift_kit import KIT, ROOT, Kit
 
 Array = NDArray[np.float32]

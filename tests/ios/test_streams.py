@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from runtimes.bundle import Bundle
 from runtimes.litert import LiteRTRuntime
 from runtimes.protocol import Runtime
-from streaming.act import detect, same_event
-from streaming.dsp import InputChain, OutputChain, gated
-from streaming.file_run import event_fields
-from streaming.loop import LoopOutput, make_loop
-from streaming.parity import audio_parity, ratio_db
-from streaming.resample import Resampler
+from streaming.core.decisions import detect, same_event
+from streaming.core.dsp import InputChain, OutputChain, gated
+from streaming.core.loop import LoopOutput, make_loop
+from streaming.core.resample import Resampler
+from streaming.files.stream_file import event_fields
+from streaming.metrics.parity import audio_parity, ratio_db
 from tests.ios.swift_kit import ROOT, Kit
 
 Array = NDArray[np.float32]

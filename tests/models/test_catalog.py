@@ -8,8 +8,11 @@ import sys
 
 import pytest
 
-from models.catalog import CATALOG, DTLN, YAMNET, ModelEntry, find
-from models.errors import UsageError
+from models.catalog import CATALOG, find
+from models.common.errors import UsageError
+from models.entry import ModelEntry
+from models.nets.dtln.entry import DTLN
+from models.nets.yamnet.entry import YAMNET
 from runtimes.bundle import Decisions
 
 ENTRIES = pytest.mark.parametrize("entry", CATALOG.values(), ids=str)
@@ -17,7 +20,7 @@ ENTRIES = pytest.mark.parametrize("entry", CATALOG.values(), ids=str)
 
 def test_the_catalogue_is_light() -> None:
     code = (
-        "import sys, models.catalog, models.weights, models.audio_assets;"
+        "import sys, models.catalog, models.pretrained, models.weights.assets;"
         "print([m for m in ('torch', 'onnx', 'coremltools', 'litert_torch') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -25,10 +28,9 @@ def test_the_catalogue_is_light() -> None:
 
 
 @ENTRIES
-def test_a_factory_module_offers_build_and_graph(entry: ModelEntry) -> None:
-    module, _, callable_name = entry.factory.partition(":")
-    loaded = importlib.import_module(module)
-    assert callable(getattr(loaded, callable_name))
+def test_a_net_module_offers_build_and_graph(entry: ModelEntry) -> None:
+    loaded = importlib.import_module(f"{entry.package}.net")
+    assert callable(getattr(loaded, entry.factory.partition(":")[2]))
     assert callable(loaded.graph)
 
 

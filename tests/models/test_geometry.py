@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.errors import UsageError
+from models.common.errors import UsageError
 from models.geometry import GraphSignature, StateSpec, StreamGeometry, TensorSpec, check_buffer
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 from run import verdict  # tests/peers/run.py: this folder is on the path
 
-from models.errors import ArtefactError
+from models.common.errors import ArtefactError
 from runtimes.mil import Program
 from runtimes.mil.features import default_value, image_in, shape_fault, value_out
 from runtimes.mil.graph import function_names, read_function

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.errors import BundleError
-from models.hashing import sha256_bytes
+from models.common.errors import BundleError
+from models.common.hashing import sha256_bytes
 from runtimes.bundle import Bundle, Decisions, parse_manifest
 
 ROOT = Path(__file__).resolve().parents[2]

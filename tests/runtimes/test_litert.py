@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.errors import ArtefactError, MissingDependencyError, OutputError
+from models.common.errors import ArtefactError, MissingDependencyError, OutputError
 from models.geometry import GraphSignature, StateSpec, TensorSpec
 from runtimes import litert
 from runtimes.litert import LiteRTRuntime
-from runtimes.quiet import quiet
+from runtimes.native_output import quiet
 from runtimes.weight_cache import WeightCache
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -19,17 +19,17 @@ from numpy.typing import NDArray
 pytest.importorskip("coremltools")
 torch = pytest.importorskip("torch")
 
-from converters.coreml_precision import quiet_coremltools  # noqa: E402
-from converters.material import programme  # noqa: E402
-from converters.reference import StreamOutput, compare, original, stream  # noqa: E402
-from models import weights  # noqa: E402
+from converters.bundle.reference import StreamOutput, compare, original, stream  # noqa: E402
+from converters.bundle.test_audio import programme  # noqa: E402
+from converters.coreml.precision import quiet_coremltools  # noqa: E402
+from models import pretrained  # noqa: E402
 from models.catalog import find  # noqa: E402
-from models.errors import FetchError  # noqa: E402
+from models.common.errors import FetchError  # noqa: E402
 from runtimes.bundle import Bundle  # noqa: E402
 from runtimes.inspect.mlpackage import describe  # noqa: E402
 from runtimes.mil import MilRuntime  # noqa: E402
 from runtimes.torch import load_net  # noqa: E402
-from streaming.parity import audio_parity  # noqa: E402
+from streaming.metrics.parity import audio_parity  # noqa: E402
 
 SECONDS = {"yamnet": 10.0, "dtln": 3.0}
 
@@ -101,7 +101,7 @@ def truth(path: Path) -> StreamOutput:
     """What torch gives for the material."""
     manifest = Bundle.open(path).manifest
     name = manifest.name
-    return original(manifest, load_net(find(name), weights.load(name)), material(name))
+    return original(manifest, load_net(find(name), pretrained.load(name)), material(name))
 
 
 def size(package: Path) -> int:

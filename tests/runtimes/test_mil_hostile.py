@@ -15,8 +15,8 @@ import pytest
 pytest.importorskip("coremltools")
 torch = pytest.importorskip("torch")
 
-from converters.coreml import quiet_coremltools  # noqa: E402
-from models.errors import HearpackError  # noqa: E402
+from converters.coreml.convert import quiet_coremltools  # noqa: E402
+from models.common.errors import HearpackError  # noqa: E402
 from runtimes.inspect.mlpackage import describe  # noqa: E402
 from runtimes.mil import Program  # noqa: E402
 from runtimes.mil.limits import MAX_ELEMENTS, room, room_to_pad  # noqa: E402

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 pytest.importorskip("coremltools")
 torch = pytest.importorskip("torch")
 
-from converters.coreml import quiet_coremltools  # noqa: E402
-from models.errors import ArtefactError  # noqa: E402
+from converters.coreml.convert import quiet_coremltools  # noqa: E402
+from models.common.errors import ArtefactError  # noqa: E402
 from runtimes.mil import Program  # noqa: E402
 from runtimes.mil.ops.grids import line, nearest, reflected, sample, stretch  # noqa: E402
 

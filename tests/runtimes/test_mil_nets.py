@@ -12,10 +12,10 @@ pytest.importorskip("coremltools")
 torch = pytest.importorskip("torch")
 soundfile = pytest.importorskip("soundfile")
 
-from converters.coreml import CoreMLMetadata, convert  # noqa: E402
-from models import weights  # noqa: E402
+from converters.coreml.convert import CoreMLMetadata, convert  # noqa: E402
+from models import pretrained  # noqa: E402
 from models.catalog import find  # noqa: E402
-from models.errors import FetchError  # noqa: E402
+from models.common.errors import FetchError  # noqa: E402
 from runtimes.mil import MilRuntime  # noqa: E402
 from runtimes.torch import load_graph, load_net  # noqa: E402
 
@@ -35,10 +35,10 @@ def speech() -> np.ndarray[Any, Any]:
 def exported(name: str, folder: Path) -> tuple[Any, MilRuntime, Any]:
     entry = find(name)
     try:
-        weights.pull(name)
+        pretrained.pull(name)
     except FetchError as exc:
         pytest.skip(f"weights of {name} cannot be fetched: {exc}")
-    graph = load_graph(entry, load_net(entry, weights.load(name)), 1)
+    graph = load_graph(entry, load_net(entry, pretrained.load(name)), 1)
     signature = entry.signature(1)
     path = folder / f"{name}.mlpackage"
     convert(graph, signature, "fp32", (), path, CoreMLMetadata("net", "author", "licence", "1", entry.geometry))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 pytest.importorskip("coremltools")
 torch = pytest.importorskip("torch")
 
-from converters.coreml import quiet_coremltools  # noqa: E402
+from converters.coreml.convert import quiet_coremltools  # noqa: E402
 from runtimes.mil import Program  # noqa: E402
 from runtimes.mil.blob import decode, unpack  # noqa: E402
 

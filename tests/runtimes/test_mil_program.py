@@ -15,8 +15,8 @@ import pytest
 pytest.importorskip("coremltools")
 torch = pytest.importorskip("torch")
 
-from converters.coreml import quiet_coremltools  # noqa: E402
-from models.errors import ArtefactError, UsageError  # noqa: E402
+from converters.coreml.convert import quiet_coremltools  # noqa: E402
+from models.common.errors import ArtefactError, UsageError  # noqa: E402
 from models.geometry import GraphSignature, StateSpec, TensorSpec  # noqa: E402
 from runtimes.coreml import CoreMLRuntime  # noqa: E402
 from runtimes.inspect.mlpackage import describe  # noqa: E402

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 pytest.importorskip("coremltools")
 torch = pytest.importorskip("torch")
 
-from converters.coreml_precision import quiet_coremltools  # noqa: E402
+from converters.coreml.precision import quiet_coremltools  # noqa: E402
 from runtimes.mil import MLModel, Mode, Program  # noqa: E402
 
 STEPS = 1000

@@ -15,8 +15,8 @@ pytest.importorskip("coremltools")
 torch = pytest.importorskip("torch")
 Image = pytest.importorskip("PIL.Image")
 
-from converters.coreml import quiet_coremltools  # noqa: E402
-from models.errors import ArtefactError, MissingDependencyError, UsageError  # noqa: E402
+from converters.coreml.convert import quiet_coremltools  # noqa: E402
+from models.common.errors import ArtefactError, MissingDependencyError, UsageError  # noqa: E402
 from runtimes.mil import MLModel  # noqa: E402
 
 Folder = dict[str, Path]

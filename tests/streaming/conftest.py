@@ -11,7 +11,9 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from streaming.record import (
+from streaming.files.wav import write_wav
+from streaming.metrics.quantiles import Quantiles
+from streaming.runs.record import (
     LEDGER_COLUMNS,
     PARTS,
     AudioRecord,
@@ -26,11 +28,9 @@ from streaming.record import (
     PlayoutRecord,
     ProfileFigure,
     ProfileRecord,
-    Quantiles,
     RingRecord,
     RunRecord,
 )
-from streaming.wav import write_wav
 
 RATE = 16000
 SECONDS = 20.0

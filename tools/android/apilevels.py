@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from models.errors import ConversionError
+from models.common.errors import ConversionError
 from tools.android.build import run
 
 OLDEST = 21

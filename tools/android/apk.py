@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.errors import ConversionError
-from models.fetch import cache_dir
+from models.common.errors import ConversionError
+from models.weights.fetch import cache_dir
 from tools.android import build
 from tools.android.build import JAVA, SAMPLE, Part, run
 

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.errors import ConversionError, HearpackError
-from models.fetch import cache_dir
-from models.hashing import sha256_bytes, sha256_file
+from models.common.errors import ConversionError, HearpackError
+from models.common.hashing import sha256_bytes, sha256_file
+from models.weights.fetch import cache_dir
 from tools.android import toolchain
 
 ROOT = Path(__file__).resolve().parents[2]

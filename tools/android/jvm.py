@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.errors import ConversionError
+from models.common.errors import ConversionError
 from tools.android import build
 
 if TYPE_CHECKING:

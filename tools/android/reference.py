@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from converters.golden import read_golden, through_resampler
-from converters.reference import stream
+from converters.bundle.golden import read_golden, through_resampler
+from converters.bundle.reference import stream
 from runtimes.bundle import Bundle
-from runtimes.opening import Choice, open_runtime
-from streaming.act import detect
-from streaming.file_run import event_fields
+from runtimes.engines import Choice, open_runtime
+from streaming.core.decisions import detect
+from streaming.files.stream_file import event_fields
 
 SHIPPED = ("manifest.json", "labels.txt", "golden", "litert")
 

@@ -18,9 +18,9 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.errors import FetchError, HearpackError
-from models.fetch import cache_dir
-from models.hashing import sha256_bytes, sha256_file
+from models.common.errors import FetchError, HearpackError
+from models.common.hashing import sha256_bytes, sha256_file
+from models.weights.fetch import cache_dir
 
 
 @dataclass(frozen=True)

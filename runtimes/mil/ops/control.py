@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.errors import ArtefactError
+from models.common.errors import ArtefactError
 from runtimes.mil.limits import MAX_ELEMENTS, room
 from runtimes.mil.ops.table import TORCH_DTYPES, Kernel, Node, op
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from models.errors import ArtefactError
+from models.common.errors import ArtefactError
 from runtimes.mil.graph import Named, Operation, ValueType
 
 # uint16 and uint32 values are held in the next wider signed type: torch lacks arithmetic for them.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from models.errors import ArtefactError
+from models.common.errors import ArtefactError
 from runtimes.inspect.tflite import describe, walk
 
 ROOT = Path(__file__).resolve().parents[3]

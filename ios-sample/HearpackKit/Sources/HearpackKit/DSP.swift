@@ -1,6 +1,6 @@
 import Foundation
 
-// The plain DSP of streaming/dsp.py, to the bit: float64 in the order written there (Swift does not fuse multiply and
+// The plain DSP of streaming/core/dsp.py, to the bit: float64 in the order written there (Swift does not fuse multiply and
 // add by itself), constants on grids, rounded to float32 once. Everything works in place and allocates nothing.
 
 /// Adding and taking away 1.5 * 2^52 rounds half to even.

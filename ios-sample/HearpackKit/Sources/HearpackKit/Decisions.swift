@@ -111,7 +111,7 @@ public struct Event: Codable, Equatable, Sendable {
     }
 }
 
-/// Scores of successive windows into events: streaming/act.py, comparison by comparison, all in float64.
+/// Scores of successive windows into events: streaming/core/decisions.py, comparison by comparison, all in float64.
 ///
 /// No allocation while no event is emitted.
 public final class Decisions {

@@ -1,4 +1,4 @@
-/// Latency as a sum of named parts; the names are those of the simulator's ledger (streaming/ledger.py). How a figure was come by stands beside it: exact figures, what the system states,
+/// Latency as a sum of named parts; the names are those of the simulator's ledger (streaming/simulator/pipeline/ledger.py). How a figure was come by stands beside it: exact figures, what the system states,
 /// and measurements never share a column.
 public struct LatencyLedger: Equatable, Sendable {
     public enum Source: String, Sendable, CaseIterable {

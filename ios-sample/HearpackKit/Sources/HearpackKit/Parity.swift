@@ -12,7 +12,7 @@ public struct Check: Equatable, Sendable {
     private var size: Double { metric == "drift_db" ? abs(value) : value }
 }
 
-/// The figures of streaming/parity.py that a manifest's tolerance may name, on what the app can compare.
+/// The figures of streaming/metrics/parity.py that a manifest's tolerance may name, on what the app can compare.
 public enum Parity {
     static let capDb = 200.0
     static let frameS = 0.1

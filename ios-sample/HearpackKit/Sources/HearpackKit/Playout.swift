@@ -18,7 +18,7 @@ public struct PlayoutCounts: Equatable, Sendable {
     public let underruns: Int
 }
 
-/// The playout ring of streaming/playout.py, to the bit: prefill, drift correction by a cubic reader, every sample counted.
+/// The playout ring of streaming/core/playout.py, to the bit: prefill, drift correction by a cubic reader, every sample counted.
 ///
 /// Samples are at the device's rate. One thread writes, one reads, without lock or allocation.
 public final class PlayoutRing: @unchecked Sendable {

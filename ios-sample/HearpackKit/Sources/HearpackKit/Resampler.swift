@@ -1,6 +1,6 @@
 import Foundation
 
-/// The one resampler of everything that streams: streaming/resample.py, to the bit.
+/// The one resampler of everything that streams: streaming/core/resample.py, to the bit.
 ///
 /// A polyphase FIR whose taps lie on a grid of 2^-24 and whose input lies on a grid of 2^-25: every sum is exact in
 /// float64, so order of summation, vector width and partition of the input cannot change a bit. Equal rates hand the
@@ -230,7 +230,7 @@ public final class Resampler {
         origin += drop
     }
 
-    /// Taps of one phase in units of 2^-24, oldest input first; the formula is in streaming/resample.py.
+    /// Taps of one phase in units of 2^-24, oldest input first; the formula is in streaming/core/resample.py.
     private func fill(_ phase: Int) {
         let widest = max(up, down)
         let row = table + phase * tapsPerOutput

@@ -55,7 +55,7 @@ public struct SelfCheckReport: Equatable, Sendable {
 /// Streams golden/input through the very engine and loop the app uses, and holds the result against golden/output:
 /// truth on the device, with no tools.
 public enum SelfCheck {
-    /// Ten seconds are too short to speak of drift (converters/golden.py leaves it out, too).
+    /// Ten seconds are too short to speak of drift (converters/bundle/golden.py leaves it out, too).
     static let longStreamMetrics: Set<String> = ["drift_db"]
 
     /// Runs every golden stream in ragged blocks.

@@ -1,4 +1,4 @@
-/// Blocks of any size in, fixed buffers into the engine, results out: streaming/loop.py, call by call.
+/// Blocks of any size in, fixed buffers into the engine, results out: streaming/core/loop.py, call by call.
 ///
 /// A *step* net takes `bufferSamples` of new audio a call. A *window* net sees that many every `hop`, the first time
 /// when that many have come; the overlap is kept here. At the end of a stream zeros are fed once: a step net until its

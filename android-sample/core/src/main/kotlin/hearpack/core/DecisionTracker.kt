@@ -26,7 +26,7 @@ private const val RUN: Byte = 1
 private const val ON: Byte = 2
 
 /**
- * Turns the scores of successive windows into events: streaming/act.py, comparison by comparison, in Double.
+ * Turns the scores of successive windows into events: streaming/core/decisions.py, comparison by comparison, in Double.
  *
  * Allocates only when a label turns on or off.
  *

@@ -9,7 +9,7 @@ import kotlin.math.sqrt
 import kotlin.math.tan
 
 /*
- * The plain DSP around the net: streaming/dsp.py, operation by operation. Arithmetic is Double in the order written
+ * The plain DSP around the net: streaming/core/dsp.py, operation by operation. Arithmetic is Double in the order written
  * there, rounded to Float once; Kotlin fuses no multiply-add. Everything works in place and allocates nothing.
  */
 

@@ -118,7 +118,7 @@ class ComputeMeter(
 /** How a part of the latency is known. A number that was measured and one that is stated never share a column. */
 enum class Known { MEASURED, EXACT, STATED }
 
-/** The parts, named as streaming/ledger.py names them. */
+/** The parts, named as streaming/simulator/pipeline/ledger.py names them. */
 enum class LatencyName {
     CAPTURE_BLOCK,
     INPUT_ROUTE,

@@ -24,7 +24,7 @@ data class PlayoutCounts(
 )
 
 /**
- * What comes from the enhancer in buffers leaves in the device's blocks, at the device's clock: streaming/playout.py to
+ * What comes from the enhancer in buffers leaves in the device's blocks, at the device's clock: streaming/core/playout.py to
  * the bit. One thread writes, one reads; no lock, no allocation. Control is integer arithmetic, audio is Double.
  *
  * @param deadbandSamples how far the average level may wander before the reader's speed follows.

@@ -21,7 +21,7 @@ private const val LOWEST_RATE_HZ = 4_000
 private const val HIGHEST_RATE_HZ = 192_000
 
 /**
- * The one resampler of everything that streams: a polyphase FIR, the same bits as streaming/resample.py.
+ * The one resampler of everything that streams: a polyphase FIR, the same bits as streaming/core/resample.py.
  *
  * Taps and input sit on grids so coarse that every sum is exact in a Double, so neither the order of summation nor
  * the partition of the input into blocks can change a bit. No allocation after construction.

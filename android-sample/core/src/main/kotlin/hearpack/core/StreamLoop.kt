@@ -15,7 +15,7 @@ fun interface LoopSink {
 }
 
 /**
- * Blocks of any size in, fixed buffers into the engine, results out: streaming/loop.py on a phone.
+ * Blocks of any size in, fixed buffers into the engine, results out: streaming/core/loop.py on a phone.
  *
  * A step net takes buffer samples of new audio a call; a window net sees buffer samples every hop, and the overlap is
  * kept here. At flush zeros are fed once, as docs/bundle.md says. No allocation after construction.

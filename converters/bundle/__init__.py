@@ -1,0 +1,1 @@
+"""What stands in a bundle beside the converted files, and its golden vectors."""

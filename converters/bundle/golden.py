@@ -1,0 +1,180 @@
+"""golden/: ten seconds that any port of the loop must reproduce, and the first check of every artefact.
+
+golden.json (docs/bundle.md): streams, each with its input, outputs and events, and a copy of the decisions, so that
+tuning thresholds in the manifest does not break an app's self-check. All samples raw little-endian float32.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.bundle.reference import StreamOutput, compare, entry_of, original, stream
+from converters.bundle.test_audio import golden_input
+from models.common.errors import BundleError
+from models.common.parsing import parse_json
+from models.entry import ModelEntry
+from runtimes.bundle import Bundle, Manifest
+from runtimes.engines import Choice, engines_for, open_runtime
+from streaming.core.decisions import detect
+from streaming.core.resample import Resampler
+from streaming.files.stream_file import event_fields
+from streaming.metrics.parity import AudioParity, Check, ScoreParity, judge
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Array = NDArray[np.float32]
+DEVICE_RATE_HZ = 48000
+# Ten seconds are too short to speak of drift.
+LONG_STREAM_METRICS = frozenset({"drift_db"})
+
+
+@dataclass(frozen=True)
+class GoldenResult:
+    """One artefact on one engine against the golden vectors."""
+
+    artefact: str
+    engine: str
+    figures: AudioParity | ScoreParity
+    checks: tuple[Check, ...]
+
+
+def through_resampler(samples: Array, from_hz: int, to_hz: int) -> Array:
+    """A whole stream [n] or [channels, n] as the loop hears it: the resampler's lead-in and tail included."""
+    if samples.ndim == 2:
+        return np.stack([through_resampler(channel, from_hz, to_hz) for channel in samples])
+    resampler = Resampler(from_hz, to_hz)
+    return np.concatenate([resampler.process(samples), resampler.flush()])
+
+
+def write_golden(folder: Path, manifest: Manifest, net: nn.Module, entry: ModelEntry | None = None) -> None:
+    """Write golden/ of a bundle from the original net.
+
+    Args:
+        folder: the bundle being written; labels.txt is there already.
+        manifest: its manifest.
+        net: the original, offline form.
+        entry: its entry, where it is not one of the catalogue.
+    """
+    target = folder / "golden"
+    target.mkdir()
+    entry = entry_of(manifest) if entry is None else entry
+    own = manifest.geometry.sample_rate_hz
+    names = [t.name for t in manifest.outputs] if manifest.task == "separator" else [manifest.outputs[0].name]
+    streams = []
+    for rate in dict.fromkeys((own, DEVICE_RATE_HZ)):
+        suffix = "" if rate == own else f"-{rate}"
+        samples = golden_input(entry, rate)
+        at_model = through_resampler(samples, rate, own)
+        reference = original(manifest, net, at_model, entry)
+        _write_raw(target / f"input{suffix}.f32", samples)
+        values = reference.values if manifest.task == "separator" else reference.values[None]
+        files = {name: f"{name}{suffix}.f32" for name in names}
+        for file, output in zip(files.values(), values, strict=True):
+            _write_raw(target / file, output)
+        streams.append(
+            {
+                "sample_rate_hz": rate,
+                "input": f"input{suffix}.f32",
+                "outputs": files,
+                "shape": list(values.shape[1:]),
+                "events": _events(folder, manifest, reference, at_model.shape[-1]),
+            }
+        )
+    golden: dict[str, Any] = {"streams": streams}
+    if manifest.decisions is not None:
+        golden["decisions"] = manifest.decisions.model_dump(mode="json", exclude_none=True)
+    text = json.dumps(golden, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+    (target / "golden.json").write_text(text, encoding="utf-8")
+
+
+def _write_raw(path: Path, values: Array) -> None:
+    path.write_bytes(np.ascontiguousarray(values, "<f4").tobytes())
+
+
+def _read_raw(path: Path) -> Array:
+    return np.frombuffer(path.read_bytes(), "<f4").astype(np.float32)
+
+
+def _events(folder: Path, manifest: Manifest, output: StreamOutput, samples: int) -> list[dict[str, Any]]:
+    if manifest.task != "classifier" or manifest.decisions is None:
+        return []
+    labels = Bundle(folder, manifest).labels()
+    rate = manifest.geometry.sample_rate_hz
+    events = detect(manifest.decisions, labels, rate, output.ends, output.values, samples)
+    return [event_fields(e) for e in events]
+
+
+@dataclass(frozen=True)
+class GoldenStream:
+    """One stream of golden/, read back.
+
+    Attributes:
+        sample_rate_hz: rate of the input.
+        samples: float32 [n] at that rate; [channels, n] for a separator.
+        output: what the original gives, at the model's rate; [sources, channels, n] of a separator.
+        events: what the original's scores give.
+    """
+
+    sample_rate_hz: int
+    samples: Array
+    output: Array
+    events: tuple[dict[str, Any], ...]
+
+
+def read_golden(bundle: Bundle) -> tuple[GoldenStream, ...]:
+    """The golden streams of a bundle.
+
+    Raises:
+        BundleError: missing, not JSON, or files of another length than golden.json says.
+    """
+    folder = bundle.path / "golden"
+    try:
+        data = parse_json((folder / "golden.json").read_text(encoding="utf-8"))
+        streams = []
+        for item in data["streams"]:
+            samples = _read_raw(folder / item["input"])
+            if bundle.manifest.task == "separator":
+                samples = samples.reshape(bundle.manifest.geometry.channels, -1)
+                files = [item["outputs"][t.name] for t in bundle.manifest.outputs]
+                shaped = np.stack([_read_raw(folder / file).reshape(item["shape"]) for file in files])
+            else:
+                (output_file,) = item["outputs"].values()
+                shaped = _read_raw(folder / output_file).reshape(item["shape"])
+            streams.append(GoldenStream(int(item["sample_rate_hz"]), samples, shaped, tuple(item["events"])))
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise BundleError(f"{folder}: golden vectors cannot be read ({exc}); export the bundle again") from exc
+    if not streams:
+        raise BundleError(f"{folder}: golden.json names no stream; export the bundle again")
+    return tuple(streams)
+
+
+def check_golden(bundle: Bundle) -> Iterator[GoldenResult]:
+    """Run every artefact on every engine of this machine over the first golden stream.
+
+    Yields:
+        the figures and checks, artefact by artefact.
+
+    Raises:
+        ArtefactError: an artefact does not run at all.
+    """
+    golden = read_golden(bundle)[0]
+    manifest = bundle.manifest
+    at_model = through_resampler(golden.samples, golden.sample_rate_hz, manifest.geometry.sample_rate_hz)
+    for artefact in manifest.artefacts:
+        limits = [t for t in artefact.tolerance if t.metric not in LONG_STREAM_METRICS]
+        for engine in engines_for(artefact):
+            runtime = open_runtime(bundle, Choice(artefact, engine))
+            try:
+                candidate = stream(manifest, runtime, at_model)
+            finally:
+                runtime.close()
+            figures = compare(manifest, StreamOutput(golden.output, candidate.ends), candidate)
+            yield GoldenResult(artefact.id, engine, figures, tuple(judge(figures, limits)))

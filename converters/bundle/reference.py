@@ -1,0 +1,94 @@
+"""What the torch original gives for a stream: the truth that artefacts, golden vectors and ports are held to."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.catalog import CATALOG
+from models.common.errors import BundleError
+from models.entry import ModelEntry
+from runtimes.bundle import Manifest
+from runtimes.protocol import Runtime
+from runtimes.torch import TorchRuntime, load_graph, run_offline
+from streaming.core.loop import make_loop, run_loop
+from streaming.metrics.parity import AudioParity, ScoreParity, audio_parity, score_parity
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class StreamOutput:
+    """A whole stream's output.
+
+    Attributes:
+        values: float32 [samples + delay] of audio, lead-in included, [windows, labels], or [sources, channels,
+            samples + delay] of a separator.
+        ends: int64, where each window ends; empty for audio.
+    """
+
+    values: Array
+    ends: NDArray[np.int64]
+
+
+def entry_of(manifest: Manifest) -> ModelEntry:
+    """The catalogue entry that a manifest's `original` names.
+
+    Raises:
+        BundleError: it names a factory that is not in the catalogue; nothing else is ever imported from a file.
+    """
+    for entry in CATALOG.values():
+        if entry.factory == manifest.original.factory:
+            return entry
+    known = ", ".join(e.factory for e in CATALOG.values())
+    raise BundleError(f"original.factory {manifest.original.factory!r} is not one of this hearpack's: {known}")
+
+
+def stream(manifest: Manifest, runtime: Runtime, samples: Array) -> StreamOutput:
+    """A signal at the model's rate through a runtime, from reset to flush."""
+    results = run_loop(make_loop(manifest, runtime), samples)
+    if manifest.task == "classifier":
+        return StreamOutput(np.stack([r.values for r in results]), np.array([r.end_sample for r in results], np.int64))
+    return StreamOutput(np.concatenate([r.values for r in results], -1), np.zeros(0, np.int64))
+
+
+def original(manifest: Manifest, net: nn.Module, samples: Array, entry: ModelEntry | None = None) -> StreamOutput:
+    """The same signal through the torch original.
+
+    A step net is run offline, all at once, which no streaming fault can touch; a windowed net sees the
+    very windows that the loop cuts. `entry` is the manifest's own where it is not given.
+    """
+    entry = entry_of(manifest) if entry is None else entry
+    if manifest.buffer.kind == "window":
+        return stream(manifest, TorchRuntime(load_graph(entry, net, 1), entry.signature(1)), samples)
+    delay = manifest.geometry.delay_samples
+    total = samples.shape[-1] + delay
+    padded = np.concatenate([samples, np.zeros((*samples.shape[:-1], delay), np.float32)], -1)
+    values = run_offline(net, padded)
+    if manifest.task == "classifier":  # scores of every hop; a call of several hops gives those of its last
+        calls = -(-total // manifest.buffer.samples)
+        ends = manifest.buffer.samples * np.arange(1, calls + 1, dtype=np.int64)
+        return StreamOutput(values[manifest.buffer.hops_per_call - 1 :: manifest.buffer.hops_per_call][:calls], ends)
+    return StreamOutput(values[..., :total], np.zeros(0, np.int64))
+
+
+def compare(manifest: Manifest, reference: StreamOutput, candidate: StreamOutput) -> AudioParity | ScoreParity:
+    """Figures of a candidate against the reference; the lead-in of audio is left out.
+
+    Of a separator: all sources and channels as one signal, sample by sample beside each other. A ratio for each source
+    would say little of one that is silent in the material: its error is rounding of the mix's size.
+    """
+    rate = manifest.geometry.sample_rate_hz
+    if manifest.task == "classifier":
+        return score_parity(reference.values, candidate.values, reference.ends, rate)
+    delay = manifest.geometry.delay_samples
+    parts = [v.values[..., delay:] for v in (reference, candidate)]
+    signals = [np.moveaxis(part, -1, 0).reshape(part.size) for part in parts]
+    return audio_parity(signals[0], signals[1], rate * math.prod(parts[0].shape[:-1]))

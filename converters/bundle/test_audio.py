@@ -1,0 +1,101 @@
+"""The real audio that golden vectors and verification use: a street with bicycle bells, and speech in it.
+
+Both come from pinned packages through models.pretrained (docs/weights.md) at 16 kHz and are brought to the
+net's rate offline; nothing random, so that the same packages give the same samples.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.catalog import CATALOG
+from models.common.errors import AudioError
+from models.entry import ModelEntry, Task
+from models.weights.assets import pull_asset
+from runtimes.bundle import Manifest
+from streaming.files.wav import read_wav
+from streaming.metrics.quality import mix_at_snr
+
+Signal = NDArray[np.float32]
+
+SPEECH_GAP_S = 0.25
+MIX_SNR_DB = 5.0
+GOLDEN_SECONDS = 10.0
+VERIFY_SECONDS = 60.0
+
+
+def to_rate(samples: Signal, from_hz: int, to_hz: int) -> Signal:
+    """Offline resampling of a whole file (soxr, very high quality); what streams uses streaming.core.resample."""
+    if from_hz == to_hz:
+        return samples
+    import soxr
+
+    return np.ascontiguousarray(soxr.resample(samples, from_hz, to_hz, quality="VHQ"), np.float32)
+
+
+def street(sample_rate_hz: int) -> Signal:
+    """60 s of a real street with bicycle bells, float32 [n], full scale 1.0."""
+    clip = read_wav(pull_asset("street-wav"))
+    return to_rate(clip.samples[0], clip.sample_rate_hz, sample_rate_hz)
+
+
+def speech(sample_rate_hz: int) -> Signal:
+    """About 78 s of clean speech in nine languages, float32 [n], clips in the order of their paths."""
+    parts: list[Signal] = []
+    for file in sorted(pull_asset("speech").rglob("*.wav")):
+        clip = read_wav(file)
+        parts += [to_rate(clip.samples[0], clip.sample_rate_hz, sample_rate_hz)]
+        parts += [np.zeros(round(SPEECH_GAP_S * sample_rate_hz), np.float32)]
+    if not parts:
+        raise AudioError("the speech package holds no .wav; fetch it again with: hearpack pull --all")
+    return np.concatenate(parts)
+
+
+def noisy_speech(sample_rate_hz: int, seconds: float, snr_db: float = MIX_SNR_DB) -> tuple[Signal, Signal]:
+    """Speech in the street at a given SNR.
+
+    Args:
+        sample_rate_hz: rate of both results.
+        seconds: length; at most what the street recording lasts.
+        snr_db: speech over street, over the whole length.
+
+    Returns:
+        (clean, noisy), float32 [n] each.
+    """
+    noise = street(sample_rate_hz)
+    n = min(round(seconds * sample_rate_hz), noise.size)
+    clean = speech(sample_rate_hz)[:n]
+    return clean, mix_at_snr(clean, noise[: clean.size], snr_db)
+
+
+def material_of(manifest: Manifest) -> Literal["street", "speech"]:
+    """What a bundle is verified with: its catalogue entry says so, else its task."""
+    named = next((e.material for e in CATALOG.values() if e.factory == manifest.original.factory), None)
+    return named or ("street" if manifest.task == "classifier" else "speech")
+
+
+def programme(
+    task: Task, sample_rate_hz: int, seconds: float, material: Literal["street", "speech"] | None = None
+) -> Signal:
+    """Real audio that a net of this task is meant for: the street, or speech in the street; `material` decides."""
+    if (material or ("street" if task == "classifier" else "speech")) == "street":
+        return street(sample_rate_hz)[: round(seconds * sample_rate_hz)]
+    return noisy_speech(sample_rate_hz, seconds)[1]
+
+
+def stereo_programme(sample_rate_hz: int, seconds: float) -> Signal:
+    """Speech in the street, half as loud in the right channel, float32 [2, n]: two channels that are not the same."""
+    clean, noisy = noisy_speech(sample_rate_hz, seconds)
+    return np.stack([noisy, noisy - np.float32(0.5) * clean])
+
+
+def golden_input(model: ModelEntry, sample_rate_hz: int) -> Signal:
+    """The ten seconds of the golden vectors, at the net's rate or at a device's; [2, n] for a stereo net."""
+    rate = model.geometry.sample_rate_hz
+    if model.geometry.channels == 2:
+        return np.stack([to_rate(c, rate, sample_rate_hz) for c in stereo_programme(rate, GOLDEN_SECONDS)])
+    own = programme(model.task, rate, GOLDEN_SECONDS, model.material)
+    return to_rate(own, rate, sample_rate_hz)

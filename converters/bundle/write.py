@@ -1,0 +1,246 @@
+"""What stands in a bundle beside the converted files: manifest, labels, licences, model card."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from converters.spec import ArtefactFormat, ExportSpec, PrecisionName, toolchain_versions
+from models import pretrained
+from models.common.errors import WeightsError
+from models.common.hashing import sha256_file
+from models.common.version import __version__
+from models.custom.entry import CustomEntry
+from models.entry import ModelEntry
+from models.geometry import TensorSpec
+from models.weights.store import WeightsFile
+from runtimes.bundle import (
+    SCHEMA,
+    Artefact,
+    Buffer,
+    CreatedBy,
+    Decisions,
+    FileEntry,
+    Geometry,
+    Manifest,
+    MinimumOS,
+    Original,
+    Precision,
+    StateTensor,
+    Tensor,
+    Tolerance,
+    WeightsOrigin,
+)
+
+
+def litert_path(name: str, precision: str) -> str:
+    """Path of a .tflite inside its bundle."""
+    return f"litert/{name}.{precision}.tflite"
+
+
+def coreml_path(name: str, precision: str) -> str:
+    """Path of a .mlpackage inside its bundle."""
+    return f"coreml/{name}.{precision}.mlpackage"
+
+
+def _precision(artefact_format: ArtefactFormat, precision: PrecisionName, model: ModelEntry) -> Precision:
+    """What is stored and what is computed; "mixed" where submodules stay in float32 (the model card names them)."""
+    kept = "mixed-" if precision == "fp16" and model.fp32_modules else ""
+    weights = f"{kept}{precision}"
+    # LiteRT's CPU kernels widen halves when they load and compute in float32.
+    return Precision(weights=weights, compute="fp32" if artefact_format == "litert" else weights)
+
+
+def artefact_entry(
+    folder: Path,
+    path: Path,
+    artefact_format: ArtefactFormat,
+    precision: PrecisionName,
+    model: ModelEntry,
+    limits: tuple[Tolerance, ...],
+) -> Artefact:
+    """The manifest's entry for a converted file or package.
+
+    Args:
+        folder: the bundle being written.
+        path: the .tflite, or the .mlpackage directory, inside it.
+        artefact_format: "litert" or "coreml".
+        precision: "fp32" or "fp16".
+        model: the catalogue entry.
+        limits: what it may differ by.
+    """
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    entries = [
+        FileEntry(path=f.relative_to(folder).as_posix(), sha256=sha256_file(f), bytes=f.stat().st_size) for f in files
+    ]
+    # LiteRT 2.x's CompiledModel wants API 26 of our app; an ML Program wants the iOS that it is converted for.
+    minimum = MinimumOS(android_api=26) if artefact_format == "litert" else MinimumOS(ios="16.0")
+    return Artefact(
+        id=f"{artefact_format}-{precision}",
+        format=artefact_format,
+        precision=_precision(artefact_format, precision, model),
+        files=tuple(entries),
+        minimum_os=minimum,
+        allowed_compute=("cpu",),
+        tolerance=limits,
+    )
+
+
+def stated_licence(model: ModelEntry, weights: WeightsFile) -> str:
+    """The licence of a net's weights, as far as it is known."""
+    if isinstance(model, CustomEntry):
+        return model.licence
+    return weights.sources[0].licence if weights.sources else "supplied by the user"
+
+
+def _weights_origins(model: ModelEntry, weights: WeightsFile) -> tuple[WeightsOrigin, ...]:
+    if isinstance(model, CustomEntry):
+        return (
+            WeightsOrigin(
+                source=f"the user's {model.original.factory}",
+                version="",
+                sha256=weights.sha256,
+                licence=model.licence,
+                citation=model.citation,
+            ),
+        )
+    if not weights.sources:
+        licence, citation = "supplied by the user", "supplied by the user"
+        return (
+            WeightsOrigin(source="user file", version="", sha256=weights.sha256, licence=licence, citation=citation),
+        )
+    return tuple(
+        WeightsOrigin(source=s.package, version=s.version, sha256=s.sha256, licence=s.licence, citation=s.citation)
+        for s in weights.sources
+    )
+
+
+def _decisions(spec: ExportSpec) -> Decisions | None:
+    """The entry's decisions; a step net gives scores once a call, whatever the call takes."""
+    if not spec.model.decisions:
+        return None
+    fields = dict(spec.model.decisions)
+    if spec.model.buffer_kind == "step":
+        fields["window_hop_samples"] = spec.model.buffer_samples(spec.hops_per_call)
+    return Decisions.model_validate(fields)
+
+
+def build_manifest(spec: ExportSpec, weights: WeightsFile, artefacts: Sequence[Artefact]) -> Manifest:
+    """The manifest of an export (docs/bundle.md)."""
+    model = spec.model
+    signature = model.signature(spec.hops_per_call)
+
+    def tensor(t: TensorSpec) -> Tensor:
+        return Tensor(name=t.name, shape=t.shape, dtype=t.dtype, range=t.range, meaning=t.meaning)
+
+    return Manifest(
+        schema_id=SCHEMA,
+        name=model.name,
+        task=model.task,
+        created_by=CreatedBy(hearpack=__version__, toolchain=toolchain_versions()),
+        original=Original(
+            factory=model.factory,
+            weights_sha256=weights.sha256,
+            source_sha256=model.original.source_sha256 if isinstance(model, CustomEntry) else None,
+        ),
+        geometry=Geometry(**dataclasses.asdict(model.geometry)),
+        buffer=Buffer(
+            kind=model.buffer_kind,
+            hops_per_call=spec.hops_per_call,
+            samples=model.buffer_samples(spec.hops_per_call),
+        ),
+        inputs=tuple(map(tensor, signature.inputs)),
+        outputs=tuple(map(tensor, signature.outputs)),
+        states=tuple(
+            StateTensor.model_validate(
+                {"in": s.name, "out": s.out_name, "shape": s.shape, "dtype": s.dtype, "reset": s.reset}
+            )
+            for s in signature.states
+        ),
+        decisions=_decisions(spec),
+        artefacts=tuple(artefacts),
+        weights=_weights_origins(model, weights),
+    )
+
+
+def write_labels(folder: Path, model: ModelEntry) -> tuple[str, ...]:
+    """labels.txt of a classifier: one label a line, index = line.
+
+    Raises:
+        WeightsError: the label list does not fit the net's scores.
+    """
+    if model.task != "classifier":
+        return ()
+    labels = model.labels if isinstance(model, CustomEntry) else pretrained.labels(model.name)
+    if len(labels) != model.output.shape[-1]:
+        raise WeightsError(f"{model.name}: expected {model.output.shape[-1]} labels, its package has {len(labels)}")
+    (folder / "labels.txt").write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+    return labels
+
+
+def write_licences(folder: Path, model: ModelEntry, weights: WeightsFile) -> None:
+    """LICENSES/: what came with the weights, or that the user supplied them."""
+    target = folder / "LICENSES"
+    target.mkdir()
+    for licence in weights.licences:
+        shutil.copyfile(licence, target / licence.name)
+    if isinstance(model, CustomEntry):
+        text = f"Licence of {model.name} and its weights, as its author states it: {model.licence}\n{model.citation}\n"
+        (target / "WEIGHTS.txt").write_text(text, encoding="utf-8")
+    elif not weights.licences:
+        (target / "WEIGHTS.txt").write_text(
+            "The weights were supplied by the user; their licence is the user's to state.\n"
+        )
+
+
+def write_model_card(folder: Path, spec: ExportSpec, manifest: Manifest) -> None:
+    """MODEL_CARD.md: for the person who finds the bundle in an app two years later."""
+    (folder / "MODEL_CARD.md").write_text("\n".join(_card_lines(spec, manifest)) + "\n", encoding="utf-8")
+
+
+def _card_lines(spec: ExportSpec, manifest: Manifest) -> list[str]:
+    model, geometry, buffer = spec.model, spec.model.geometry, manifest.buffer
+    lines = [
+        f"# {model.name}: {model.summary}",
+        "",
+        f"Task: {model.task}. {model.parameters_millions:g} M parameters. {model.paper}.",
+        "",
+        "## What one call does",
+        "",
+        f"- takes `audio` {list(manifest.inputs[0].shape)}, which lasts {geometry.ms(buffer.samples):g} ms",
+        f"- at {geometry.sample_rate_hz} Hz, float32, full scale 1.0",
+        *(f"- gives `{t.name}` {list(t.shape)}: {t.meaning}" for t in manifest.outputs),
+        f"- algorithmic delay: {geometry.delay_samples} samples = {geometry.ms(geometry.delay_samples):g} ms",
+        f"- states: {', '.join(f'`{s.in_name}` -> `{s.out_name}` {list(s.shape)}' for s in manifest.states) or 'none'}",
+        "",
+        "## Artefacts",
+        "",
+        "| id | bytes | weights | compute | may differ from the original by |",
+        "|---|---:|---|---|---|",
+    ]
+    for a in manifest.artefacts:
+        limits = ", ".join(f"{t.metric} {t.limit:g}" for t in a.tolerance)
+        lines.append(f"| {a.id} | {a.size_bytes:,} | {a.precision.weights} | {a.precision.compute} | {limits} |")
+    if model.fp32_modules:
+        lines += [
+            "",
+            f"Kept in float32 in the fp16 artefacts: {', '.join(model.fp32_modules)} (docs/precision.md says why).",
+        ]
+    lines += ["", "## Weights", ""]
+    lines += [f"- {w.source} {w.version}, sha256 {w.sha256}, {w.licence}. {w.citation}" for w in manifest.weights]
+    if isinstance(model, CustomEntry):
+        if model.assumed:
+            lines += ["", "## Assumed, because it was not said", "", *(f"- {sentence}" for sentence in model.assumed)]
+    else:
+        lines += ["", *model.text(model.card_file).splitlines()]
+    lines += [
+        "",
+        "## Limits",
+        "",
+        "- The net is as good as its pretrained weights; it was not retrained. Try it on your own recordings.",
+        "- `hearpack verify` measures each artefact on your machine. Core ML figures from a machine that is no Mac",
+        "  come from the evaluator: half precision is emulated there, it is not Apple's hardware.",
+    ]
+    return lines

@@ -1,0 +1,1 @@
+"""To Core ML (.mlpackage)."""

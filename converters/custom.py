@@ -1,0 +1,239 @@
+"""From a user's file and geometry.toml to an entry that can be exported, and from a bundle back to that file.
+
+A bundle holds no path. Where its original lay is kept in the cache of this machine; `verify` looks at the place that
+the user names, else at that one, else beside the bundle and in the working folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from converters.checks import example_inputs, refuse_insensitive, refuse_mutation
+from models.common.errors import ConversionError, MissingDependencyError, UsageError, WeightsError
+from models.common.hashing import sha256_bytes
+from models.custom.entry import CustomEntry, CustomOriginal
+from models.custom.geometry_toml import parse, read_toml
+from models.custom.loading import Loaded, Target, load, parse_target
+from models.geometry import GraphSignature, StreamGeometry, TensorSpec
+from models.weights.checkpoint import load_file
+
+if TYPE_CHECKING:
+    from torch import nn
+
+GeometrySource = str | Path | Mapping[str, Any] | StreamGeometry | None
+
+# Least agreement of a step net with the offline form that its author wrote, in dB.
+OFFLINE_DB = 100.0
+_OFFLINE_HOPS = 24
+
+
+def open_custom(target_text: str, geometry: GeometrySource = None, weights: Path | None = None) -> CustomEntry:
+    """Load a user's net, prove what can be proved before converting, and describe it as an entry.
+
+    Args:
+        target_text: "path/net.py:build", "package.module:build" or "path/model.keras".
+        geometry: a geometry.toml, a mapping of its shape, or a StreamGeometry; None: geometry.toml beside the file,
+            else GEOMETRY in the user's module.
+        weights: a checkpoint that is loaded into the net.
+
+    Raises:
+        UsageError: the file, the module or the geometry is not usable.
+        ConversionError: the net does not do what the geometry says, keeps hidden state, looks ahead, or ignores its
+            input.
+        WeightsError: the checkpoint is another net's.
+    """
+    target = parse_target(target_text)
+    if target.is_keras:
+        from converters.litert.keras import open_keras
+
+        if weights is not None:
+            raise UsageError(f"{target.factory}: a .keras file holds its weights; leave --weights out")
+        _need_torch()
+        tables, where = _tables(target, None, geometry)
+        entry, net, source = open_keras(target, tables, where)
+        return complete(dataclasses.replace(entry, keras_file=str(Path(target.module).resolve())), target, source, net)
+    _need_torch()
+    loaded = load(target)
+    tables, where = _tables(target, loaded, geometry)
+    entry = parse(tables, where, target.stem)
+    net = _net(loaded, target)
+    if weights is not None:
+        _load_weights(net, weights)
+    return complete(entry, target, loaded.source_sha256, net, weights)
+
+
+def complete(
+    entry: CustomEntry, target: Target, source_sha256: str, net: nn.Module, weights: Path | None = None
+) -> CustomEntry:
+    """The entry with its net in it, checked."""
+    from models.custom.forms import parameters_millions
+
+    net = net.eval()
+    for parameter in net.parameters():
+        parameter.requires_grad_(False)
+    source = sha256_bytes(f"{source_sha256}\n{entry.arithmetic()}".encode())
+    entry = dataclasses.replace(
+        entry,
+        factory=target.factory,
+        # A loaded Keras model has state that its file has not (a Dropout's seed): the file stands for its weights.
+        original=CustomOriginal(target.factory, source, source_sha256 if target.is_keras else _state_sha256(net)),
+        parameters_millions=parameters_millions(net),
+        net=net,
+        weights_file="" if weights is None else str(weights.resolve()),
+    )
+    if entry.form == "causal":
+        entry = _causal(entry)
+    else:
+        entry = dataclasses.replace(entry, fp32_modules=_fp32_modules(entry))
+    _check(entry)
+    return entry
+
+
+def _need_torch() -> None:
+    try:
+        import torch
+    except ImportError as exc:
+        raise MissingDependencyError("torch", "export", "loading a net of your own") from exc
+    del torch
+
+
+def _where(target: Target, geometry: GeometrySource) -> str:
+    return Path(geometry).name if isinstance(geometry, str | Path) else target.factory
+
+
+def _tables(target: Target, loaded: Loaded | None, geometry: GeometrySource) -> tuple[Mapping[str, Any], str]:
+    """What describes the net, and where it stands."""
+    if geometry is None and target.is_file:
+        beside = Path(target.module).with_name("geometry.toml")
+        geometry = beside if beside.is_file() else None
+    if geometry is None and loaded is not None:
+        geometry = getattr(loaded.module, "GEOMETRY", None)
+    if geometry is None:
+        raise UsageError(
+            f"{target.factory}: its geometry is not known; give --geometry geometry.toml, put one beside the file, "
+            f"or set GEOMETRY in it (hearpack scaffold NAME writes a beginning)"
+        )
+    if isinstance(geometry, StreamGeometry):
+        geometry = {"geometry": geometry, **getattr(loaded.module if loaded else None, "HEARPACK", {})}
+    if isinstance(geometry, Mapping):
+        return geometry, f"{target.factory}, GEOMETRY"
+    if not isinstance(geometry, str | Path):
+        raise UsageError(f"{target.factory}: GEOMETRY must be a StreamGeometry or a mapping, got {geometry!r}")
+    return read_toml(Path(geometry)), Path(geometry).name
+
+
+def _net(loaded: Loaded, target: Target) -> nn.Module:
+    import torch
+
+    net = loaded.result
+    if not isinstance(net, torch.nn.Module):
+        raise UsageError(f"{target.factory}: expected a torch.nn.Module, it returned {type(net).__name__}")
+    if any(p.dtype != torch.float32 for p in net.parameters()) or any(p.is_meta for p in net.parameters()):
+        raise UsageError(f"{target.factory}: expected float32 parameters on the CPU; call .float() in the factory")
+    return net
+
+
+def _load_weights(net: nn.Module, file: Path) -> None:
+    import torch
+
+    arrays = load_file(file)
+    try:
+        net.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in arrays.items()})
+    except RuntimeError as exc:
+        lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+        raise WeightsError(f"{file}: is of another net: {' '.join(lines[1:3] or lines)[:300]}") from exc
+
+
+def _state_sha256(net: nn.Module) -> str:
+    """sha256 of all parameters and buffers: names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, value in sorted(net.state_dict().items()):
+        array = value.detach().cpu().contiguous().numpy()
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+def _fp32_modules(entry: CustomEntry) -> tuple[str, ...]:
+    known = dict(entry.net.named_modules())
+    for name in entry.fp32_named:
+        if name not in known or not name:
+            children = ", ".join(child for child, _ in entry.net.named_children()) or "none"
+            raise UsageError(f"{entry.name}: fp32_modules names {name!r}, which the net has not; it has: {children}")
+    always = ("front_end",) if entry.front_end is not None else ()
+    head = ("head",) if entry.activation != "none" else ()
+    return (*always, *head, *(f"net.{name}" for name in entry.fp32_named))
+
+
+def _causal(entry: CustomEntry) -> CustomEntry:
+    """Take the state out, prove the result, and learn names of states and what stays in float32."""
+    from models.custom.causal.convert import to_external_state
+    from models.custom.causal.proof import prove
+    from models.custom.forms import offline
+
+    refuse_mutation(offline(entry), _offline_signature(entry))
+    one = to_external_state(entry, 1)
+    prove(entry, one)
+    several = min(entry.max_hops, 3)
+    if several > 1:
+        prove(entry, to_external_state(entry, several))
+    return dataclasses.replace(entry, states=one.states, fp32_modules=one.fp32_modules)
+
+
+def _offline_signature(entry: CustomEntry) -> GraphSignature:
+    samples = 8 * entry.geometry.hop_samples
+    out = (1, samples) if entry.task == "enhancer" else (1, 8, len(entry.labels))
+    return GraphSignature(
+        (TensorSpec("audio", (1, samples), (-1.0, 1.0), ""),), (TensorSpec(entry.output.name, out, (-1.0, 1.0), ""),)
+    )
+
+
+def _check(entry: CustomEntry) -> None:
+    """Run the graph once or twice and refuse what would not survive a conversion."""
+    import torch
+
+    from models.custom.forms import graph
+
+    signature = entry.signature(1)
+    built = graph(entry, 1)
+    refuse_mutation(built, signature)
+    refuse_insensitive(built, signature)
+    with torch.no_grad():
+        out = built(*example_inputs(signature))[0]
+    if entry.task == "classifier" and (float(out.min()) < -1e-6 or float(out.max()) > 1.0 + 1e-6):
+        raise ConversionError(
+            f"{entry.original.factory}: scores must lie in 0 to 1, noise gives {float(out.min()):.3g} to "
+            f"{float(out.max()):.3g}; set net.activation to 'sigmoid' or 'softmax' if the net gives logits"
+        )
+    _check_offline(entry)
+
+
+def _check_offline(entry: CustomEntry) -> None:
+    """A step net with an offline form of its author's: both must say the same."""
+    import torch
+
+    from models.custom.forms import Stepwise, has_offline, offline
+
+    if not has_offline(entry):
+        return
+    generator = torch.Generator().manual_seed(0)
+    audio = 0.1 * torch.randn(1, _OFFLINE_HOPS * entry.geometry.hop_samples, generator=generator)
+    with torch.no_grad():
+        whole, stepped = offline(entry)(audio), Stepwise(entry)(audio)
+    if whole.shape[1] < stepped.shape[1] or whole.shape[2:] != stepped.shape[2:]:
+        raise ConversionError(
+            f"{entry.original.factory}: offline() gives {list(whole.shape)}, the steps give {list(stepped.shape)}"
+        )
+    error = (whole[:, : stepped.shape[1]] - stepped).double().square().sum()
+    ratio = 10.0 * float(torch.log10(stepped.double().square().sum() / error.clamp(min=1e-300)))
+    if ratio < OFFLINE_DB:
+        raise ConversionError(
+            f"{entry.original.factory}: the steps and offline() agree by {ratio:.1f} dB only, expected at least "
+            f"{OFFLINE_DB:g}: a state is not carried as offline() has it"
+        )
+
+
+# --- finding an original again -----------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""A checked bundle into a sample app."""

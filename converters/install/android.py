@@ -1,0 +1,160 @@
+"""A bundle into a sample app: checked as the app will check it, copied whole or not at all.
+
+The app's project says in `bundle-schema.txt` which manifests it reads. What is copied is what was exported, byte for
+byte: manifest, labels, the artefacts of the platform's format that were asked for, golden vectors, licences. Nothing
+is generated, because the manifest carries everything; the app takes the first artefact whose files are there.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from converters.bundle.golden import read_golden
+from converters.install.ios import check_ios
+from models.common.errors import BundleError, UsageError
+from models.common.files import atomic_folder
+from runtimes.bundle import MANIFEST, Artefact, Bundle, Format, refuse_separator
+from runtimes.engines import Choice, open_runtime
+
+SCHEMA_FILE = "bundle-schema.txt"
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What a sample app takes.
+
+    Attributes:
+        name: as messages call it.
+        format: the artefacts it runs.
+        bundles: the folder of bundles, relative to the sample's own.
+        check: holds an artefact against the manifest and the sample, beyond its hashes; raises ArtefactError.
+    """
+
+    name: str
+    format: Format
+    bundles: str
+    check: Callable[[Bundle, Artefact, Path], None]
+
+
+@dataclass(frozen=True)
+class Installed:
+    """What was put where.
+
+    Attributes:
+        platform: "android" or "ios".
+        folder: the bundle's folder in the app.
+        artefacts: ids of the artefacts copied.
+        files: how many files were copied.
+        bytes: their size.
+        others: bundles that lie beside it in the app.
+    """
+
+    platform: str
+    folder: str
+    artefacts: tuple[str, ...]
+    files: int
+    bytes: int
+    others: tuple[str, ...]
+
+
+def _loads(bundle: Bundle, artefact: Artefact, _sample: Path) -> None:
+    """The library takes the .tflite, and its tensors are those of the manifest: no state is missing."""
+    open_runtime(bundle, Choice(artefact, "litert-interpreter")).close()
+
+
+PLATFORMS = {
+    "android": Platform("android", "litert", "app/src/main/assets/bundles", _loads),
+    "ios": Platform("ios", "coreml", "App/Bundles", check_ios),
+}
+
+
+def install(bundle: Bundle, platform: Platform, sample: Path, artefact_ids: Sequence[str] = ()) -> Installed:
+    """Put a bundle into a sample app, replacing the same bundle if an older one is there.
+
+    Args:
+        bundle: an opened bundle.
+        platform: one of PLATFORMS.
+        sample: the sample's folder (android-sample, ios-sample).
+        artefact_ids: artefacts to copy; by default the platform's first fp32 one, else its first.
+
+    Returns:
+        what was copied.
+
+    Raises:
+        UsageError: `sample` is no sample app, an artefact is not of its format, or the bundle is a separator: the
+            apps' streams are mono.
+        BundleError: the app does not read this schema, a hash is wrong, golden vectors or labels are missing.
+        ArtefactError: the artefact does not fit the manifest.
+        OutputError: the folder cannot be written.
+    """
+    _check_schema(bundle, sample)
+    refuse_separator(bundle.manifest, "install")
+    artefacts = _choose(bundle, platform, artefact_ids)
+    bundle.check_files(artefacts)
+    bundle.labels()
+    read_golden(bundle)
+    for artefact in artefacts:
+        platform.check(bundle, artefact, sample)
+    files = _wanted(bundle, artefacts)
+    target = sample / platform.bundles / bundle.manifest.folder_name
+    with atomic_folder(target) as folder:
+        for name in files:
+            copy = folder / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(bundle.path / name, copy)
+    others = (p.name for p in target.parent.iterdir() if (p / MANIFEST).is_file() and p != target)
+    return Installed(
+        platform=platform.name,
+        folder=str(target),
+        artefacts=tuple(a.id for a in artefacts),
+        files=len(files),
+        bytes=sum((target / name).stat().st_size for name in files),
+        others=tuple(sorted(others)),
+    )
+
+
+def _check_schema(bundle: Bundle, sample: Path) -> None:
+    file = sample / SCHEMA_FILE
+    if not file.is_file():
+        raise UsageError(
+            f"{sample}: expected a sample app's folder (android-sample or ios-sample), which has {SCHEMA_FILE}"
+        )
+    known = file.read_text(encoding="utf-8").split()
+    schema = bundle.manifest.schema_id
+    if schema.split(".")[0] not in known:
+        raise BundleError(
+            f"{bundle.path}: the app in {sample} reads {', '.join(known) or 'no schema'}, the bundle is {schema}; "
+            f"update the sample or export the bundle with the hearpack it belongs to"
+        )
+
+
+def _choose(bundle: Bundle, platform: Platform, artefact_ids: Sequence[str]) -> tuple[Artefact, ...]:
+    fitting = [a for a in bundle.manifest.artefacts if a.format == platform.format]
+    if not artefact_ids:
+        full = [a for a in fitting if a.precision.weights == "fp32"]
+        chosen = (full or fitting)[:1]
+        if not chosen:
+            raise UsageError(f"{bundle.path}: no {platform.format} artefact, which {platform.name} needs; export one")
+        return tuple(chosen)
+    named = [bundle.artefact(i) for i in artefact_ids]
+    for artefact in named:
+        if artefact not in fitting:
+            raise UsageError(
+                f"--artefact {artefact.id}: {platform.name} runs {platform.format}; "
+                f"this bundle has: {', '.join(a.id for a in fitting) or 'none'}"
+            )
+    return tuple(named)
+
+
+def _wanted(bundle: Bundle, artefacts: Sequence[Artefact]) -> tuple[str, ...]:
+    """Files to copy, relative to the bundle."""
+    names = {MANIFEST}
+    names |= {entry.path for artefact in artefacts for entry in artefact.files}
+    names |= {state.reset for state in bundle.manifest.states if state.reset != "zeros"}
+    names |= {n for n in ("labels.txt", "MODEL_CARD.md") if (bundle.path / n).is_file()}
+    for folder in ("golden", "LICENSES"):
+        names |= {p.relative_to(bundle.path).as_posix() for p in (bundle.path / folder).rglob("*") if p.is_file()}
+    return tuple(sorted(names))

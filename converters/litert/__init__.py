@@ -1,0 +1,1 @@
+"""To LiteRT (.tflite), from PyTorch and from Keras."""

@@ -1,0 +1,1 @@
+"""What any program needs and no net: errors, files, hashes, parsing."""

@@ -1,0 +1,197 @@
+"""Folders that appear whole or not at all: write aside, rename into place, sweep up after a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from models.common.errors import OutputError
+
+PARTIAL = ".partial-"
+REPLACED = ".replaced-"
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _pid_of(folder: Path, marker: str) -> int | None:
+    tail = folder.name.rpartition(marker)[2]
+    return int(tail) if tail.isdigit() else None
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """Copy a folder's files into `target`; the first OSError ends it (shutil.copytree collects them all into one)."""
+    target.mkdir(parents=True, exist_ok=True)
+    for file in sorted(source.rglob("*")):
+        copy = target / file.relative_to(source)
+        if file.is_dir():
+            copy.mkdir(exist_ok=True)
+        else:
+            shutil.copyfile(file, copy)
+
+
+def sweep(target: Path) -> None:
+    """Undo what a killed process left beside `target`: drop half-written folders, restore a replaced one."""
+    for folder in sorted(target.parent.glob(f".{target.name}{REPLACED}*")):
+        pid = _pid_of(folder, REPLACED)
+        if pid is None or (pid != os.getpid() and _alive(pid)):
+            continue
+        if target.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            folder.rename(target)
+    for folder in target.parent.glob(f".{target.name}{PARTIAL}*"):
+        pid = _pid_of(folder, PARTIAL)
+        if pid is not None and (pid == os.getpid() or not _alive(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """A folder to write into that becomes `target` when the block ends without an error.
+
+    An existing `target` is replaced at the very end and is untouched if anything fails.
+
+    Args:
+        target: where the finished folder is to be.
+
+    Yields:
+        an empty folder beside `target`.
+
+    Raises:
+        OutputError: the place cannot be written (read-only, full, a file stands there).
+    """
+    partial = target.parent / f".{target.name}{PARTIAL}{os.getpid()}"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sweep(target)
+        partial.mkdir()
+    except OSError as exc:
+        raise OutputError(
+            f"{target}: cannot be written: {exc.strerror or exc}; choose another folder with --output"
+        ) from exc
+    try:
+        yield partial
+        _put_in_place(partial, target)
+    except OSError as exc:
+        raise OutputError(f"{target}: cannot be written: {exc.strerror or exc}; nothing was changed") from exc
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _put_in_place(partial: Path, target: Path) -> None:
+    if not target.exists():
+        partial.rename(target)
+        return
+    replaced = target.parent / f".{target.name}{REPLACED}{os.getpid()}"
+    target.rename(replaced)
+    try:
+        partial.rename(target)
+    except OSError:
+        replaced.rename(target)
+        raise
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Let one process at a time work in `folder` (made if missing); the others wait.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as exc:
+        raise OutputError(f"{folder}: cannot be written: {exc.strerror or exc}; set HEARPACK_CACHE elsewhere") from exc
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel lets go of it when the process ends, however it ends
+        yield
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Write a text file whole or not at all; its folder is made if missing.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
+    with atomic_file(path) as file:
+        file.write(text.encode())
+
+
+def write_atomic(file: Path, data: bytes) -> None:
+    """Write a file so that a reader, or another writer, sees the old or the new one, never half of one.
+
+    Raises:
+        OutputError: the folder cannot be written, or is full.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", suffix=".part", dir=file.parent)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(file)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as exc:
+        raise OutputError(
+            f"{file}: cannot be written: {exc.strerror}; set HEARPACK_CACHE to another folder, or free space"
+        ) from exc
+
+
+def check_place(path: str | Path | None) -> None:
+    """Raise OutputError where no file of this name can be made; to be asked before long work. None is no file."""
+    if path is None:
+        return
+    file = Path(path)
+    if not file.name or file.is_dir():
+        raise OutputError(f"{file}: is a folder; expected a file name")
+    if not file.parent.is_dir():
+        raise OutputError(f"{file}: the folder {file.parent} does not exist; make it first")
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that appears under its name complete or not at all.
+
+    Args:
+        path: the final name; written beside it under a temporary one and renamed.
+
+    Raises:
+        OutputError: it cannot be written; nothing is left behind.
+    """
+    check_place(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as exc:
+        raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}; nothing was changed") from exc
+    finally:
+        with suppress(OSError):  # a read-only folder refuses even this, and the first error is the one to tell
+            temporary.unlink(missing_ok=True)

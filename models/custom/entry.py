@@ -1,0 +1,93 @@
+"""A model of the user's own, in the shape of a catalogue entry. Light: no torch, no numpy.
+
+What a user says stands in a geometry.toml (models/custom/geometry_toml.py reads it) or in a mapping of the same
+shape; the net comes from a file or a module of theirs (models/custom/loading.py). Forms, by what forward takes and
+gives:
+
+    window   audio [1, window] -> scores [1, labels]; with a front end, features instead of audio
+    step     audio [1, hops x hop], states... -> out, states...; the user names the states
+    causal   audio [1, n] -> [1, n] (or scores of every hop): an offline net that looks at no later sample;
+             hearpack takes its state out (models/custom/causal/convert.py)
+    keras    a .keras file that is called on windows
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from models.entry import ModelEntry
+from models.layers.front_end_spec import FrontEndSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+Form = Literal["window", "step", "causal", "keras"]
+Activation = Literal["none", "sigmoid", "softmax"]
+
+
+@dataclass(frozen=True)
+class CustomOriginal:
+    """Which net a bundle was made of.
+
+    Attributes:
+        factory: "net.py:build" (the file's name alone: a bundle holds no path), "package.module:build" or "net.keras".
+        source_sha256: over the user's sources that were loaded, and what of the geometry takes part in the arithmetic.
+        weights_sha256: of every parameter and buffer, as a safetensors file would hold them.
+    """
+
+    factory: str = ""
+    source_sha256: str = ""
+    weights_sha256: str = ""
+
+
+@dataclass(frozen=True)
+class CustomEntry(ModelEntry):
+    """A catalogue entry for a net of the user's own.
+
+    Attributes:
+        form: see the top of this file.
+        layout: order of axes in which a net without front end takes its audio.
+        activation: put behind a classifier that gives logits.
+        front_end: features in front of the net.
+        labels: of a classifier, in the order of its scores.
+        fp32_named: submodules that the user wants in float32 in fp16 artefacts; `fp32_modules` names all, as the graph
+            has them.
+        licence, citation: what the user says of the weights.
+        assumed: sentences on what the user did not say.
+        original: which net this is.
+        net: the loaded net (torch or a traced Keras model); no part of the entry's identity, which `original` is.
+        weights_file, keras_file: where its weights were read from; no part of its identity either.
+    """
+
+    package: str = "models.custom"
+    form: Form = "window"
+    layout: str = "samples"
+    activation: Activation = "none"
+    front_end: FrontEndSpec | None = None
+    labels: tuple[str, ...] = ()
+    fp32_named: tuple[str, ...] = ()
+    licence: str = "not stated"
+    citation: str = "not stated"
+    assumed: tuple[str, ...] = ()
+    original: CustomOriginal = CustomOriginal()
+    net: Any = field(default=None, compare=False, repr=False)
+    weights_file: str = field(default="", compare=False, repr=False)
+    keras_file: str = field(default="", compare=False, repr=False)
+
+    def arithmetic(self) -> str:
+        """What takes part in the arithmetic, as text: a change of it is another original."""
+        parts = (self.form, self.layout, self.activation, self.front_end, self.geometry, self.states, self.output.shape)
+        return repr(parts)
+
+    def load_net(self, weights: Mapping[str, np.ndarray[Any, Any]]) -> nn.Module:  # noqa: ARG002 the net has its own
+        """The net over a whole recording; it was loaded with its weights."""
+        net: nn.Module = self._module("forms").offline(self)
+        return net
+
+    def load_graph(self, net: nn.Module, hops_per_call: int) -> nn.Module:  # noqa: ARG002 made of the net in the entry
+        """The form that is exported."""
+        graph: nn.Module = self._module("forms").graph(self, hops_per_call)
+        return graph

@@ -1,0 +1,136 @@
+"""What every net declares, and where its parts are. Light: no torch."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.resources
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from models.common.errors import UsageError
+from models.geometry import GraphSignature, StateSpec, StreamGeometry, TensorSpec, check_buffer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+    from models.weights.fetch import Item
+
+Task = Literal["classifier", "enhancer", "separator"]
+BufferKind = Literal["step", "window"]
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One net of the catalogue.
+
+    Attributes:
+        name: short name, also the prefix of a bundle's folder.
+        task: what the outputs mean.
+        summary: one line for `hearpack models`.
+        factory: the original's name in manifests; bundles of earlier versions are found by it, so it never changes.
+            Its last part is the function of net.py that builds the offline net.
+        package: the net's folder as a package, "models.nets.NAME".
+        geometry: rates and hops.
+        buffer_kind: "step" (hops in, hops out, state) or "window" (the host keeps the overlap).
+        max_hops: most hops a call may take ("window": 1).
+        output: the stream's output tensor for one hop; its last axis grows with hops for a step net.
+        states: tensors carried from call to call.
+        fp32_modules: dotted names of submodules of the graph that stay in float32 in fp16 artefacts,
+            because a measurement says so.
+        decisions: defaults of the manifest's `decisions` (classifiers).
+        parameters_millions: trainable parameters.
+        material: what it is verified with: the street, or speech in it; None: by its task.
+        paper: where the net is described.
+        weights_from: where the weights are published, for nets whose weights no package holds; "" where one does.
+        labels_file: the labels of such a classifier, a file in its folder.
+        card_file: what is known of it, a file in its folder.
+        sources: names of a separator's outputs, each of the shape of `output`; () for the others.
+    """
+
+    name: str
+    task: Task
+    summary: str
+    factory: str
+    geometry: StreamGeometry
+    buffer_kind: BufferKind
+    max_hops: int
+    output: TensorSpec
+    parameters_millions: float
+    paper: str
+    states: tuple[StateSpec, ...] = ()
+    fp32_modules: tuple[str, ...] = ()
+    decisions: Mapping[str, object] = field(default_factory=dict)
+    material: Literal["street", "speech"] | None = None
+    weights_from: str = ""
+    labels_file: str = ""
+    card_file: str = "card.md"
+    sources: tuple[str, ...] = ()
+    package: str = ""
+
+    def buffer_samples(self, hops_per_call: int) -> int:
+        """Samples one call of the graph takes."""
+        if self.buffer_kind == "window":
+            return self.geometry.window_samples
+        return hops_per_call * self.geometry.hop_samples
+
+    def hops_for(self, buffer_samples: int) -> int:
+        """Hops per call of a buffer in samples; UsageError with the nearest valid two."""
+        if self.buffer_kind == "window":
+            if buffer_samples != self.geometry.window_samples:
+                raise UsageError(
+                    f"{self.name} takes a window of exactly {self.geometry.window_samples} samples a call "
+                    f"({self.geometry.ms(self.geometry.window_samples):g} ms), got {buffer_samples}; "
+                    f"leave --buffer-ms and --hops out"
+                )
+            return 1
+        return check_buffer(buffer_samples, self.geometry.hop_samples, self.max_hops)
+
+    def signature(self, hops_per_call: int) -> GraphSignature:
+        """Names and shapes of one call at `hops_per_call`."""
+        if not 1 <= hops_per_call <= self.max_hops:
+            raise UsageError(f"{self.name} takes 1 to {self.max_hops} hops a call, got {hops_per_call}")
+        samples = self.buffer_samples(hops_per_call)
+        rate = self.geometry.sample_rate_hz
+        channels = self.geometry.channels
+        shape, kind = ((1, samples), "mono") if channels == 1 else ((1, channels, samples), f"{channels}-channel")
+        audio = TensorSpec("audio", shape, (-1.0, 1.0), f"{kind} waveform at {rate} Hz, full scale 1.0")
+        out = self.output
+        if self.buffer_kind == "step" and self.task != "classifier":
+            out = TensorSpec(out.name, (*out.shape[:-1], samples), out.range, out.meaning)
+        outs = tuple(TensorSpec(name, out.shape, out.range, f"{name}: {out.meaning}") for name in self.sources)
+        return GraphSignature((audio,), outs or (out,), self.states)
+
+    def load_net(self, weights: Mapping[str, np.ndarray[Any, Any]]) -> nn.Module:
+        """The offline net, in eval mode; its net.py imports torch.
+
+        Args:
+            weights: arrays by the net's own key names (models.pretrained.load gives them).
+
+        Raises:
+            WeightsError: the weights are another net's.
+        """
+        build = getattr(self._module("net"), self.factory.partition(":")[2])
+        net: nn.Module = build(weights)
+        return net.eval()
+
+    def load_graph(self, net: nn.Module, hops_per_call: int) -> nn.Module:
+        """The form of `net` that is exported: fixed buffer in, fixed buffer out, external state."""
+        graph: nn.Module = self._module("net").graph(net, hops_per_call)
+        return graph.eval()
+
+    def pretrained(self) -> Item | None:
+        """The package that brings the weights (ITEM of the folder's pretrained.py); None where none does."""
+        if not self.package or importlib.util.find_spec(f"{self.package}.pretrained") is None:
+            return None
+        item: Item = self._module("pretrained").ITEM
+        return item
+
+    def text(self, file: str) -> str:
+        """A text file of the net's folder."""
+        return (importlib.resources.files(self.package) / file).read_text(encoding="utf-8")
+
+    def _module(self, name: str) -> Any:
+        return importlib.import_module(f"{self.package}.{name}")

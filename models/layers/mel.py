@@ -1,0 +1,68 @@
+"""Matrices of a front end, in float64: windowed DFT, mel triangles, DCT. Light: numpy only.
+
+The formulas are librosa's (McFee et al., "librosa", SciPy 2015); tests hold each against it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.layers.front_end_spec import FrontEndSpec
+
+Float64 = NDArray[np.float64]
+
+
+def analysis_window(spec: FrontEndSpec) -> Float64:
+    """The window inside its frame: [frame_samples]."""
+    n = np.arange(spec.window_samples)
+    turn = 2.0 * np.pi * n / spec.window_samples  # periodic
+    shapes = {
+        "hann": 0.5 - 0.5 * np.cos(turn),
+        "hamming": 0.54 - 0.46 * np.cos(turn),
+        "rectangular": np.ones(spec.window_samples),
+    }
+    before = (spec.frame_samples - spec.window_samples) // 2
+    return np.pad(shapes[spec.window], (before, spec.frame_samples - spec.window_samples - before))
+
+
+def dft(spec: FrontEndSpec) -> tuple[Float64, Float64]:
+    """Windowed DFT from a frame to real and imaginary parts: two of [frame_samples, n_fft / 2 + 1]."""
+    samples, bins = np.arange(spec.frame_samples), np.arange(spec.n_fft // 2 + 1)
+    angles = 2.0 * np.pi * (np.outer(samples, bins) % spec.n_fft) / spec.n_fft
+    window = analysis_window(spec)[:, None]
+    return window * np.cos(angles), -window * np.sin(angles)
+
+
+def _to_mel(hz: Float64, scale: str) -> Float64:
+    if scale == "htk":
+        return np.asarray(2595.0 * np.log10(1.0 + hz / 700.0))
+    linear = hz * 3.0 / 200.0  # Slaney's: linear up to 1 kHz, 27 logarithmic steps to 6.4 kHz
+    return np.where(hz < 1000.0, linear, 15.0 + np.log(np.maximum(hz, 1e-3) / 1000.0) * 27.0 / np.log(6.4))
+
+
+def _to_hz(mel: Float64, scale: str) -> Float64:
+    if scale == "htk":
+        return np.asarray(700.0 * (10.0 ** (mel / 2595.0) - 1.0))
+    return np.where(mel < 15.0, mel * 200.0 / 3.0, 1000.0 * np.exp((mel - 15.0) * np.log(6.4) / 27.0))
+
+
+def mel_matrix(spec: FrontEndSpec) -> Float64:
+    """Triangles from DFT bins to mel bands: [n_fft / 2 + 1, bands], linear in Hz."""
+    low, high = _to_mel(np.array([spec.low_hz, spec.high_hz]), spec.mel_scale)
+    edges = _to_hz(np.linspace(low, high, spec.bands + 2), spec.mel_scale)
+    bins = np.arange(spec.n_fft // 2 + 1) * spec.sample_rate_hz / spec.n_fft
+    rising = (bins[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
+    matrix = np.maximum(0.0, np.minimum(rising, falling))
+    if spec.mel_norm == "slaney":
+        matrix = matrix * (2.0 / (edges[2:] - edges[:-2]))
+    return np.asarray(matrix)
+
+
+def dct_matrix(bands: int, coefficients: int) -> Float64:
+    """Orthonormal DCT-II from log-mel bands to cepstral coefficients: [bands, coefficients]."""
+    angles = np.pi / bands * np.outer(np.arange(bands) + 0.5, np.arange(coefficients))
+    matrix = np.cos(angles) * np.sqrt(2.0 / bands)
+    matrix[:, 0] = np.sqrt(1.0 / bands)
+    return np.asarray(matrix)

@@ -1,0 +1,129 @@
+"""DTLN, the dual-signal transformation LSTM network: speech enhancement in two stages, 8 ms a hop at 16 kHz.
+
+Westhausen & Meyer, "Dual-Signal Transformation LSTM Network for Real-Time Noise Suppression", Interspeech 2020,
+arXiv:2005.07551. Core 1 masks the magnitude of a 512-point spectrum and keeps the phase; core 2 masks a learned
+256-feature basis of what core 1 leaves. Frames of 512 samples every 128, no window, plain overlap-add.
+
+The net here is the offline form, written to be read: it is the truth that every export is compared with.
+The form for phones, the same weights rewritten, is models/nets/dtln/step.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models.common.errors import AudioError, UsageError
+from models.nets.dtln.step import StepGraph
+from models.nets.dtln.weights import BINS, FEATURES, FRAME_SAMPLES, NORM_EPSILON, UNITS, check
+
+HOP_SAMPLES = 128
+DELAY_SAMPLES = FRAME_SAMPLES - HOP_SAMPLES
+
+
+class Core1(nn.Module):
+    """Magnitude spectrum to a mask for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm1 = nn.LSTM(BINS, UNITS)
+        self.lstm2 = nn.LSTM(UNITS, UNITS)
+        self.mask = nn.Linear(UNITS, BINS)
+
+    def forward(self, magnitude: Tensor) -> Tensor:
+        """Args: magnitude [hops, 257], not normalised. Returns: mask [hops, 257], 0 to 1."""
+        x, _ = self.lstm1(magnitude)  # [hops, 128]
+        x, _ = self.lstm2(x)  # [hops, 128]
+        mask: Tensor = self.mask(x)
+        return torch.sigmoid(mask)  # [hops, 257]
+
+
+class Core2(nn.Module):
+    """Frames to cleaner frames, masked in a learned basis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Linear(FRAME_SAMPLES, FEATURES, bias=False)
+        self.norm = nn.LayerNorm(FEATURES, eps=NORM_EPSILON)  # the paper's instant layer normalisation
+        self.lstm1 = nn.LSTM(FEATURES, UNITS)
+        self.lstm2 = nn.LSTM(UNITS, UNITS)
+        self.mask = nn.Linear(UNITS, FEATURES)
+        self.decoder = nn.Linear(FEATURES, FRAME_SAMPLES, bias=False)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Args: frames [hops, 512]. Returns: frames [hops, 512]."""
+        features = self.encoder(frames)  # [hops, 256]
+        x, _ = self.lstm1(self.norm(features))  # [hops, 128]
+        x, _ = self.lstm2(x)  # [hops, 128]
+        mask = torch.sigmoid(self.mask(x))  # [hops, 256]
+        decoded: Tensor = self.decoder(features * mask)  # [hops, 512]
+        return decoded
+
+
+class DTLN(nn.Module):
+    """The net over a whole recording, from the zero state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.core1 = Core1()
+        self.core2 = Core2()
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """Enhance a recording as the stream would.
+
+        Args:
+            audio: [1, n], 16 kHz, full scale 1.0; zeros are appended up to the next multiple of 128.
+
+        Returns:
+            enhanced [1, n rounded up to 128], DELAY_SAMPLES (384) behind `audio`, as the stream has it: to get
+            the last of n samples, append 384 zeros.
+
+        Raises:
+            AudioError: no audio, or another shape.
+        """
+        if audio.ndim != 2 or audio.shape[0] != 1 or audio.shape[1] == 0:
+            raise AudioError(f"dtln: expected audio [1, samples], at least one sample, got {list(audio.shape)}")
+        tail = -audio.shape[1] % HOP_SAMPLES
+        padded = nn.functional.pad(audio, (DELAY_SAMPLES, tail))  # [1, 384 + 128 hops]
+        frames = padded[0].unfold(0, FRAME_SAMPLES, HOP_SAMPLES)  # [hops, 512]
+        spectrum = torch.fft.rfft(frames)  # [hops, 257]
+        mask = self.core1(spectrum.abs())  # [hops, 257]
+        estimate = torch.fft.irfft(spectrum * mask, n=FRAME_SAMPLES)  # [hops, 512]
+        cleaned: Tensor = self.core2(estimate)  # [hops, 512]
+        hops = cleaned.shape[0]
+        rows = cleaned.reshape(hops, FRAME_SAMPLES // HOP_SAMPLES, HOP_SAMPLES)  # [hops, 4, 128]
+        summed = cleaned.new_zeros(hops + 3, HOP_SAMPLES)
+        for part in range(rows.shape[1]):
+            summed[part : part + hops] += rows[:, part]
+        return summed[:hops].reshape(1, -1)  # [1, 128 hops]
+
+
+def build(weights: Mapping[str, NDArray[Any]]) -> DTLN:
+    """The offline net with its weights, ready for inference.
+
+    Args:
+        weights: arrays by the names of `models.nets.dtln.weights.SHAPES`.
+
+    Raises:
+        WeightsError: a tensor is missing, unknown or of another shape.
+    """
+    tensors = {name: torch.from_numpy(value.copy()) for name, value in check(weights).items()}
+    net = DTLN()
+    net.load_state_dict(tensors)
+    return net.eval().requires_grad_(False)
+
+
+def graph(net: DTLN, hops_per_call: int) -> StepGraph:
+    """The form that is exported: `hops_per_call` hops a call, state in and out (models/nets/dtln/step.py).
+
+    Raises:
+        UsageError: hops_per_call is below 1.
+    """
+    if hops_per_call < 1:
+        raise UsageError(f"dtln: expected at least 1 hop a call, got {hops_per_call}")
+    weights = {name: value.detach().cpu().double().numpy() for name, value in net.state_dict().items()}
+    return StepGraph(weights, hops_per_call).eval().requires_grad_(False)

@@ -1,0 +1,1 @@
+"""PANNs Cnn14 and MobileNetV1: entry.py says what it is, net.py how it computes, card.md how good it is."""

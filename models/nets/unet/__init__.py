@@ -1,0 +1,1 @@
+"""The U-Net separator: entry.py says what it is, net.py how it computes, card.md how good it is."""

@@ -1,0 +1,1 @@
+"""Where weights and audio come from, and how they are checked."""

@@ -1,0 +1,97 @@
+"""Which engine can run an artefact on this machine, and opening it."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from models.common.errors import UsageError
+from models.weights.fetch import cache_dir
+from runtimes.bundle import Artefact, Bundle
+from runtimes.protocol import Runtime
+
+Engine = Literal["litert-interpreter", "litert-compiled", "coreml", "mil-fp32", "mil-fp16"]
+ENGINES: tuple[str, ...] = get_args(Engine)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An artefact and the engine that runs it."""
+
+    artefact: Artefact
+    engine: Engine
+
+
+def is_half(artefact: Artefact) -> bool:
+    """Whether any of the arithmetic is in half precision."""
+    return "fp16" in artefact.precision.compute
+
+
+def engines_for(artefact: Artefact) -> tuple[Engine, ...]:
+    """Engines that run an artefact here, the usual one first.
+
+    A .tflite runs in the classic interpreter and in CompiledModel, the API of phones. A .mlpackage
+    runs in Core ML on macOS; the evaluator runs it anywhere, halves emulated where the program has them.
+    """
+    if artefact.format == "litert":
+        return ("litert-interpreter", "litert-compiled")
+    mil: Engine = "mil-fp16" if is_half(artefact) else "mil-fp32"
+    return ("coreml", mil) if platform.system() == "Darwin" else (mil,)
+
+
+def choose(bundle: Bundle, artefact_id: str | None = None, engine: str | None = None) -> Choice:
+    """Pick an artefact and an engine, defaulting to the first LiteRT artefact.
+
+    Raises:
+        BundleError: no such artefact.
+        UsageError: no such engine, or one that does not run this format.
+    """
+    artefacts = bundle.manifest.artefacts
+    if artefact_id is None:
+        order = [a for a in artefacts if a.id == "litert-fp32"] + [a for a in artefacts if a.format == "litert"]
+        artefact = (order or list(artefacts))[0]
+    else:
+        artefact = bundle.artefact(artefact_id)
+    usual = engines_for(artefact)
+    if engine is None:
+        return Choice(artefact, usual[0])
+    valid = usual if artefact.format == "litert" else ("coreml", "mil-fp32", "mil-fp16")
+    for name in valid:
+        if name == engine:
+            return Choice(artefact, name)
+    raise UsageError(f"engine {engine!r} cannot run artefact {artefact.id}; expected one of: {', '.join(valid)}")
+
+
+def open_runtime(bundle: Bundle, choice: Choice, threads: int = 1) -> Runtime:
+    """Load an artefact.
+
+    Args:
+        bundle: the opened bundle.
+        choice: artefact and engine.
+        threads: compute threads.
+
+    Raises:
+        BundleError: a file does not match its hash.
+        ArtefactError: the library refuses it.
+    """
+    bundle.check_files([choice.artefact])
+    path = bundle.artefact_path(choice.artefact)
+    signature = bundle.manifest.signature
+    if choice.engine in ("litert-interpreter", "litert-compiled"):
+        from runtimes.litert import LiteRTRuntime
+
+        engine: Literal["interpreter", "compiled"] = "compiled" if choice.engine.endswith("compiled") else "interpreter"
+        # Unrolled hops repeat the same weights: without the cache each is packed again (docs/latency.md).
+        unrolled = engine == "compiled" and bundle.manifest.buffer.hops_per_call > 1
+        cache = cache_dir() / "xnnpack" if unrolled else None
+        return LiteRTRuntime(
+            path, signature, engine=engine, threads=threads, weight_cache=cache, io_names=choice.artefact.io
+        )
+    if choice.engine == "coreml":
+        from runtimes.coreml import CoreMLRuntime
+
+        return CoreMLRuntime(path, signature)
+    from runtimes.mil import MilRuntime
+
+    return MilRuntime(path, signature, mode="fp16" if choice.engine == "mil-fp16" else "fp32", threads=threads)

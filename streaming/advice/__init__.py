@@ -1,0 +1,1 @@
+"""Which buffer on which device, and whether a budget is kept."""

@@ -1,0 +1,1 @@
+"""Audio and labels on disk, and offline runs over them."""

@@ -1,0 +1,100 @@
+"""Any .mlpackage or .tflite on arrays of an .npz, once."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from models.common.errors import UsageError
+
+
+@dataclass(frozen=True)
+class PredictReport:
+    """What `hearpack predict` did.
+
+    Attributes:
+        package: the package that ran.
+        function: its function; "" for the only one.
+        mode: number mode.
+        output: the .npz written.
+        outputs: "float32 [1, 521]" and the like by array name.
+    """
+
+    package: Path
+    function: str
+    mode: str
+    output: Path
+    outputs: dict[str, str]
+
+
+def predict_file(
+    package: Path, inputs: Path, output: Path, *, mode: str = "fp32", function: str | None = None
+) -> PredictReport:
+    """Run an .mlpackage once on the arrays of a .npz.
+
+    Args:
+        package: the .mlpackage.
+        inputs: .npz of arrays by input name; an image input as uint8 [H, W, 3], [H, W], or float32 [H, W] for halves.
+        output: the .npz to write. A classifier's probabilities come in two arrays, NAME and NAME.labels.
+        mode: number mode, see runtimes.mil.
+        function: function of a multi-function package.
+
+    Returns:
+        what was written.
+
+    Raises:
+        UsageError: no usable .npz, or an unknown mode.
+        ArtefactError: the package cannot be run, or the inputs do not fit it.
+        OutputError: the output cannot be written; nothing is left behind.
+    """
+    import numpy as np
+
+    from models.common.files import atomic_file
+    from runtimes.mil import MLModel
+
+    arrays = _read(inputs)
+    model = MLModel(package, function_name=function, mode=cast(Literal["fp32", "fp16"], mode))
+    pictures = {f.name for f in model.input_features if f.type.WhichOneof("Type") == "imageType"}
+    data = {name: _picture(name, value) if name in pictures else value for name, value in arrays.items()}
+    state = model.make_state() if model.is_stateful else None
+    results: dict[str, Any] = {}
+    for name, value in model.predict(data, state).items():
+        if isinstance(value, dict):
+            results[name], results[f"{name}.labels"] = np.array(list(value.values())), np.array(list(value))
+        else:
+            results[name] = np.asarray(value)
+    with atomic_file(output) as stream:
+        np.savez(stream, **results)
+    shown = {name: f"{a.dtype} {list(a.shape)}" for name, a in results.items()}
+    return PredictReport(package, model.function_name or "", mode, output, shown)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import numpy as np
+
+    expected = "expected a .npz with an array for each input (numpy.savez)"
+    try:
+        file = np.load(path, allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise UsageError(f"{path} holds a single array without a name; {expected}")
+        with file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError as exc:
+        raise UsageError(f"{path} does not exist; {expected}") from exc
+    except (OSError, EOFError, ValueError, NotImplementedError, zlib.error, zipfile.BadZipFile) as exc:
+        raise UsageError(f"{path} cannot be read ({exc}); {expected}") from exc
+
+
+def _picture(name: str, value: Any) -> Any:
+    """An array as the PIL image that an image input takes."""
+    from PIL import Image
+
+    try:
+        return Image.fromarray(value)
+    except (TypeError, ValueError) as exc:
+        raise UsageError(
+            f"input {name!r} is an image; expected uint8 [H, W, 3] or [H, W], got {value.dtype} {list(value.shape)}"
+        ) from exc

@@ -1,0 +1,1 @@
+"""Real times of this machine: calls, cold starts."""

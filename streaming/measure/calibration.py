@@ -1,0 +1,185 @@
+"""Compute times of an artefact on one machine, saved: what a virtual run draws from.
+
+A calibration is a JSON file, schema "hearpack-calibration/1". Its times were measured on the machine it names, at the
+hop's real interval ("paced": what a phone does) and back to back (what benchmarks do); the two differ several-fold
+and are never mixed. streaming/measure/calibrate.py measures and writes; this module reads, writes text, and draws.
+
+A draw is the inverse of the empirical distribution, linear between its sorted points, at a uniform number of a seeded
+generator: the same seed gives the same times on every machine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from models.common.errors import UsageError
+from models.common.parsing import parse_json
+
+SCHEMA = "hearpack-calibration/1"
+LONGEST_CALL_NS = 600_000_000_000
+CalibrationPacing = Literal["paced", "back_to_back"]
+
+
+@dataclass(frozen=True)
+class CalibrationEntry:
+    """Times of one artefact in one engine.
+
+    Attributes:
+        bundle: folder's name. artefact, artefact_sha256: which file (the first of a package).
+        engine, engine_version, threads: who computed.
+        buffer_samples: samples a call takes.
+        interval_ns: time between the begins of two paced calls (the hop's).
+        paced_ns, back_to_back_ns: sorted ns a call: all samples, or equally spaced quantiles from 0 to 1.
+        paced_count, back_to_back_count: calls measured (may exceed the points kept).
+    """
+
+    bundle: str
+    artefact: str
+    artefact_sha256: str
+    engine: str
+    engine_version: str
+    threads: int
+    buffer_samples: int
+    interval_ns: int
+    paced_ns: list[int]
+    back_to_back_ns: list[int]
+    paced_count: int
+    back_to_back_count: int
+
+    def points(self, pacing: CalibrationPacing) -> list[int]:
+        """The sorted times of one kind."""
+        return self.paced_ns if pacing == "paced" else self.back_to_back_ns
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A calibration file.
+
+    Attributes:
+        schema: "hearpack-calibration/1".
+        machine: processor and system in words; no host, no user.
+        hearpack: version that measured.
+        entries: artefacts measured.
+    """
+
+    schema: Literal["hearpack-calibration/1"]
+    machine: str
+    hearpack: str
+    entries: list[CalibrationEntry]
+
+    def dump(self) -> str:
+        """The file's text: sorted keys, newline at the end."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, indent=1, allow_nan=False) + "\n"
+
+    def entry(self, artefact: str, engine: str, buffer_samples: int, threads: int = 1) -> CalibrationEntry:
+        """The entry that fits.
+
+        Raises:
+            UsageError: none does; the message names those there are.
+        """
+        for entry in self.entries:
+            key = (entry.artefact, entry.engine, entry.buffer_samples, entry.threads)
+            if key == (artefact, engine, buffer_samples, threads):
+                return entry
+        there = "; ".join(f"{e.artefact} on {e.engine}, {e.buffer_samples} samples, {e.threads}" for e in self.entries)
+        raise UsageError(
+            f"calibration: no times of {artefact} on {engine} with {buffer_samples} samples a call and {threads} "
+            f"thread(s); it has: {there or 'none'}; measure again"
+        )
+
+
+_ADAPTER: TypeAdapter[Calibration] = TypeAdapter(Calibration)
+
+
+def parse_calibration(data: Mapping[str, Any], origin: str) -> Calibration:
+    """A calibration from JSON's types.
+
+    Raises:
+        UsageError: another schema, an invalid field, or times that are unsorted or absurd.
+    """
+    if data.get("schema") != SCHEMA:
+        raise UsageError(f"{origin}: expected a calibration with schema {SCHEMA!r}, got {data.get('schema')!r}")
+    try:
+        calibration = _ADAPTER.validate_python(dict(data))
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{origin}: invalid calibration: {where}: {first['msg']}; measure again") from exc
+    if not calibration.entries:
+        raise UsageError(f"{origin}: the calibration has no entry; measure again")
+    for entry in calibration.entries:
+        for name, points in (("paced_ns", entry.paced_ns), ("back_to_back_ns", entry.back_to_back_ns)):
+            if any(b < a for a, b in itertools.pairwise(points)):
+                raise UsageError(f"{origin}: {name} of {entry.artefact} is not sorted; measure again")
+            if points and not 0 < points[0] <= points[-1] <= LONGEST_CALL_NS:
+                raise UsageError(f"{origin}: {name} of {entry.artefact} must be 1 ns to 600 s, got {points[0]}..")
+        if not entry.paced_ns and not entry.back_to_back_ns:
+            raise UsageError(f"{origin}: {entry.artefact} on {entry.engine} has no times; measure again")
+    return calibration
+
+
+def read_calibration(path: str | Path) -> Calibration:
+    """Read a calibration file.
+
+    Raises:
+        UsageError: missing, not JSON, or invalid.
+    """
+    file = Path(path)
+    try:
+        data = parse_json(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as exc:
+        raise UsageError(f"{file}: no such calibration file") from exc
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as exc:
+        raise UsageError(f"{file}: cannot be read as JSON ({exc}); measure again") from exc
+    if not isinstance(data, dict):
+        raise UsageError(f"{file}: expected a calibration with schema {SCHEMA!r}, got {type(data).__name__}")
+    return parse_calibration(data, str(file))
+
+
+class TimeDraw:
+    """Compute times from a distribution, one after the other.
+
+    Args:
+        points_ns: sorted times, at least one: the empirical quantiles at equal steps from 0 to 1.
+        seed: of the generator; with `points_ns` it determines every time drawn.
+
+    Raises:
+        UsageError: no points.
+    """
+
+    _BATCH = 4096
+
+    def __init__(self, points_ns: Sequence[int], seed: int) -> None:
+        if not points_ns:
+            raise UsageError("calibration: no times to draw from")
+        self._points: NDArray[np.float64] = np.asarray(points_ns, np.float64)
+        self._generator = np.random.Generator(np.random.PCG64(seed))
+        self._drawn: list[int] = []
+        self._next = 0
+
+    def draw(self) -> int:
+        """The next time, ns, at least 1."""
+        if self._next == len(self._drawn):
+            self._drawn = self._batch()
+            self._next = 0
+        value = self._drawn[self._next]
+        self._next += 1
+        return value
+
+    def _batch(self) -> list[int]:
+        places = self._generator.random(self._BATCH) * (len(self._points) - 1)
+        below = places.astype(np.int64)
+        above = np.minimum(below + 1, len(self._points) - 1)
+        values = self._points[below] + (places - below) * (self._points[above] - self._points[below])
+        drawn: list[int] = np.maximum(1, np.rint(values)).astype(np.int64).tolist()
+        return drawn

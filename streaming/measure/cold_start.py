@@ -1,0 +1,306 @@
+"""Cold start: how long from the launch of a process to the first decision, measured in fresh processes.
+
+Every run is a new interpreter (streaming.measure.cold_start_process) that does what an app does: start, import, open
+the bundle, map the file, check it, load the model, allocate its tensors, take audio. The microphone is thought to run
+since the launch, so a first decision comes no sooner than its audio. Runs of all conditions take turns, so that a
+busy machine slows all alike. Everything here is measured on this machine; nothing of it is a phone's.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from models.common.errors import ArtefactError, UsageError
+from models.common.parsing import parse_json
+from models.common.progress import Progress, silent
+from models.common.version import __version__
+from runtimes.bundle import Artefact, Bundle, refuse_separator
+from runtimes.engines import choose
+from streaming.measure.machine import machine_text
+from streaming.measure.page_cache import can_evict, drop_everything, evict, resident_fraction, warm
+
+SCHEMA = "hearpack-coldstart/1"
+RUNS = 10
+CHILD_SECONDS = 300.0
+BUSY = 1.5  # wall time over processor time from which a note says that the machine was busy
+_CODE = (
+    "import time; entered = time.monotonic_ns(); import sys; "
+    "from streaming.measure.cold_start_process import main; main(entered, sys.argv[1])"
+)
+Cache = Literal["cold", "warm", "none"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class ColdRun(_Frozen):
+    """One fresh process. Times in ms since its launch.
+
+    Attributes:
+        stages: (name, when it ended), in order; the last is "ready": the model could take its first sample.
+        calls_ms: what calls 1 to 10 took, each.
+        first_decision_ms: the first scores were judged, or the first enhanced sample had come out.
+        ready_cpu_ms: processor time until then; far less than the wall's means that the machine had other work.
+        ready_memory_bytes, peak_memory_bytes: resident, when ready and at most.
+        resident_before: fraction of the artefact in the page cache at launch; None where it cannot be told.
+    """
+
+    stages: tuple[tuple[str, float], ...]
+    calls_ms: tuple[float, ...]
+    first_decision_ms: float
+    ready_cpu_ms: float
+    ready_memory_bytes: int
+    peak_memory_bytes: int
+    resident_before: float | None
+
+    @property
+    def ready_ms(self) -> float:
+        return self.stages[-1][1]
+
+    def stage_ms(self, name: str) -> float:
+        """How long a stage took; 0 if this engine has none of that name."""
+        before = 0.0
+        for stage, ended in self.stages:
+            if stage == name:
+                return ended - before
+            before = ended
+        return 0.0
+
+
+class Condition(_Frozen):
+    """Runs that found the same caches: of the file's pages, and of XNNPACK's packed weights ("none": not used)."""
+
+    page_cache: Literal["cold", "warm"]
+    weight_cache: Cache
+    runs: tuple[ColdRun, ...]
+
+    @property
+    def name(self) -> str:
+        weights = "" if self.weight_cache == "none" else f", weights {self.weight_cache}"
+        return f"pages {self.page_cache}{weights}"
+
+
+class ColdStart(_Frozen):
+    """Cold starts of one artefact on one engine.
+
+    Attributes:
+        bundle, artefact, engine: what started.
+        runtime: library, version and threads.
+        machine: system, processor and Python.
+        sample_rate_hz, buffer_samples, hop_samples: the stream's.
+        conditions: runs by the caches that they found.
+        limits: what could not be done here, in words.
+    """
+
+    schema_id: str = SCHEMA
+    hearpack: str
+    bundle: str
+    artefact: str
+    engine: str
+    runtime: str
+    machine: str
+    sample_rate_hz: int
+    buffer_samples: int
+    hop_samples: int
+    conditions: tuple[Condition, ...]
+    limits: tuple[str, ...]
+
+    def dump(self) -> str:
+        """The text of a cold-start file."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
+
+
+def read_cold_start(path: Path) -> ColdStart:
+    """Read what `hearpack coldstart -o` wrote.
+
+    Raises:
+        UsageError: not there, cut off, or another file.
+    """
+    try:
+        data = parse_json(path.read_text(encoding="utf-8"))
+        if not isinstance(data, dict) or data.get("schema_id") != SCHEMA:
+            raise UsageError(f"{path}: expected a cold-start file ({SCHEMA}); make one with: hearpack coldstart -o")
+        return ColdStart.model_validate(data)
+    except json.JSONDecodeError as exc:
+        raise UsageError(f"{path}: cut off or no JSON (line {exc.lineno}: {exc.msg}); measure it again") from exc
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UsageError(f"{path}: not a cold-start file: {where}: {first['msg']}; measure it again") from exc
+    except (OSError, UnicodeDecodeError) as exc:
+        raise UsageError(f"{path}: cannot be read: {exc}") from exc
+
+
+def measure_cold_start(
+    bundle: Bundle,
+    artefact: str | None = None,
+    engine: str | None = None,
+    *,
+    runs: int = RUNS,
+    threads: int = 1,
+    drop_caches: bool = False,
+    progress: Progress = silent,
+) -> ColdStart:
+    """Start `runs` fresh processes for every condition of the caches.
+
+    Args:
+        bundle: the bundle.
+        artefact: id; the fp32 .tflite by default.
+        engine: by default "litert-compiled" for a .tflite, what phones run and what has a weight cache.
+        runs: processes a condition.
+        threads: compute threads.
+        drop_caches: empty the page cache of the whole machine for cold runs, Python and its libraries included.
+        progress: called with (what, fraction done).
+
+    Raises:
+        UsageError: fewer than one run, or drop_caches is not permitted here.
+        BundleError, ArtefactError: the bundle does not start.
+    """
+    if runs < 1:
+        raise UsageError(f"--runs: expected at least 1, got {runs}")
+    chosen = choose(bundle, artefact, engine)
+    name = chosen.engine
+    if engine is None and chosen.artefact.format == "litert":
+        name = "litert-compiled"
+    bundle.check_files([chosen.artefact])
+    refuse_separator(bundle.manifest, "coldstart")
+    decisions = bundle.manifest.decisions
+    windowed = bundle.manifest.buffer.kind == "window" and decisions is not None
+    with tempfile.TemporaryDirectory(prefix="hearpack-coldstart-") as folder:
+        starter = _Starter(bundle, chosen.artefact, name, threads, Path(folder), drop_caches)
+        found, runtime = _take_turns(starter, runs, progress)
+    return ColdStart(
+        hearpack=__version__,
+        bundle=bundle.path.name,
+        artefact=chosen.artefact.id,
+        engine=name,
+        runtime=runtime,
+        machine=machine_text(),
+        sample_rate_hz=bundle.manifest.geometry.sample_rate_hz,
+        buffer_samples=bundle.manifest.buffer.samples,
+        hop_samples=decisions.window_hop_samples if windowed and decisions else bundle.manifest.buffer.samples,
+        conditions=found,
+        limits=_limits(name, drop_caches, found),
+    )
+
+
+class _Starter:
+    """Launches one process in one condition."""
+
+    def __init__(
+        self, bundle: Bundle, artefact: Artefact, engine: str, threads: int, folder: Path, drop_caches: bool
+    ) -> None:
+        self.bundle, self.artefact, self.engine, self.threads = bundle, artefact, engine, threads
+        self.folder, self.drop_caches = folder, drop_caches
+        self.files = [bundle.path / entry.path for entry in artefact.files]
+        self.largest = max(self.files, key=lambda file: file.stat().st_size)
+        self.kept_cache = folder / "weights"
+        self._fresh = 0
+
+    def start(self, page_cache: str, weight_cache: Cache) -> tuple[ColdRun, str]:
+        """One run, and what the runtime says of itself."""
+        cache = None
+        if weight_cache != "none":
+            cache = self.kept_cache
+            if weight_cache == "cold":
+                self._fresh += 1
+                cache = self.folder / f"fresh-{self._fresh}"
+        packed = sorted(self.kept_cache.glob("*")) if cache == self.kept_cache else []
+        files = self.files + packed
+        if page_cache == "warm":
+            warm(files)
+        elif self.drop_caches:
+            drop_everything()
+        else:
+            evict(files)
+        resident = resident_fraction(self.largest)
+        answer = self._launch(cache)
+        runtime = str(answer.pop("runtime"))
+        return ColdRun.model_validate({**answer, "resident_before": resident}), runtime
+
+    def _launch(self, cache: Path | None) -> dict[str, object]:
+        wanted = {
+            "bundle": str(self.bundle.path),
+            "artefact": self.artefact.id,
+            "engine": self.engine,
+            "threads": self.threads,
+            "weight_cache": None if cache is None else str(cache),
+            "launched_ns": time.monotonic_ns(),
+        }
+        command = [sys.executable, "-c", _CODE, json.dumps(wanted)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=CHILD_SECONDS, check=False)
+        except subprocess.TimeoutExpired as exc:
+            raise ArtefactError(
+                f"{self.bundle.path}: a fresh process did not reach its tenth call within {CHILD_SECONDS:g} s"
+            ) from exc
+        lines = done.stdout.strip().splitlines()
+        if done.returncode or not lines:
+            said = (done.stderr.strip().splitlines() or ["nothing said"])[-1]
+            raise ArtefactError(f"{self.bundle.path}: a fresh process ended with code {done.returncode}: {said}")
+        answer: dict[str, object] = json.loads(lines[-1])
+        if "error" in answer:
+            raise ArtefactError(f"{self.bundle.path}: cold start failed: {answer['error']}")
+        return answer
+
+
+def _conditions(engine: str) -> list[tuple[Literal["cold", "warm"], Cache]]:
+    caches: tuple[Cache, ...] = ("cold", "warm") if engine == "litert-compiled" else ("none",)
+    return [("cold", c) for c in caches] + [("warm", c) for c in caches]
+
+
+def _take_turns(starter: _Starter, runs: int, progress: Progress) -> tuple[tuple[Condition, ...], str]:
+    conditions = _conditions(starter.engine)
+    what = f"cold starts of {starter.artefact.id}"
+    progress(what, 0.0)
+    # Not counted: writes Python's own bytecode caches and fills the weight cache that is to be found warm.
+    starter.start("warm", "warm" if starter.engine == "litert-compiled" else "none")
+    found: list[list[ColdRun]] = [[] for _ in conditions]
+    runtime = ""
+    for turn in range(runs):
+        for number, (pages, weights) in enumerate(conditions):
+            run, runtime = starter.start(pages, weights)
+            found[number].append(run)
+            progress(what, (turn * len(conditions) + number + 1) / (runs * len(conditions)))
+    named = zip(conditions, found, strict=True)
+    return tuple(Condition(page_cache=p, weight_cache=w, runs=tuple(r)) for (p, w), r in named), runtime
+
+
+def _limits(engine: str, drop_caches: bool, found: Sequence[Condition]) -> tuple[str, ...]:
+    limits = []
+    cold = [run.resident_before for c in found if c.page_cache == "cold" for run in c.runs]
+    if not drop_caches:
+        if not can_evict():
+            limits.append("this system cannot evict a file's pages: the cold runs are warm ones")
+        limits.append(
+            "page cache cold means the model's own file (and weight cache); Python and its libraries stayed in memory "
+            "(--drop-caches empties all, as root)"
+        )
+    if any(r is None for r in cold):
+        limits.append("this system does not tell which pages are in memory: that the cold runs were cold is not proved")
+    elif cold and max(r for r in cold if r is not None) > 0.0:
+        worst = max(r for r in cold if r is not None)
+        limits.append(f"up to {worst:.0%} of the file was still in memory in a cold run (mapped by another process)")
+    runs = [run for c in found for run in c.runs]
+    wall, cpu = (statistics.median(times) for times in ([r.ready_ms for r in runs], [r.ready_cpu_ms for r in runs]))
+    if wall > BUSY * cpu:
+        limits.append(
+            f"the machine had other work: ready took {wall:.0f} ms, {cpu:.0f} ms of them on a processor (medians); "
+            f"measure again on an idle one"
+        )
+    if engine.startswith("mil"):
+        limits.append(f"{engine} is our evaluator in Core ML's place: its load says nothing about a phone's")
+    if engine != "litert-compiled":
+        limits.append(f"{engine} has no weight cache")
+    return tuple(limits)

@@ -1,0 +1,1 @@
+"""Figures: parity, detection, quality, quantiles, intervals."""

@@ -1,0 +1,203 @@
+"""Decision quality: recall, false alarms an hour and detection delay against a recording that a person labelled.
+
+Only labels that the reference names are judged: what else a classifier says is neither right nor wrong here.
+An event stands for the time from its onset to the end of its last window (offset + window hop). All times are of the
+recording: the resampler's delay is taken out, computing time is not in them (a simulation has that).
+
+- *found*: a reference interval that an event of its label touches.
+- *false alarm*: a stretch of an event outside every reference interval of its label, each widened by `collar_s` at both
+  ends. An event that never ends is one, even if it touches all references.
+- *delay*: from a reference's begin to the moment at which the event that found it was told. An event that was on
+  already when the reference began says nothing about delay: it is counted, not averaged.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.common.errors import UsageError
+from runtimes.bundle import Decisions
+from streaming.core.decisions import DecisionTracker, Event
+from streaming.files.labels import Interval
+from streaming.metrics.intervals import Spread, poisson_upper, spread, wilson
+
+
+@dataclass(frozen=True)
+class Heard:
+    """Scores of the judged labels over a recording or a part of it.
+
+    Attributes:
+        labels: names of the columns.
+        ends: int64 [n], each window's end in samples, the resampler's delay already taken out.
+        scores: float32 [n, len(labels)].
+        sample_rate_hz: the model's.
+        begin_s, end_s: the part of the recording.
+    """
+
+    labels: tuple[str, ...]
+    ends: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    sample_rate_hz: int
+    begin_s: float
+    end_s: float
+
+    def of(self, labels: Sequence[str]) -> Heard:
+        """Some of the labels only."""
+        columns = [self.labels.index(label) for label in labels]
+        return dataclasses.replace(self, labels=tuple(labels), scores=np.ascontiguousarray(self.scores[:, columns]))
+
+    def part(self, begin_s: float, end_s: float) -> Heard:
+        """The windows that end in a part of the recording."""
+        rate = self.sample_rate_hz
+        kept = (self.ends > begin_s * rate) & (self.ends <= end_s * rate)
+        return Heard(self.labels, self.ends[kept], self.scores[kept], rate, begin_s, end_s)
+
+
+@dataclass(frozen=True)
+class Detection:
+    """An event in seconds of the recording; `told_s` is when it was known to have begun."""
+
+    label: str
+    begin_s: float
+    end_s: float
+    told_s: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class DecisionQuality:
+    """Figures of one recording, measured.
+
+    Attributes:
+        seconds: judged.
+        references, found: intervals labelled, and how many of them an event touched.
+        recall_low, recall_high: Wilson's 95 % interval of found / references.
+        false_alarms: see the module.
+        false_alarms_per_hour: scaled up from `seconds`.
+        false_alarms_per_hour_upper: 95 % upper bound of the rate (Poisson): what so short a recording cannot rule out.
+        false_seconds: length of the false alarms together.
+        delay_s: of the references found by an event that began for them; None if there is none.
+        already_on: references found by an event that was on before.
+        missed: the references that no event touched.
+        detections: what was judged.
+    """
+
+    seconds: float
+    references: int
+    found: int
+    recall_low: float
+    recall_high: float
+    false_alarms: int
+    false_alarms_per_hour: float
+    false_alarms_per_hour_upper: float
+    false_seconds: float
+    delay_s: Spread | None
+    already_on: int
+    missed: tuple[Interval, ...]
+    detections: tuple[Detection, ...]
+
+    @property
+    def recall(self) -> float:
+        """found / references, 1.0 where nothing was to be found."""
+        return self.found / self.references if self.references else 1.0
+
+
+def detections(heard: Heard, decisions: Decisions) -> tuple[Detection, ...]:
+    """Events of the judged labels, by the arithmetic that the apps have (streaming.core.decisions)."""
+    kept = {name: own for name, own in decisions.per_label.items() if name in heard.labels}
+    tracker = DecisionTracker(decisions.model_copy(update={"per_label": kept}), heard.labels, heard.sample_rate_hz)
+    rate = float(heard.sample_rate_hz)
+    told: dict[int, int] = {}
+    found = []
+
+    def take(events: Sequence[Event]) -> None:
+        for event in events:
+            if event.offset_sample is None:
+                told[event.index] = event.emitted_at_sample
+                continue
+            # A padded last window may end after the recording.
+            end_s = min((event.offset_sample + decisions.window_hop_samples) / rate, heard.end_s)
+            begin_s = event.onset_sample / rate
+            found.append(
+                Detection(event.label, begin_s, max(begin_s, end_s), told[event.index] / rate, event.confidence)
+            )
+
+    for end, row in zip(heard.ends.tolist(), heard.scores, strict=True):
+        take(tracker.push(row, end))
+    take(tracker.flush(int(heard.end_s * rate)))
+    return tuple(sorted(found, key=lambda e: (e.begin_s, e.label)))
+
+
+def judge(heard: Heard, decisions: Decisions, reference: Sequence[Interval], collar_s: float) -> DecisionQuality:
+    """Hold the events of some decisions against the labels.
+
+    Args:
+        heard: scores of exactly the labels that are judged.
+        decisions: thresholds, smoothing and durations to judge.
+        reference: the labelled intervals; those outside heard's part of the recording are left out, others cut.
+        collar_s: how far from a reference an event may be on before it is a false alarm.
+
+    Raises:
+        UsageError: nothing to judge, or decisions that do not fit.
+    """
+    if heard.end_s <= heard.begin_s:
+        raise UsageError("decision quality: expected a recording longer than nothing")
+    inside = [
+        Interval(r.label, max(r.begin_s, heard.begin_s), min(r.end_s, heard.end_s))
+        for r in reference
+        if r.label in heard.labels and r.begin_s < heard.end_s and r.end_s > heard.begin_s
+    ]
+    events = detections(heard, decisions)
+    delays, missed, already_on = [], [], 0
+    for wanted in inside:
+        touching = [
+            e for e in events if e.label == wanted.label and e.begin_s < wanted.end_s and e.end_s > wanted.begin_s
+        ]
+        if not touching:
+            missed.append(wanted)
+        elif touching[0].told_s <= wanted.begin_s:
+            already_on += 1
+        else:
+            delays.append(touching[0].told_s - wanted.begin_s)
+    stretches = [length for event in events for length in _outside(event, inside, collar_s)]
+    seconds = heard.end_s - heard.begin_s
+    found = len(inside) - len(missed)
+    low, high = wilson(found, len(inside))
+    return DecisionQuality(
+        seconds=seconds,
+        references=len(inside),
+        found=found,
+        recall_low=low,
+        recall_high=high,
+        false_alarms=len(stretches),
+        false_alarms_per_hour=len(stretches) * 3600.0 / seconds,
+        false_alarms_per_hour_upper=poisson_upper(len(stretches)) * 3600.0 / seconds,
+        false_seconds=float(sum(stretches)),
+        delay_s=spread(delays) if delays else None,
+        already_on=already_on,
+        missed=tuple(missed),
+        detections=events,
+    )
+
+
+def _outside(event: Detection, reference: Sequence[Interval], collar_s: float) -> list[float]:
+    """Lengths of the stretches of an event that lie in no widened reference interval of its label."""
+    lengths = []
+    at = event.begin_s
+    for wanted in reference:  # by begin
+        if wanted.label != event.label:
+            continue
+        begin, end = wanted.begin_s - collar_s, wanted.end_s + collar_s
+        if end <= at or begin >= event.end_s:
+            continue
+        if begin > at:
+            lengths.append(begin - at)
+        at = end
+    if event.end_s > at:
+        lengths.append(event.end_s - at)
+    return lengths

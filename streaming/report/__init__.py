@@ -1,0 +1,1 @@
+"""One HTML page from runs, cold starts and advice."""

@@ -1,0 +1,1 @@
+"""NAME.run on disk: the record, its files, comparisons."""

@@ -1,0 +1,381 @@
+"""One finished run of the simulator, as it is stored and read again: a folder NAME.run/.
+
+    run.json      everything but the long lists; schema "hearpack-run/1", this module's RunRecord
+    ledger.csv    one line an output block, window or event: kind, index, content_sample, captured_ns, the parts
+                  of PARTS in ns, total_ns; the parts of a line add up to its total exactly
+    trace.json    Chrome/Perfetto trace (open it in ui.perfetto.dev)
+    heard.wav     what the model was given, model's rate, 16 bit (runs of up to HEARD_LIMIT_S)
+    output.wav    enhancer: what the device played, device's output rate, float32
+    scores.f32    classifier: float32 little-endian [calls, labels]; ends.i64: int64 [calls], each window's end
+    calibration.json   the compute times drawn from, if the run used any
+
+The folder is written under a temporary name and renamed: it is there whole or not at all. Nothing in it tells
+the host, the user or the time of day, so the same run gives the same bytes (virtual clock).
+
+All times are whole nanoseconds. Time 0 is when capture begins. `measured` is what a clock of this machine said in
+this run or in a calibration; `modelled` is a measured or assumed figure times a profile's factors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from models.common.errors import OutputError, UsageError
+from models.common.parsing import parse_json
+from streaming.metrics.quantiles import Quantiles
+
+SCHEMA = "hearpack-run/1"
+RUN_FILE = "run.json"
+SUFFIX = ".run"
+HEARD_LIMIT_S = 600.0
+
+PARTS = (
+    "input_route",
+    "capture_block",
+    "resampler",
+    "ring_wait",
+    "framing",
+    "model_delay",
+    "compute",
+    "output_resampler",
+    "playout_prefill",
+    "output_route",
+    "smoothing",
+    "hysteresis",
+)
+LEDGER_COLUMNS = ("kind", "index", "content_sample", "captured_ns", *PARTS, "total_ns")
+
+ClockKind = Literal["virtual", "wall"]
+Provenance = Literal["measured", "modelled"]
+Pacing = Literal["paced", "back_to_back", "fixed"]
+Policy = Literal["drop_oldest", "skip_hop", "grow_delay"]
+EndReason = Literal["finished", "interrupted", "error"]
+
+
+@dataclass(frozen=True)
+class ProfileFigure:
+    """A figure of a device profile and where it comes from (or the word assumption)."""
+
+    value: Any
+    source: str
+
+
+@dataclass(frozen=True)
+class ProfileRecord:
+    """The device that was simulated."""
+
+    name: str
+    title: str
+    figures: dict[str, ProfileFigure]
+
+
+@dataclass(frozen=True)
+class AudioRecord:
+    """What went in. `name` is the file's name without its folder, or "microphone"."""
+
+    name: str
+    sha256: str
+    rate_hz: int
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class ComputeTimes:
+    """Time a call takes.
+
+    Attributes:
+        label: for people: "drawn in this run", "this machine, paced", ...
+        provenance: measured by a clock, or modelled from such a measurement.
+        pacing: at the hop's real interval, back to back, or one fixed figure.
+        quantiles: ns a call.
+    """
+
+    label: str
+    provenance: Provenance
+    pacing: Pacing
+    quantiles: Quantiles
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Where everything went. Samples of the ring are at the model's rate.
+
+    written = read + held + dropped, always. `captured` are frames at the device's rate; `lost` are frames that never
+    reached a callback (dropouts, a gap at a rate change, before the first callback).
+    """
+
+    callbacks: int
+    captured: int
+    lost: int
+    nan_samples: int
+    written: int
+    read: int
+    held: int
+    dropped: int
+    overruns: int
+    calls: int
+    misses: int
+    skipped_hops: int
+    gated_windows: int
+    failed_calls: int
+    resets: int
+    rate_changes: int
+
+
+@dataclass(frozen=True, slots=True)
+class OccupancyPoint:
+    """Fewest and most samples held in a stretch that begins at time_ns."""
+
+    time_ns: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class RingRecord:
+    """The ring between callback and inference. At the model's rate."""
+
+    capacity_samples: int
+    high_water_samples: int
+    rate_hz: int
+    occupancy: list[OccupancyPoint]
+
+
+@dataclass(frozen=True)
+class PlayoutRecord:
+    """The ring between an enhancer and the speaker, at the device's output rate. See streaming/core/playout.py.
+
+    `trimmed` samples were cut out, cross-faded, to shrink a delay that had grown.
+    """
+
+    rate_hz: int
+    block_frames: int
+    capacity_samples: int
+    prefill_samples: int
+    high_water_samples: int
+    offered: int
+    written: int
+    dropped: int
+    consumed: int
+    held: int
+    played: int
+    silence: int
+    underrun: int
+    tail: int
+    underruns: int
+    trimmed: int
+    adjust_ppm: float
+    occupancy: list[OccupancyPoint]
+
+
+@dataclass(frozen=True)
+class LedgerSummary:
+    """The delay's named parts over all entries of one kind ("block", "window" or "event"), in ns.
+
+    `parts` has those of PARTS that apply, in order; quantiles of parts do not add up to quantiles of totals.
+    `mean_parts` does: the means add up to the mean total.
+    """
+
+    kind: Literal["block", "window", "event"]
+    parts: dict[str, Quantiles]
+    mean_parts: dict[str, float]
+    total: Quantiles
+
+
+@dataclass(frozen=True)
+class DelayCheck:
+    """The ledger's total against a delay that was measured in the audio.
+
+    Attributes:
+        method: how: "impulse", "onset", "cross-correlation".
+        ledger_ns, measured_ns: what each says.
+        mismatch_samples: difference in samples of `rate_hz`.
+        limit_samples: past this it is an error of ours: 1 (enhancer), one hop (classifier).
+        passed: whether it is within.
+    """
+
+    method: str
+    ledger_ns: int
+    measured_ns: int
+    mismatch_samples: float
+    limit_samples: float
+    rate_hz: int
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """A closed event of a classifier (samples at the model's rate, counted from reset), and when it was told.
+
+    `emitted_at_*` and `delay_ns`, the ledger's total, are of the moment it turned on.
+    """
+
+    label: str
+    index: int
+    onset_sample: int
+    offset_sample: int
+    confidence: float
+    emitted_at_sample: int
+    emitted_at_ns: int
+    delay_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class FaultRecord:
+    """Something that went wrong, or was made to. `samples` at `rate_hz`, 0 where that means nothing."""
+
+    time_ns: int
+    kind: str
+    samples: int
+    rate_hz: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopePoint:
+    """Lowest and highest sample of a stretch of what the model heard; for drawing."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A finished run.
+
+    Attributes:
+        schema: "hearpack-run/1".
+        command: the exact command line, as words.
+        versions: package -> version of what computed; python too.
+        bundle: folder's name, without its parents. task: of its manifest.
+        artefact, engine, engine_detail: who computed.
+        model_rate_hz, buffer_samples, hop_samples: of the bundle; hop as the host steps.
+        profile: every figure with its source.
+        clock: "virtual" or "wall".
+        seed: of everything random in it.
+        calibration: label of the compute times used ("fixed 300 us", or a calibration's machine text), "" in wall mode.
+        policy: what an overload did.
+        audio: what went in.
+        simulated_s: length of the run in its own clock.
+        ended: why it ended; `message` says more.
+        counts, compute, ring, playout, ledger, delay_check, events, faults: see their types.
+        envelope: what the model heard, decimated.
+        envelope_step_samples: model-rate samples a point.
+        search: what a search found ("largest_slowdown", "smallest_ring_samples", ...) or a replay compared; else empty.
+    """
+
+    schema: Literal["hearpack-run/1"]
+    command: list[str]
+    versions: dict[str, str]
+    bundle: str
+    task: Literal["classifier", "enhancer", "separator"]
+    artefact: str
+    engine: str
+    engine_detail: str
+    model_rate_hz: int
+    buffer_samples: int
+    hop_samples: int
+    profile: ProfileRecord
+    clock: ClockKind
+    seed: int
+    calibration: str
+    policy: Policy
+    audio: AudioRecord
+    simulated_s: float
+    ended: EndReason
+    message: str
+    counts: Counts
+    compute: list[ComputeTimes]
+    ring: RingRecord
+    playout: PlayoutRecord | None
+    ledger: list[LedgerSummary]
+    delay_check: DelayCheck | None
+    events: list[EventRecord]
+    faults: list[FaultRecord]
+    faults_total: int
+    envelope: list[EnvelopePoint]
+    envelope_step_samples: int
+    search: dict[str, float] = field(default_factory=dict)
+
+    def dump(self) -> str:
+        """The text of run.json: sorted keys, newline at the end; the same record gives the same bytes."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, indent=1, allow_nan=False) + "\n"
+
+
+_ADAPTER: TypeAdapter[RunRecord] = TypeAdapter(RunRecord)
+
+
+def parse_run(data: Mapping[str, Any], origin: str) -> RunRecord:
+    """A record from JSON's types.
+
+    Raises:
+        UsageError: another schema, or a field that is missing or wrong.
+    """
+    if data.get("schema") != SCHEMA:
+        raise UsageError(f"{origin}: expected a run with schema {SCHEMA!r}, got {data.get('schema')!r}")
+    try:
+        return _ADAPTER.validate_python(dict(data))
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{origin}: invalid run record: {where}: {first['msg']}; simulate again") from exc
+
+
+def read_run(folder: str | Path) -> RunRecord:
+    """Read NAME.run/ (or the path of its run.json).
+
+    Raises:
+        UsageError: no such folder, no run in it, not JSON, another schema, an invalid field.
+    """
+    path = Path(folder)
+    file = path if path.name == RUN_FILE else path / RUN_FILE
+    if not file.is_file():
+        raise UsageError(
+            f"{folder}: expected a run (a folder with {RUN_FILE}); make one with: hearpack simulate BUNDLE"
+        )
+    try:
+        data = parse_json(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as exc:
+        raise UsageError(f"{file}: cannot be read as JSON ({exc}); simulate again") from exc
+    if not isinstance(data, dict):
+        raise UsageError(f"{file}: expected a run with schema {SCHEMA!r}, got {type(data).__name__}")
+    return parse_run(data, str(file))
+
+
+@contextmanager
+def run_folder(path: Path) -> Iterator[Path]:
+    """A folder to write a run into, renamed to `path` when all went well; an older run there is replaced.
+
+    Raises:
+        OutputError: the parent is missing or read-only, the disk is full, or `path` is something other than a run.
+    """
+    if path.exists() and not (path / RUN_FILE).is_file() and (not path.is_dir() or any(path.iterdir())):
+        raise OutputError(f"{path}: exists and is not a run (no {RUN_FILE}); choose another name, nothing was changed")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: the folder {path.parent} does not exist; make it first")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        yield temporary
+        if path.exists():
+            path.replace(old)
+        temporary.replace(path)
+    except OSError as exc:
+        if old.exists() and not path.exists():
+            old.replace(path)
+        raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}; nothing was changed") from exc
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

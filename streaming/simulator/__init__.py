@@ -1,0 +1,1 @@
+"""The phone's loop on a desktop."""

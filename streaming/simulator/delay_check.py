@@ -1,0 +1,217 @@
+"""The ledger held against a delay that was measured in the sound itself.
+
+A probe takes the net's place: the bundle's buffer, hop, delay and names, but it passes audio on unchanged,
+delay_samples late (enhancer), or scores 1 for label 0 when its window is loud (classifier). A pulse, or an onset, goes
+into the microphone; when it comes out is measured in what was played, or told by the event. The ledger's total must
+agree within one sample, or one hop. The net itself would blur a pulse; `lag_samples` measures it by cross-correlation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.common.errors import ArtefactError, UsageError
+from models.geometry import GraphSignature, StateSpec
+from runtimes.bundle import Manifest
+from runtimes.protocol import Outputs, RuntimeInfo, State, check_call, zero_state
+from streaming.runs.record import DelayCheck, Policy
+from streaming.simulator.device.callbacks import ClipSource, device_stretches
+from streaming.simulator.device.compute import ComputeModel
+from streaming.simulator.device.faults import Fault
+from streaming.simulator.device.profile import DeviceProfile
+from streaming.simulator.pipeline.ledger import Kind, Ledger
+from streaming.simulator.pipeline.pipeline import Pipeline
+from streaming.simulator.pipeline.recorders import no_sinks
+from streaming.simulator.timeline import SECOND_NS
+from streaming.simulator.virtual import run_virtual
+
+Array = NDArray[np.float32]
+
+PULSE_S = 0.25e-3  # standard deviation: narrow, and far below the Nyquist frequency of 8 kHz
+LOUD = 0.25
+
+
+class ProbeRuntime:
+    """See the module's text.
+
+    Args:
+        manifest: whose names, shapes and delay it has.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._delay = manifest.geometry.delay_samples
+        line = (StateSpec("line", (1, self._delay)),) if self._delay else ()
+        self.signature = GraphSignature(manifest.signature.inputs[:1], manifest.signature.outputs[:1], line)
+        self.info = RuntimeInfo("probe", "1", "passes audio on, tells loud from quiet")
+        self._audio = manifest.buffer.kind == "step" and self.signature.outputs[0].shape[-1] == manifest.buffer.samples
+
+    def reset(self) -> State:
+        """Silence."""
+        return zero_state(self.signature)
+
+    def step(self, block: Array, state: State) -> tuple[Outputs, State]:
+        """The block, late; or whether it is loud."""
+        check_call(self.signature, block, state)
+        output = self.signature.outputs[0]
+        if not self._audio:
+            scores = np.zeros(output.shape, np.float32)
+            scores[..., 0] = float(np.abs(block).max() >= LOUD)
+            return {output.name: scores}, state
+        if not self._delay:
+            return {output.name: block.copy()}, state
+        line = np.concatenate([state["line"], block], axis=1)
+        return {output.name: line[:, : block.shape[1]].copy()}, {"line": line[:, block.shape[1] :].copy()}
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class KeptLedger(Ledger):
+    """A ledger that keeps its entries: (captured_ns, total_ns) of each, by kind."""
+
+    def __init__(self, file: Path | None = None) -> None:
+        super().__init__(file)
+        self.kept: dict[Kind, list[tuple[int, int]]] = {"block": [], "window": [], "event": []}
+
+    def add_rows(self, kind: Kind, rows: NDArray[np.int64]) -> None:
+        """Entries."""
+        super().add_rows(kind, rows)
+        self.kept[kind] += [(int(row[2]), int(row[-1])) for row in rows]
+
+
+def check_delay(
+    manifest: Manifest,
+    labels: Sequence[str],
+    profile: DeviceProfile,
+    compute: ComputeModel,
+    policy: Policy,
+    ring_samples: int,
+    prefill_samples: int,
+    seed: int,
+    faults: Sequence[Fault] = (),
+    at_s: float | None = None,
+) -> DelayCheck | None:
+    """Measure the delay of a probe and hold the ledger against it.
+
+    Args:
+        manifest, labels: of the bundle.
+        profile, compute, policy, ring_samples, prefill_samples, seed, faults: as in the run that is checked.
+        at_s: when the pulse or onset comes; default: 1.5 s after the first block, or two hops if that is longer.
+
+    Returns:
+        the check; None where the sound never came out, because the device cannot keep up.
+    """
+    # A random loss might take the pulse itself; losses put in on purpose (`faults`) stay.
+    profile = dataclasses.replace(profile, dropouts_per_hour=0.0)
+    # No stage of the plain DSP delays by a sample; a decision must hang on the probe's score alone.
+    manifest = manifest.model_copy(update={"dsp": None})
+    if manifest.decisions is not None:
+        plain = manifest.decisions.model_copy(update={"per_label": {}})
+        manifest = manifest.model_copy(update={"decisions": plain})
+    rate = profile.rate_hz
+    window_s = manifest.geometry.window_samples / manifest.geometry.sample_rate_hz
+    if at_s is None:
+        at_s = profile.cold_input_ms / 1000.0 + max(1.5, 2.0 * window_s)
+    decisions = manifest.decisions
+    lasting_s = 1.5 if decisions is None else 1.5 + 3.0 * window_s + _decision_s(manifest)
+    frames = round((at_s + lasting_s) * rate)
+    frame = round(at_s * rate)
+    times = (np.arange(frames) - frame) / rate
+    sound = np.exp(-0.5 * np.square(times / PULSE_S)) if decisions is None else np.where(times >= 0.0, 0.9, 0.0)
+    source = ClipSource((0.5 * sound if decisions is None else sound).astype(np.float32), rate)
+    ledger = KeptLedger()
+    nothing = no_sinks(frames * SECOND_NS // rate, manifest.geometry.sample_rate_hz)
+    sinks = dataclasses.replace(nothing, ledger=ledger)
+    pipeline = Pipeline(
+        manifest, labels, ProbeRuntime(manifest), profile, policy, ring_samples, prefill_samples, sinks, ()
+    )
+    played: list[tuple[int, Array]] = []
+    if pipeline.playback is not None:
+        pipeline.playback.on_read = lambda now, block: played.append((now, block))
+    run_virtual(pipeline, device_stretches(profile, source, seed, faults), source, compute, faults)
+    put_in_ns = round(frame * SECOND_NS / rate)
+    if pipeline.playback is not None:
+        heard_ns = _heard_ns(pipeline, played)
+        entry = next((e for e in reversed(ledger.kept["block"]) if e[0] <= put_in_ns), None)
+        if heard_ns is None or entry is None:
+            return None
+        return _judge("impulse", entry[1], heard_ns - put_in_ns, 1.0, profile.output_rate_hz)
+    events = [] if pipeline.hearing is None else pipeline.hearing.events
+    if not events:
+        return None
+    hop = pipeline.loop.hop
+    return _judge(
+        "onset",
+        events[0].delay_ns,
+        events[0].emitted_at_ns - put_in_ns,
+        float(hop),
+        manifest.geometry.sample_rate_hz,
+    )
+
+
+def _decision_s(manifest: Manifest) -> float:
+    decisions = manifest.decisions
+    if decisions is None:
+        return 0.0
+    hop_s = decisions.window_hop_samples / manifest.geometry.sample_rate_hz
+    return decisions.smoothing_windows * hop_s + decisions.min_on_ms / 1000.0 + 2.0 * hop_s
+
+
+def _heard_ns(pipeline: Pipeline, played: list[tuple[int, Array]]) -> int | None:
+    """When the pulse's peak was in the air."""
+    playback = pipeline.playback
+    if playback is None or not played:
+        return None
+    sound = np.concatenate([block for _, block in played]).astype(np.float64)
+    peak = int(np.argmax(sound))
+    if sound[peak] < 0.1 or not 0 < peak < len(sound) - 1:
+        return None
+    below, at, above = np.log(np.maximum(sound[peak - 1 : peak + 2], 1e-9))  # a Gaussian's logarithm is a parabola
+    place = peak + 0.5 * float((below - above) / (below - 2.0 * at + above))
+    block, offset = divmod(place, playback.block)
+    begin_ns = played[int(block)][0]
+    return begin_ns + round(float(offset) * SECOND_NS / playback.true_rate_hz) + playback.route_ns
+
+
+def _judge(method: str, ledger_ns: int, measured_ns: int, limit_samples: float, rate_hz: int) -> DelayCheck:
+    mismatch = (measured_ns - ledger_ns) * rate_hz / SECOND_NS
+    return DelayCheck(
+        method=method,
+        ledger_ns=ledger_ns,
+        measured_ns=measured_ns,
+        mismatch_samples=round(mismatch, 4),
+        limit_samples=limit_samples,
+        rate_hz=rate_hz,
+        passed=bool(abs(mismatch) <= limit_samples),
+    )
+
+
+def lag_samples(reference: Array, later: Array, most: int) -> float:
+    """How many samples `later` lags `reference`, by the peak of their cross-correlation, fractions by a parabola.
+
+    Args:
+        reference: float32 [n], what went in.
+        later: float32 [m], what came out, m >= n is usual.
+        most: largest lag looked at.
+
+    Raises:
+        UsageError: too short for `most`, or silent.
+        ArtefactError: the peak lies at the edge: the lag is larger.
+    """
+    if len(reference) < 2 or len(later) < 2 or most < 2:
+        raise UsageError(f"lag: expected two signals and a largest lag, got {len(reference)}, {len(later)} and {most}")
+    size = 1 << (len(reference) + len(later)).bit_length()
+    spectrum = np.fft.rfft(later.astype(np.float64), size) * np.conj(np.fft.rfft(reference.astype(np.float64), size))
+    correlation = np.fft.irfft(spectrum, size)[: most + 2]
+    peak = int(np.argmax(correlation))
+    if correlation[peak] <= 0.0:
+        raise UsageError("lag: one of the signals is silent")
+    if not 0 < peak <= most:
+        raise ArtefactError(f"lag: no peak within {most} samples")
+    below, at, above = correlation[peak - 1 : peak + 2]
+    return float(peak + 0.5 * (below - above) / (below - 2.0 * at + above))

@@ -1,0 +1,1 @@
+"""Devices: profiles, callbacks, faults, compute times, traces of real ones."""

@@ -1,0 +1,297 @@
+"""The capture side of the loop: callbacks -> resampler -> DSP -> ring, and when each sample's content was captured.
+
+*Entered* counts samples that came into the ring, in order; those that "newest" refused are not among them.
+
+A live callback comes through `capture`. Where a whole stretch of callbacks is known beforehand, as in the virtual
+clock, `prepare` resamples many at once and `admit` lets them come when their time is there: the resampler gives the
+same bits in any partition, so nothing differs but the cost.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.common.errors import AudioError
+from runtimes.stages import Stage
+from streaming.core.dsp import InputChain
+from streaming.core.resample import Resampler
+from streaming.core.ring import RingBuffer
+from streaming.runs.record import Policy
+from streaming.simulator.device.callbacks import Callback, Stretch
+from streaming.simulator.device.faults import Fault, FaultLog
+from streaming.simulator.device.profile import DeviceProfile
+from streaming.simulator.pipeline.recorders import Sinks
+from streaming.simulator.timeline import SECOND_NS, ContentClock
+
+Array = NDArray[np.float32]
+
+_NAN_SAMPLES = 8
+_KEPT_ARRIVALS = 8192
+
+
+class Ready(NamedTuple):
+    """Callbacks whose samples are resampled and have yet to come.
+
+    Attributes:
+        times_ns: of each.
+        brought: frames that they bring, up to each.
+        longest: most frames of one, up to each.
+        samples: float32 [n] at the model's rate, of all.
+        entered: the entered count before the first of them.
+        ends: the entered count after each, if the ring refuses none.
+    """
+
+    times_ns: list[int]
+    brought: NDArray[np.int64]
+    longest: NDArray[np.int64]
+    samples: Array
+    entered: int
+    ends: list[int]
+
+
+class _Arrivals:
+    """Which callback brought a sample: entered counts, and when each was reached."""
+
+    def __init__(self) -> None:
+        self._entered: list[int] = []
+        self._times: list[int] = []
+
+    def add(self, entered: int, time_ns: int) -> None:
+        """So many had entered after the callback of this time."""
+        self._entered.append(entered)
+        self._times.append(time_ns)
+
+    def extend(self, entered: list[int], times_ns: list[int]) -> None:
+        """The same of many callbacks."""
+        self._entered += entered
+        self._times += times_ns
+
+    def between(self, first: int, last: int) -> tuple[int, int]:
+        """When two samples came; what lies before the first is forgotten now and then."""
+        begin = bisect_right(self._entered, first)
+        end = bisect_right(self._entered, last, begin)
+        times = self._times[begin], self._times[end]
+        if begin > _KEPT_ARRIVALS:
+            del self._entered[:begin], self._times[:begin]
+        return times
+
+
+class Intake:
+    """See the module's text. `capture` and `end_capture` are for one thread, `pull` and `captured_at` for another.
+
+    Args:
+        rate_hz: the model's.
+        profile: the device.
+        policy: "grow_delay" refuses new samples when the ring is full, the others drop old ones.
+        ring_samples: its capacity.
+        stages: the manifest's `dsp`.
+        sinks, log: where occupancy, trace and faults go.
+        faults: nan is for here.
+
+    Attributes:
+        ring: the ring.
+        meter: level of what came in, while `metered`.
+        callbacks, captured, lost, nan_samples, rate_changes: counts, frames at the device's rate.
+        block_ns: the longest block so far: what it brings at once is no backlog.
+        resampler_ns: group delay of the resampler in use.
+    """
+
+    def __init__(
+        self,
+        rate_hz: int,
+        profile: DeviceProfile,
+        policy: Policy,
+        ring_samples: int,
+        stages: Sequence[Stage] | None,
+        sinks: Sinks,
+        log: FaultLog,
+        faults: Sequence[Fault],
+    ) -> None:
+        self.rate_hz, self._policy = rate_hz, policy
+        self.ring = RingBuffer(ring_samples, "newest" if policy == "grow_delay" else "oldest")
+        self._resampler = Resampler(profile.rate_hz, rate_hz)
+        self._before = InputChain(stages, rate_hz)
+        self._filters = any(stage.kind in ("highpass", "gain") for stage in stages or ())
+        self.metered, self.meter = False, self._before.meter
+        self._clock = ContentClock(rate_hz)
+        self._arrivals = _Arrivals()
+        self._lock = threading.Lock()
+        self._occupancy, self._trace, self._log = sinks.occupancy, sinks.trace, log
+        self._nan = sorted(f.begin_ns for f in faults if f.kind == "nan")
+        self.block_ns = profile.block_ns
+        self.callbacks = self.captured = self.lost = self.nan_samples = self.rate_changes = 0
+        self._lead_in = 0
+        self._begin_segment(0)
+
+    def _begin_segment(self, captured: int) -> None:
+        """The resampler's next input was captured at this time, ns."""
+        resampler = self._resampler
+        self.resampler_ns = resampler.delay_out_samples * SECOND_NS // self.rate_hz
+        consumed = resampler.in_samples
+        output = -(-consumed * resampler.up // resampler.down) + resampler.delay_out_samples
+        ahead = (output - resampler.delay_out_samples) * resampler.down - consumed * resampler.up
+        captured += ahead * SECOND_NS // (resampler.up * resampler.in_rate_hz)
+        entered = self.ring.entered + output - resampler.out_samples
+        self._clock.begin(entered, captured)
+
+    def _change_rate(self, callback: Callback) -> None:
+        """The old rate's tail comes out; the new resampler's lead-in, silence before its first sample, is cut."""
+        self._store(self._resampler.flush(), callback.time_ns)
+        self._resampler = Resampler(callback.rate_hz, self.rate_hz)
+        self.resampler_ns = self._resampler.delay_out_samples * SECOND_NS // self.rate_hz
+        self._lead_in = self._resampler.delay_out_samples
+        with self._lock:
+            self._clock.begin(self.ring.entered, callback.captured_ns)
+        self.rate_changes += 1
+        self._log.add(callback.time_ns, "rate_change", callback.lost, callback.rate_hz)
+        self._trace.instant("faults", f"rate change to {callback.rate_hz} Hz", callback.time_ns)
+
+    def capture(self, callback: Callback, block: Array) -> None:
+        """A callback: its block into the ring.
+
+        Args:
+            callback: when it came and what it brings.
+            block: float32 [frames].
+        """
+        self.callbacks += 1
+        self.captured += len(block)
+        if callback.lost or self.callbacks == 1 or callback.rate_hz != self._resampler.in_rate_hz:
+            self._discontinuity(callback)
+        self._brought(callback.frames)
+        if self._nan and callback.captured_ns >= self._nan[0]:
+            self._nan.pop(0)
+            block = block.copy()
+            block[:_NAN_SAMPLES] = np.nan
+        try:
+            samples = self._resampler.process(block)
+        except AudioError:  # NaN or Inf: the resampler has taken nothing of it
+            samples = self._resampler.process(self._without_nan(block, callback))
+        if self._lead_in:
+            cut = min(self._lead_in, len(samples))
+            self._lead_in -= cut
+            samples = samples[cut:]
+        self._store(samples, callback.time_ns)
+
+    def prepare(self, stretch: Stretch, begin: int, end: int, block: Array) -> Ready | None:
+        """Resample callbacks begin..end-1 of a stretch, which come next; not its first one, for that takes `capture`.
+
+        Args:
+            stretch, begin, end: which.
+            block: float32 [n], all of their frames.
+
+        Returns:
+            what `admit` takes, or None where they have to come one by one: a NaN is in it, or is about to be put in,
+            or a change of rate is not over.
+        """
+        if self._lead_in or (self._nan and stretch.captured_before_ns(end) >= self._nan[0]):
+            return None
+        resampler, entered = self._resampler, self.ring.entered
+        before, there = resampler.in_samples, resampler.out_samples
+        try:
+            samples = resampler.process(block)
+        except AudioError:
+            return None
+        if self._filters or self.metered:
+            samples = self._before.process(samples)
+        frames = stretch.frames[begin:end]
+        brought, longest = np.cumsum(frames), np.maximum.accumulate(frames)
+        ends = -(-(before + brought) * resampler.up // resampler.down) + (entered - there)
+        times = stretch.times_ns[begin:end].tolist()
+        return Ready(times, brought, longest, samples, entered, ends.tolist())
+
+    def admit(self, ready: Ready, begin: int, end: int) -> None:
+        """Callbacks begin..end-1 of `ready` come."""
+        ends, times = ready.ends, ready.times_ns[begin:end]
+        self.callbacks += end - begin
+        self.captured += int(ready.brought[end - 1]) - (int(ready.brought[begin - 1]) if begin else 0)
+        self._brought(int(ready.longest[end - 1]))
+        ring, origin = self.ring, ready.entered
+        first, last = ends[begin - 1] if begin else origin, ends[end - 1]
+        if last - first > ring.capacity - ring.held or not self._trace.full:
+            for place in range(begin, end):
+                self._put(ready.samples[first - origin : ends[place] - origin], times[place - begin])
+                first = ends[place]
+            return
+        reached = ends[begin:end]
+        with self._lock:
+            held, refused = ring.held, first - ring.entered
+            ring.write(ready.samples[first - origin : last - origin])
+            self._arrivals.extend([e - refused for e in reached] if refused else reached, times)
+        self._occupancy.rise(times, held - first, reached)
+
+    def _brought(self, frames: int) -> None:
+        """A block so long came."""
+        self.block_ns = max(self.block_ns, frames * SECOND_NS // self._resampler.in_rate_hz)
+
+    def _discontinuity(self, callback: Callback) -> None:
+        self.lost += callback.lost
+        if callback.rate_hz != self._resampler.in_rate_hz:
+            self._change_rate(callback)
+            return
+        with self._lock:
+            self._begin_segment(callback.captured_ns)
+        if callback.lost:
+            self._log.add(callback.time_ns, callback.reason or "dropout", callback.lost, callback.rate_hz)
+            self._trace.instant("faults", callback.reason or "dropout", callback.time_ns, frames=callback.lost)
+
+    def _without_nan(self, block: Array, callback: Callback) -> Array:
+        finite = np.isfinite(block)
+        bad = int((~finite).sum())
+        self.nan_samples += bad
+        self._log.add(callback.time_ns, "nan", bad, callback.rate_hz, "silenced")
+        self._trace.instant("faults", "NaN from the microphone", callback.time_ns, samples=bad)
+        return np.where(finite, block, np.float32(0.0))
+
+    def _store(self, samples: Array, time_ns: int) -> None:
+        self._put(self._before.process(samples) if self._filters or self.metered else samples, time_ns)
+
+    def _put(self, samples: Array, time_ns: int) -> None:
+        with self._lock:
+            ring = self.ring
+            dropped = ring.write(samples)
+            entered = ring.entered
+            self._arrivals.add(entered, time_ns)
+            if dropped and self._policy == "grow_delay":
+                self._clock.begin(entered, self._clock.at(entered) + dropped * SECOND_NS // self.rate_hz)
+            held = ring.held
+        if dropped:
+            self._log.add(time_ns, "ring_overrun", dropped, self.rate_hz, self._policy)
+            self._trace.instant("faults", "ring overrun", time_ns, samples=dropped)
+        self._occupancy.add(time_ns, held)
+        if not self._trace.full:
+            self._trace.slice("capture", "callback", time_ns, time_ns, samples=len(samples))
+            self._trace.counter("ring", time_ns, held)
+
+    def end_capture(self, time_ns: int) -> None:
+        """No more audio comes: the resampler gives its tail."""
+        self._store(self._resampler.flush(), time_ns)
+
+    def captured_at(self, entered: int) -> int:
+        """When the content of a sample was captured, ns."""
+        with self._lock:
+            return self._clock.at(entered)
+
+    def captured_at_each(self, entered: NDArray[np.int64]) -> NDArray[np.int64]:
+        """`captured_at` for int64 [n]."""
+        with self._lock:
+            return self._clock.at_each(entered)
+
+    def pull(self, count: int) -> tuple[Array, int, int, int] | None:
+        """The oldest `count` samples of the ring, or None where there are fewer.
+
+        Returns:
+            a fresh array, the first one's entered index, and when the callbacks came that brought the first and the
+            last of them.
+        """
+        samples: Array = np.empty(count, np.float32)
+        with self._lock:
+            position = self.ring.position
+            if not self.ring.read_into(samples):
+                return None
+            return samples, position, *self._arrivals.between(position, position + count - 1)

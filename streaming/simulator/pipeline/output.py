@@ -1,0 +1,216 @@
+"""What becomes of a call's result: counts, ledger, and on to the speaker or the decisions.
+
+Nothing here acts back on capture or on the next call, so results may wait and be worked on many at once. What each says
+of its time was noted when it was made. With the wall clock every result is acted on at once; in the virtual clock
+`settle` takes all that wait, and the playout's reads take their turns between them.
+
+The ledger's entry of a call follows its oldest new sample n; see streaming/simulator/pipeline/ledger.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtimes.bundle import Manifest
+from streaming.core.dsp import OutputChain
+from streaming.metrics.quantiles import QuantileSketch
+from streaming.runs.record import PARTS
+from streaming.simulator.device.faults import FaultLog
+from streaming.simulator.pipeline.call import Call
+from streaming.simulator.pipeline.events import CallTimes, Hearing
+from streaming.simulator.pipeline.playback import Playback, Written
+from streaming.simulator.pipeline.recorders import Sinks
+from streaming.simulator.timeline import SECOND_NS
+
+Array = NDArray[np.float32]
+Whole = NDArray[np.int64]
+
+_TIMES = 1024  # a sketch takes so many at once
+_FED = 4096  # samples
+_HEAD = 3 + PARTS.index("compute") + 1  # of a ledger's row: what is known when a call ends
+
+
+class Delivery:
+    """See the module's text.
+
+    Args:
+        manifest: delay, rate, output stages.
+        route_ns: the input's route.
+        captured: stream indices -> when their content was captured, ns; int64 [n] both.
+        sinks, log: where things go.
+        playback, hearing: one of them, by the bundle's task.
+
+    Attributes:
+        misses: calls that ended too late.
+        compute: times of the calls that ran.
+        last_delay_ns: of the last call, as far as it is known then.
+        on_values: told (end, values) of each result, if set.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        route_ns: int,
+        captured: Callable[[Whole], Whole],
+        sinks: Sinks,
+        log: FaultLog,
+        playback: Playback | None,
+        hearing: Hearing | None,
+    ) -> None:
+        geometry = manifest.stream_geometry
+        self._rate_hz, self._delay, self._route_ns = geometry.sample_rate_hz, geometry.delay_samples, route_ns
+        self._captured = captured
+        self._sinks, self._ledger, self._trace, self._log = sinks, sinks.ledger, sinks.trace, log
+        self._playback, self._hearing = playback, hearing
+        self._chain = OutputChain(manifest.dsp, self._rate_hz, self._delay)
+        self._calls: list[Call] = []
+        self._heard: list[Array] = []
+        self._fed = 0  # samples in it
+        self._times: list[int] = []
+        self._at_once = 1
+        self._virtual = False
+        self.misses = 0
+        self.compute = QuantileSketch()
+        self.last_delay_ns = 0
+        self.on_values: Callable[[int, Array], None] | None = None
+
+    def begin_virtual(self, calls_at_once: int) -> None:
+        """Results wait until so many are there; the playout's reads are made here, as their times come."""
+        self._at_once, self._virtual = calls_at_once, True
+
+    def feed(self, samples: Array) -> None:
+        """What a call was given, float32 [n]; kept as it is for a while."""
+        self._heard.append(samples)
+        self._fed += len(samples)
+        if self._fed >= _FED:
+            self._feed()
+
+    def add(self, call: Call, end_ns: int) -> None:
+        """A call is over."""
+        call.end_ns = end_ns
+        self._calls.append(call)
+        if len(self._calls) >= self._at_once:
+            self.settle()
+
+    def reset(self) -> None:
+        """The net begins a new stream."""
+        self.settle()
+        self._chain.reset()
+
+    def silence(self, count: int) -> None:
+        """A flush gave the net zeros."""
+        self._chain.feed(np.zeros(count, np.float32))
+
+    def settle(self) -> None:
+        """Act on everything that waits."""
+        if self._heard:
+            self._feed()
+        if not self._calls:
+            return
+        calls, self._calls = self._calls, []
+        self._count(calls)
+        self._check(calls)
+        rows = self._rows(calls)
+        self.last_delay_ns = int(rows[-1, 3:].sum())
+        if self.on_values is not None:
+            for call in calls:
+                if call.values is not None and not call.skipped:
+                    self.on_values(call.end, call.values)
+        if self._playback is not None:
+            self._play(self._playback, calls, rows)
+        elif self._hearing is not None:
+            self._hear(self._hearing, calls, rows)
+
+    def _feed(self) -> None:
+        heard = self._heard[0] if len(self._heard) == 1 else np.concatenate(self._heard)
+        self._heard.clear()
+        self._fed = 0
+        self._sinks.heard.add(heard)
+        self._chain.feed(heard)
+
+    def _count(self, calls: list[Call]) -> None:
+        self._times += [c.end_ns - c.start_ns for c in calls if not (c.skipped or c.gated)]
+        if len(self._times) >= _TIMES:
+            self._flush_times()
+        for call in calls:
+            if call.end_ns > call.late_ns:
+                self.misses += 1
+                self._trace.instant("faults", "deadline missed", call.end_ns)
+        if not self._trace.full:
+            for call in calls:
+                self._trace.slice("inference", "call", call.start_ns, call.end_ns, number=call.number)
+
+    def _flush_times(self) -> None:
+        self.compute.add(np.array(self._times, np.int64))
+        self._times.clear()
+
+    def _check(self, calls: list[Call]) -> None:
+        """Silence NaN and Inf that a net gave."""
+        given = [c.values for c in calls if c.values is not None]
+        if not given or np.isfinite(np.concatenate(given)).all():
+            return
+        for call in calls:
+            if call.values is None:
+                continue
+            finite = np.isfinite(call.values)
+            if not finite.all():
+                self._log.add(call.end_ns, "nan_output", int((~finite).sum()), self._rate_hz, "silenced")
+                call.values = np.where(finite, call.values, np.float32(0.0))
+
+    def _rows(self, calls: list[Call]) -> Whole:
+        """Number, content sample, when it was captured, and the parts up to compute; int64 [calls, _HEAD]."""
+        noted = [
+            (c.number, c.first, c.in_end, c.arrival_ns, c.ready_ns, c.resampler_ns, c.start_ns, c.end_ns) for c in calls
+        ]
+        number, first, in_end, arrival, ready, resampler, start, end = np.array(noted, np.int64).T
+        content = np.maximum(first - self._delay, 0)
+        captured, there = self._captured(np.concatenate([content, np.minimum(first, in_end)])).reshape(2, len(calls))
+        # A flush brings the resampler's tail and zeros before their time would have come.
+        there = np.minimum(there, arrival - resampler - self._route_ns)
+        # Before the stream's start there is silence, as if it had been captured then.
+        captured = captured - np.maximum(self._delay - first, 0) * SECOND_NS // self._rate_hz
+        rows = np.empty((len(calls), _HEAD), np.int64)
+        rows[:, 0], rows[:, 1], rows[:, 2] = number, content, captured
+        rows[:, 3] = self._route_ns
+        rows[:, 4] = arrival - there - resampler - self._route_ns
+        rows[:, 5] = resampler
+        rows[:, 6] = start - ready
+        rows[:, 7] = ready - arrival
+        rows[:, 8] = there - captured
+        rows[:, 9] = end - start
+        return rows
+
+    def _play(self, playback: Playback, calls: list[Call], rows: Whole) -> None:
+        """On to the playout; a call that failed is silence, of which the stages after the net know nothing."""
+        given = [c.values for c in calls if c.values is not None]
+        samples = self._chain.process(np.concatenate(given)) if given else np.zeros(0, np.float32)
+        lengths = [c.end - c.first if c.values is None else len(c.values) for c in calls]
+        if len(given) < len(calls):
+            silent = np.repeat([c.values is None for c in calls], lengths)
+            whole = np.zeros(len(silent), np.float32)
+            whole[~silent] = samples
+            samples = whole
+        playback.write(samples, Written(lengths, [c.end_ns for c in calls], rows), self._virtual)
+
+    def _hear(self, hearing: Hearing, calls: list[Call], rows: Whole) -> None:
+        given = [c.values is not None and not c.skipped for c in calls]
+        scores = [c.values for c in calls if c.values is not None and not c.skipped]
+        if not scores:
+            return
+        whole = np.zeros((len(scores), 3 + len(PARTS) + 1), np.int64)
+        whole[:, :_HEAD] = rows[given]
+        whole[:, -1] = whole[:, 3:].sum(axis=1)
+        self._ledger.add_rows("window", whole)
+        calls = [c for c, told in zip(calls, given, strict=True) if told]
+        times = [CallTimes(c.ready_ns, c.start_ns, c.end_ns, c.in_end, c.resampler_ns) for c in calls]
+        hearing.push(np.stack(scores), [c.local_end for c in calls], times)
+
+    def finish(self, now_ns: int) -> None:
+        """Nothing more comes: the rest of the playout is written, figures are complete."""
+        self.settle()
+        if self._playback is not None:
+            self._playback.finish(now_ns, self._virtual)
+        self._flush_times()

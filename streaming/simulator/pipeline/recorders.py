@@ -1,0 +1,78 @@
+"""Where a run's results go: all of its files, or none of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from streaming.runs.record import HEARD_LIMIT_S
+from streaming.simulator.pipeline.ledger import Ledger
+from streaming.simulator.pipeline.perfetto import TraceWriter
+from streaming.simulator.pipeline.writers import Heard, Occupancy, RawSpool, WavSpool
+from streaming.simulator.timeline import SECOND_NS
+
+
+@dataclass(frozen=True)
+class Sinks:
+    """Everything a pipeline writes to.
+
+    Attributes:
+        ledger, trace, heard, occupancy: see their types.
+        output: what was played. scores, ends: of a classifier. None where nothing is kept.
+        total_ns: length of the run expected.
+    """
+
+    ledger: Ledger
+    trace: TraceWriter
+    heard: Heard
+    occupancy: Occupancy
+    output: WavSpool | None
+    scores: RawSpool | None
+    ends: RawSpool | None
+    total_ns: int
+
+    def close(self) -> None:
+        """End every file; harmless if called twice."""
+        self.ledger.close()
+        self.trace.close()
+        self.heard.close()
+        for spool in (self.output, self.scores, self.ends):
+            if spool is not None:
+                spool.close()
+
+
+def no_sinks(total_ns: int, rate_hz: int) -> Sinks:
+    """Nothing is written; figures are kept."""
+    heard = Heard(total_ns * rate_hz // SECOND_NS, None)
+    return Sinks(Ledger(None), TraceWriter(None), heard, Occupancy(total_ns), None, None, None, total_ns)
+
+
+def file_sinks(
+    folder: Path, total_ns: int, rate_hz: int, output_rate_hz: int, enhancer: bool, audio: bool, trace_limit: int
+) -> Sinks:
+    """The files of a run's folder (streaming/runs/record.py).
+
+    Args:
+        folder: where to.
+        total_ns: length of the run expected.
+        rate_hz, output_rate_hz: the model's rate and the output's.
+        enhancer: whether audio comes out, or scores.
+        audio: whether heard.wav and output.wav are wanted.
+        trace_limit: slices of the trace.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    heard = None
+    if audio and total_ns <= HEARD_LIMIT_S * SECOND_NS:
+        heard = WavSpool(folder / "heard.wav", rate_hz, "PCM_16")
+    return Sinks(
+        Ledger(folder / "ledger.csv"),
+        TraceWriter(folder / "trace.json", trace_limit),
+        Heard(total_ns * rate_hz // SECOND_NS, heard),
+        Occupancy(total_ns),
+        WavSpool(folder / "output.wav", output_rate_hz, "FLOAT") if enhancer and audio else None,
+        None if enhancer else RawSpool(folder / "scores.f32"),
+        None if enhancer else RawSpool(folder / "ends.i64"),
+        total_ns,
+    )

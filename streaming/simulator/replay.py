@@ -1,0 +1,128 @@
+"""A device's trace run again: its own callbacks and compute times, through this simulator's ring, net and decisions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from models.common.errors import UsageError
+from runtimes.bundle import Bundle
+from streaming.metrics.quantiles import summarise
+from streaming.runs.record import RunRecord
+from streaming.simulator.device.compute import ComputeModel
+from streaming.simulator.device.profile import DeviceProfile
+from streaming.simulator.device.trace_file import DeviceTrace
+from streaming.simulator.scenario import Settings, Sound
+from streaming.simulator.simulate import simulate
+
+
+class RecordedTimes(ComputeModel):
+    """The calls of a trace one after the other; then their median, should more be made."""
+
+    def __init__(self, trace: DeviceTrace, profile: DeviceProfile) -> None:
+        times = [max(1, c.end_ns - c.begin_ns) for c in trace.calls]
+        super().__init__(sorted(times), "paced", profile, 0, f"recorded on {trace.name}", 1.0)
+        self.provenance = "measured"
+        self._times = iter(times)
+        self._median = sorted(times)[len(times) // 2]
+
+    def next_ns(self, time_ns: int) -> int:  # noqa: ARG002 the recorded times are in order already
+        """Time of the next call."""
+        return next(self._times, self._median)
+
+
+def check_fits(trace: DeviceTrace, bundle: Bundle) -> None:
+    """Raise unless the trace is of this bundle.
+
+    Raises:
+        UsageError: another model or buffer, or no call in the trace whose audio is in it too.
+    """
+    manifest = bundle.manifest
+    theirs, ours = (trace.bundle.name, trace.bundle.buffer_samples), (manifest.name, manifest.buffer.samples)
+    if theirs != ours:
+        raise UsageError(
+            f"the trace is of {theirs[0]} with {theirs[1]} samples a call, the bundle is {ours[0]} with {ours[1]}; "
+            f"give the bundle that ran on the device"
+        )
+    if not trace.calls:
+        raise UsageError("the trace has no call of the model but warm-ups and failures: nothing to learn from")
+    if not (trace.completed_ns() >= 0).any():
+        raise UsageError("the trace's callbacks bring the audio of none of its calls: it was cut off or edited")
+
+
+def replay_profile(trace: DeviceTrace, like: DeviceProfile) -> DeviceProfile:
+    """The trace's capture, nothing added; playout as in `like`, of which traces tell nothing."""
+    frames = [c.frames for c in trace.callbacks if c.frames]
+    told = f"trace of {trace.name}"
+    zeros = ("scheduling_delay_us", "jitter_us", "late_per_minute", "dropouts_per_hour", "input_latency_ms")
+    figures: dict[str, object] = {**dict.fromkeys(zeros, 0.0), "cold_input_ms": 0.0, "slowdown": 1.0, "wakeup_us": 0.0}
+    figures |= {"rate_hz": trace.audio.granted.rate_hz, "block_frames": (min(frames), max(frames))}
+    sources = {**like.sources, **dict.fromkeys(figures, told)}
+    return dataclasses.replace(
+        like,
+        name=f"replay-{trace.device.model}",
+        title=f"replay of {trace.name}",
+        rate_changes=(),
+        throttle=((0.0, 1.0),),
+        sources=sources,
+        **figures,  # type: ignore[arg-type]
+    )
+
+
+def replay_run(
+    bundle: Bundle,
+    trace: DeviceTrace,
+    sound: Sound,
+    settings: Settings,
+    output: Path | None = None,
+    command: Sequence[str] = (),
+    artefact: str | None = None,
+    engine: str | None = None,
+) -> RunRecord:
+    """Replay a trace.
+
+    Args:
+        bundle: the one that ran on the device.
+        trace: what was recorded.
+        sound: what the microphone is to hear; the trace holds none.
+        settings: policy, sizes, seed; its profile gives the playout.
+        output, command, artefact, engine: as in streaming.simulator.simulate.simulate.
+
+    Returns:
+        the record; `search` has recorded_* and replayed_* times, ns: delay is from a buffer's last callback to the
+        call's end.
+
+    Raises:
+        UsageError: the trace is of another bundle.
+    """
+    check_fits(trace, bundle)
+    profile = replay_profile(trace, settings.profile)
+    ring = settings.ring_samples or trace.audio.ring_samples
+    settings = dataclasses.replace(settings, profile=profile, clock="virtual", check=False, ring_samples=ring)
+    recorded = summarise(trace.delays_ns()[1])
+
+    def compared(record: RunRecord) -> dict[str, float]:
+        if not record.ledger:
+            return {}
+        parts = record.ledger[0].parts
+        return {
+            "recorded_delay_p50_ns": float(recorded.p50),
+            "recorded_delay_p95_ns": float(recorded.p95),
+            "replayed_compute_p50_ns": float(parts["compute"].p50),
+            "replayed_wait_p50_ns": float(parts["ring_wait"].p50),
+            "replayed_wait_p95_ns": float(parts["ring_wait"].p95),
+        }
+
+    return simulate(
+        bundle,
+        sound,
+        settings,
+        output=output,
+        command=command,
+        artefact=artefact,
+        engine=engine,
+        callbacks=iter(trace.plan()),
+        compute=RecordedTimes(trace, profile),
+        found=compared,
+    )

@@ -1,0 +1,1 @@
+"""Thresholds and smoothing from labelled recordings."""

@@ -1,0 +1,353 @@
+"""Nets of a user's own, from their file to a bundle whose every artefact was held against them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import hearpack
+from converters.bundle.golden import check_golden, read_golden
+from converters.custom import open_custom
+from models.common.errors import ConversionError, UsageError, WeightsError
+from runtimes.bundle import Bundle
+
+NETS = Path(__file__).resolve().parents[1] / "fixtures" / "custom"
+NAMES = ("waveform", "logmel", "mfcc", "step", "causal", "listener")
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Each net exported to both formats at both precisions from a copy of its folder. Never write into these."""
+    folder = tmp_path_factory.mktemp("own")
+    bundles = {}
+    for name in NAMES:
+        shutil.copytree(NETS / name, folder / name)
+        bundles[name] = hearpack.export(f"{folder / name / 'net.py'}:build", folder).path
+    return bundles
+
+
+@pytest.fixture(params=NAMES)
+def bundle(own: dict[str, Path], request: pytest.FixtureRequest) -> Bundle:
+    return Bundle.open(own[request.param])
+
+
+def test_both_formats_at_both_precisions_verify(bundle: Bundle) -> None:
+    report = hearpack.verify(bundle.path, seconds=4)
+    assert report.reference == "torch original", report.material
+    assert {a.artefact for a in report.artefacts} == {"litert-fp32", "litert-fp16", "coreml-fp32", "coreml-fp16"}
+    for artefact in report.artefacts:
+        assert artefact.passed, f"{artefact.artefact} on {artefact.engine}: {artefact.checks}"
+
+
+def test_the_net_reacts_to_real_audio(bundle: Bundle) -> None:
+    """Parity of a net that gives the same whatever it hears would prove nothing."""
+    for stream in read_golden(bundle):
+        values = stream.output
+        spread = values.std(0).max() if values.ndim == 2 else values.std()
+        assert spread > 5e-3
+        assert np.abs(values).max() < 1.5
+
+
+def test_manifest_and_folder_hold_what_an_app_needs(bundle: Bundle) -> None:
+    manifest, text = bundle.manifest, (bundle.path / "manifest.json").read_text()
+    assert manifest.original.factory == "net.py:build"
+    assert manifest.original.source_sha256 is not None
+    assert str(bundle.path.parent) not in text
+    if manifest.task == "classifier":
+        assert len(bundle.labels()) == manifest.outputs[0].shape[-1]
+        assert manifest.decisions is not None
+    assert bool(manifest.states) == (manifest.buffer.kind == "step")
+    card = (bundle.path / "MODEL_CARD.md").read_text()
+    assert "Assumed, because it was not said" in card
+    assert (bundle.path / "LICENSES" / "WEIGHTS.txt").is_file()
+
+
+def test_what_the_user_said_is_in_the_bundle(own: dict[str, Path]) -> None:
+    logmel, waveform, step = (Bundle.open(own[name]).manifest for name in ("logmel", "waveform", "step"))
+    assert logmel.decisions is not None
+    assert (logmel.decisions.on_threshold, logmel.decisions.off_threshold) == (0.6, 0.4)
+    assert waveform.weights[0].licence == "CC0-1.0"
+    assert "CC0-1.0" in (own["waveform"] / "LICENSES" / "WEIGHTS.txt").read_text()
+    assert [(s.in_name, s.shape) for s in step.states] == [("past", (1, 64)), ("hidden", (1, 24)), ("tail", (1, 64))]
+    assert step.geometry.delay_samples == 64
+
+
+def test_states_that_hearpack_found_are_named_after_their_layers(own: dict[str, Path]) -> None:
+    causal, listener = (Bundle.open(own[name]).manifest for name in ("causal", "listener"))
+    assert [s.in_name for s in causal.states] == [
+        "pad_past",
+        "arange_count",
+        "cumsum_sum",
+        "blocks_0_conv_past",
+        "blocks_1_conv_past",
+        "blocks_2_conv_past",
+        "pad_1_past",
+        "lstm_h",
+        "lstm_c",
+        "decoder_tail",
+    ]
+    assert [s.in_name for s in listener.states] == ["front_end_samples", "pad_past", "norm_totals", "over_h"]
+    card = (own["causal"] / "MODEL_CARD.md").read_text()
+    assert "net_encoder" in card
+    assert "net_lstm.layers.1.cell" in card
+
+
+def test_several_hops_a_call_are_another_bundle_of_the_same_net(tmp_path: Path) -> None:
+    shutil.copytree(NETS / "causal", tmp_path / "net")
+    target = str(tmp_path / "net" / "net.py")
+    path = hearpack.export(target, tmp_path, hops_per_call=4, formats=("litert",), precisions=("fp32",)).path
+    assert path.name == "own-causal-256.hearpack"
+    bundle = Bundle.open(path)
+    assert (bundle.manifest.buffer.hops_per_call, bundle.manifest.buffer.samples) == (4, 256)
+    results = list(check_golden(bundle))
+    assert {r.engine for r in results} == {"litert-interpreter", "litert-compiled"}
+    assert all(check.passed for r in results for check in r.checks)
+
+
+def test_a_users_own_package_called_models_exports(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "__init__.py").write_text("")
+    (tmp_path / "models" / "catalog.py").write_text(
+        f"{HEADER}from hearpack import CumulativeNorm\n"
+        "class Body(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.linear = nn.Linear(1600, 2)\n"
+        "        self.norm = CumulativeNorm\n"
+        "    def forward(self, audio):\n"
+        "        return torch.sigmoid(self.linear(audio))\n"
+    )
+    (tmp_path / "net.py").write_text("from models.catalog import Body\ndef build(): return Body()\n")
+    path = hearpack.export(str(tmp_path / "net.py"), tmp_path, geometry=GEOMETRY, precisions=("fp32",)).path
+    assert {a.id for a in Bundle.open(path).manifest.artefacts} == {"litert-fp32", "coreml-fp32"}
+
+
+def test_run_takes_a_bundle_of_ones_own(own: dict[str, Path], tmp_path: Path) -> None:
+    import soundfile
+
+    from converters.bundle.test_audio import street
+
+    soundfile.write(tmp_path / "street.wav", street(16000)[: 3 * 16000], 16000)
+    result = hearpack.run(own["step"], tmp_path / "street.wav", output=tmp_path / "out.wav")
+    samples, _ = soundfile.read(result.output)
+    assert len(samples) == 3 * 16000
+    assert samples.std() > 1e-3
+
+
+def test_an_unchanged_net_comes_from_the_cache_and_a_changed_one_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEARPACK_CACHE", str(tmp_path / "cache"))  # the user's has both nets after a first test run
+    shutil.copytree(NETS / "mfcc", tmp_path / "net")
+    target = tmp_path / "net" / "net.py"
+    only: dict[str, Any] = {"formats": ("litert",), "precisions": ("fp32",)}
+    hearpack.export(str(target), tmp_path / "a", **only)
+    assert hearpack.export(str(target), tmp_path / "b", **only).cached
+    target.write_text(target.read_text().replace("4 * self.second", "5 * self.second"))
+    assert not hearpack.export(str(target), tmp_path / "b", **only).cached
+
+
+class TestFindingTheOriginalAgain:
+    """verify: the original where it was, moved, changed, gone; with other weights."""
+
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> Path:
+        shutil.copytree(NETS / "mfcc", tmp_path / "net")
+        self.bundle = hearpack.export(
+            str(tmp_path / "net" / "net.py"), tmp_path / "out", formats=("litert",), precisions=("fp32",)
+        ).path
+        return tmp_path / "net"
+
+    def test_in_its_place(self, place: Path) -> None:
+        assert hearpack.verify(self.bundle, seconds=3).reference == "torch original"
+
+    def test_gone(self, place: Path) -> None:
+        shutil.rmtree(place)
+        report = hearpack.verify(self.bundle, seconds=3)
+        assert report.reference == "golden"
+        assert "the original net.py:build is not where it was exported from" in report.material
+        assert "--original" in report.material
+        assert report.passed
+
+    def test_moved(self, place: Path) -> None:
+        moved = place.rename(place.with_name("elsewhere"))
+        report = hearpack.verify(self.bundle, seconds=3, source=f"{moved / 'net.py'}:build")
+        assert report.reference == "torch original"
+
+    def test_beside_the_bundle(self, place: Path) -> None:
+        for file in place.iterdir():
+            shutil.move(file, self.bundle.parent / file.name)
+        assert hearpack.verify(self.bundle, seconds=3).reference == "torch original"
+
+    @pytest.mark.parametrize(
+        ("old", "new", "message"),
+        [
+            ("4 * self.second", "5 * self.second", "or its geometry has changed since the export"),
+            ("manual_seed(13)", "manual_seed(14)", "the weights of net.py:build have changed since the export"),
+        ],
+    )
+    def test_changed(self, place: Path, old: str, new: str, message: str) -> None:
+        file = place / "net.py"
+        file.write_text(file.read_text().replace(old, new))
+        report = hearpack.verify(self.bundle, seconds=3)
+        assert report.reference == "golden"
+        assert message in report.material
+        with pytest.raises(WeightsError, match=message):
+            hearpack.verify(self.bundle, seconds=3, source=str(file))
+
+    def test_geometry_changed(self, place: Path) -> None:
+        file = place / "geometry.toml"
+        file.write_text(file.read_text().replace("top_db = 80", "top_db = 60"))
+        assert "geometry has changed" in hearpack.verify(self.bundle, seconds=3).material
+
+
+def test_a_checkpoint_is_loaded_into_the_net(tmp_path: Path) -> None:
+    shutil.copytree(NETS / "mfcc", tmp_path / "net")
+    target = str(tmp_path / "net" / "net.py")
+    net = open_custom(target).net
+    state = {name: value * 0.5 for name, value in net.state_dict().items()}
+    torch.save(state, tmp_path / "mine.pt")
+    path = hearpack.export(
+        target, tmp_path, weights=tmp_path / "mine.pt", formats=("litert",), precisions=("fp32",)
+    ).path
+    assert hearpack.verify(path, seconds=3).reference == "torch original"
+    with pytest.raises(WeightsError, match=r"weights of net.py:build have changed|checkpoint"):
+        hearpack.verify(path, seconds=3, source=target)
+    (tmp_path / "mine.pt").unlink()
+    assert "the checkpoint" in hearpack.verify(path, seconds=3).material
+    torch.save({"first.weight": torch.zeros(2, 2)}, tmp_path / "other.pt")
+    with pytest.raises(WeightsError, match="is of another net"):
+        open_custom(target, weights=tmp_path / "other.pt")
+
+
+GEOMETRY = {
+    "geometry": {"sample_rate_hz": 16000, "window_samples": 1600, "hop_samples": 800},
+    "labels": {"names": ["a", "b"]},
+}
+HEADER = "import torch\nfrom torch import nn\n"
+
+
+def refused(tmp_path: Path, body: str, geometry: dict[str, Any] | None) -> str:
+    """The message with which a net is refused."""
+    file = tmp_path / "wrong.py"
+    file.write_text(f"{HEADER}{body}")
+    with pytest.raises((ConversionError, UsageError)) as caught:
+        open_custom(str(file), geometry)
+    return str(caught.value)
+
+
+def test_a_buffer_changed_in_forward_is_refused(tmp_path: Path) -> None:
+    body = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer('seen', torch.zeros(1))
+        self.linear = nn.Linear(1600, 2)
+    def forward(self, audio):
+        self.seen += audio.abs().mean()
+        return torch.sigmoid(self.linear(audio) + self.seen)
+def build(): return Net()
+"""
+    assert "forward changes 'net.seen'" in refused(tmp_path, body, GEOMETRY)
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("x[0]", r"forward returned [2], expected scores [1, 2]"),
+        ("x.unsqueeze(2).expand(1, 2, 7)", r"forward returned [1, 2, 7], expected scores [1, 2]"),
+        ("x[:, :1]", r"forward returned [1, 1], expected scores [1, 2]"),
+        ("(x, x)", "forward returned a tuple of 2, expected one tensor"),
+    ],
+)
+def test_a_wrong_rank_is_refused(tmp_path: Path, returned: str, message: str) -> None:
+    body = f"""
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(1600, 2)
+    def forward(self, audio):
+        x = torch.sigmoid(self.linear(audio))
+        return {returned}
+def build(): return Net()
+"""
+    assert message in refused(tmp_path, body, GEOMETRY)
+
+
+def test_logits_where_scores_are_due_are_refused(tmp_path: Path) -> None:
+    body = "def build():\n    torch.manual_seed(0)\n    return nn.Linear(1600, 2, bias=False)\n"
+    message = refused(tmp_path, body, GEOMETRY)
+    assert "scores must lie in 0 to 1" in message
+    assert "net.activation" in message
+
+
+def test_a_net_that_ignores_its_input_is_refused(tmp_path: Path) -> None:
+    body = """
+def build():
+    net = nn.Sequential(nn.Linear(1600, 2), nn.Sigmoid())
+    nn.init.zeros_(net[0].weight)
+    return net
+"""
+    assert "'scores' hardly depends on 'audio'" in refused(tmp_path, body, GEOMETRY)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "padding=self.surplus, dilation",
+            "padding=dilation, dilation",
+            r"'blocks.0.conv' (Conv1d): kernel 3, padding 1 on both sides: its output looks 1 frames ahead",
+        ),
+        (
+            "num_layers=2, batch_first",
+            "bidirectional=True, batch_first",
+            r"'lstm' (LSTM): a bidirectional LSTM over time",
+        ),
+    ],
+)
+def test_a_net_that_looks_ahead_is_refused_by_layer(tmp_path: Path, old: str, new: str, message: str) -> None:
+    shutil.copytree(NETS / "causal", tmp_path / "net")
+    file = tmp_path / "net" / "net.py"
+    text = file.read_text().replace(old, new)
+    if "dilation" in new:  # as long as its input, so that nothing is cut off
+        text = text.replace("[..., : -self.surplus]", "")
+    file.write_text(text.replace("Linear(24,", "Linear(48,") if "bidirectional" in new else text)
+    with pytest.raises(ConversionError) as caught:
+        open_custom(str(file))
+    assert message in str(caught.value)
+
+
+def test_a_step_that_differs_from_its_offline_form_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(NETS / "step", tmp_path / "net")
+    file = tmp_path / "net" / "net.py"
+    file.write_text(file.read_text().replace("y[:, :HOP] + tail,", "y[:, :HOP],"))
+    with pytest.raises(ConversionError, match=r"the steps and offline\(\) agree by .* dB only"):
+        open_custom(str(file))
+
+
+def test_no_geometry_is_a_clear_refusal(tmp_path: Path) -> None:
+    assert "its geometry is not known; give --geometry" in refused(
+        tmp_path, "def build(): return nn.Identity()\n", None
+    )
+
+
+def test_what_a_factory_returns_must_be_a_net(tmp_path: Path) -> None:
+    assert "expected a torch.nn.Module, it returned dict" in refused(tmp_path, "def build(): return {}\n", GEOMETRY)
+
+
+def test_geometry_may_stand_in_the_code(tmp_path: Path) -> None:
+    file = tmp_path / "coded.py"
+    file.write_text(
+        f"{HEADER}from hearpack import StreamGeometry\n"
+        "GEOMETRY = StreamGeometry(16000, 1, 1600, 800, 0)\n"
+        "HEARPACK = {'name': 'coded', 'labels': {'names': ['a', 'b']}}\n"
+        "def build():\n    torch.manual_seed(0)\n    return nn.Sequential(nn.Linear(1600, 2), nn.Sigmoid())\n"
+    )
+    entry = open_custom(str(file))
+    assert (entry.name, entry.geometry.hop_samples) == ("coded", 800)

@@ -1,0 +1,324 @@
+"""Device traces: the apps' fixtures are read, a made trace is replayed and fitted, broken ones are one clear line."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.common.errors import UsageError
+from runtimes.bundle import Bundle
+from runtimes.engines import choose
+from streaming.measure.calibration import Calibration, CalibrationEntry
+from streaming.simulator.delay_check import ProbeRuntime
+from streaming.simulator.device.callbacks import ClipSource, device_callbacks, stretches
+from streaming.simulator.device.compute import ComputeModel
+from streaming.simulator.device.profile import DeviceProfile, load_profile, parse_profile
+from streaming.simulator.device.trace_file import read_trace
+from streaming.simulator.fit import fit_device, to_toml
+from streaming.simulator.pipeline.call import Call
+from streaming.simulator.pipeline.pipeline import Pipeline
+from streaming.simulator.pipeline.recorders import no_sinks
+from streaming.simulator.replay import replay_run
+from streaming.simulator.scenario import Settings, clip_sound, default_prefill, default_ring
+from streaming.simulator.virtual import run_virtual
+
+FIXTURES = Path(__file__).resolve().parents[3] / "fixtures" / "device_trace"
+START_NS = 700_000_000
+MS = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def dtln(exported: dict[str, Path]) -> Bundle:
+    return Bundle.open(exported["dtln"])
+
+
+def calibration(bundle: Bundle) -> Calibration:
+    choice = choose(bundle)
+    points = np.rint(300_000 * np.exp(0.2 * np.linspace(-2, 2, 500))).astype(int).tolist()
+    entry = CalibrationEntry(
+        bundle.path.name, choice.artefact.id, "0", choice.engine, "1", 1, 128, 8 * MS, points, [], 500, 0
+    )
+    return Calibration("hearpack-calibration/1", "made for a test", "0", [entry])
+
+
+def recorded(
+    bundle: Bundle, profile: DeviceProfile, seconds: float, seed: int, hardware: bool = True
+) -> dict[str, Any]:
+    """The trace that a device of this profile would write: the simulator plays the device."""
+    source = ClipSource(np.zeros(profile.rate_hz, np.float32), profile.rate_hz, seconds)
+    plan = list(device_callbacks(profile, source, seed))
+    manifest = bundle.manifest
+    pipeline = Pipeline(
+        manifest,
+        (),
+        ProbeRuntime(manifest),
+        profile,
+        "drop_oldest",
+        default_ring(bundle, profile, "drop_oldest"),
+        default_prefill(bundle, profile),
+        no_sinks(round(seconds * 1e9), 16_000),
+    )
+    calls: list[Call] = []
+    deliver = pipeline.deliver
+
+    def note(call: Call, end_ns: int) -> None:
+        deliver(call, end_ns)
+        calls.append(call)
+
+    pipeline.deliver = note  # type: ignore[method-assign]
+    points = calibration(bundle).entries[0].paced_ns
+    run_virtual(pipeline, stretches(plan), source, ComputeModel(points, "paced", profile, seed, ""))
+    in_samples = pipeline.loop.in_samples
+    callbacks = []
+    for c in plan:
+        row = {"time_ns": START_NS + c.time_ns, "frames": c.frames}
+        if hardware:
+            row |= {"hardware_time_ns": START_NS + c.captured_ns, "hardware_frame": c.first_frame}
+        if c.rate_hz != profile.rate_hz:
+            row["rate_hz"] = c.rate_hz
+        callbacks.append(row)
+    inferences = [{"begin_ns": START_NS - 9 * MS, "end_ns": START_NS - 5 * MS, "end_sample": 0, "warm_up": True}]
+    inferences += [
+        {"begin_ns": START_NS + c.start_ns, "end_ns": START_NS + c.end_ns, "end_sample": c.end}
+        for c in calls
+        if c.end <= in_samples
+    ]
+    trace: dict[str, Any] = json.loads((FIXTURES / "android.json").read_text())
+    trace["callbacks"], trace["inferences"], trace["gaps"] = callbacks, inferences, []
+    trace["bundle"] |= {"name": manifest.name, "buffer_samples": manifest.buffer.samples, "artefact_id": "litert-fp32"}
+    trace["audio"]["granted"]["rate_hz"] = profile.rate_hz
+    trace["cold_start"] |= {"capture_begin_ns": START_NS, "first_callback_ns": callbacks[0]["time_ns"]}
+    trace["routes"] = [{"time_ns": START_NS, "input": "built_in", "rate_hz": profile.rate_hz}]
+    trace["end"] |= {"callbacks": len(callbacks), "inferences": len(inferences)}
+    return trace
+
+
+def written(tmp_path: Path, trace: dict[str, Any]) -> Path:
+    file = tmp_path / "trace.json"
+    file.write_text(json.dumps(trace))
+    return file
+
+
+DEVICE = dataclasses.replace(
+    load_profile("android-burst-192"),
+    slowdown=4.0,
+    jitter_us=600.0,
+    scheduling_delay_us=300.0,
+    input_latency_ms=9.0,
+    late_per_minute=6.0,
+    late_ms=40.0,
+    cold_input_ms=0.0,
+    output_clock_ppm=0.0,
+)
+
+
+@pytest.mark.parametrize("name", ["android", "ios"])
+def test_the_apps_fixtures_are_read(name: str) -> None:
+    trace = read_trace(FIXTURES / f"{name}.json")
+    plan = trace.plan()
+    assert len(plan) > 1
+    assert all(b.time_ns > a.time_ns for a, b in itertools.pairwise(plan))
+    assert all(c.time_ns >= 0 for c in plan)
+    assert len(trace.completed_ns()) == len(trace.calls) > 0
+    assert trace.duration_s > 0
+
+
+@pytest.mark.parametrize("hardware", [True, False])
+def test_fit_finds_the_device_again(dtln: Bundle, tmp_path: Path, hardware: bool) -> None:
+    trace = read_trace(written(tmp_path, recorded(dtln, DEVICE, 60.0, seed=8, hardware=hardware)))
+    fitted = fit_device(trace, dtln, calibration(dtln), "mine", load_profile("this-machine"))
+    found = fitted.profile
+    assert found.slowdown == pytest.approx(4.0, rel=0.03)
+    assert (found.rate_hz, found.block_frames) == (48_000, (192, 192))
+    assert found.jitter_us == pytest.approx(600.0, rel=0.15)
+    assert found.wakeup_us == pytest.approx(50.0, abs=10.0)
+    assert 3.0 <= found.late_per_minute <= 9.0
+    assert found.late_ms == pytest.approx(40.0, rel=0.1)
+    assert found.throttle == ((0.0, 1.0),)
+    if hardware:
+        assert found.input_latency_ms + found.scheduling_delay_us / 1000.0 == pytest.approx(9.3, abs=0.1)
+    errors = {p.figure: p.error for p in fitted.predictions}
+    assert abs(errors["compute p50"]) < 0.05
+    assert abs(errors["compute p95"]) < 0.05
+    assert abs(errors["callback interval p50"]) < 0.05
+    assert abs(errors["wait p50"]) < 0.25
+
+
+def test_a_fitted_profile_is_a_profile(dtln: Bundle, tmp_path: Path) -> None:
+    trace = read_trace(written(tmp_path, recorded(dtln, DEVICE, 10.0, seed=8)))
+    fitted = fit_device(trace, dtln, calibration(dtln), "mine", load_profile("this-machine"))
+    again = parse_profile(fitted.toml, "mine", "mine.toml")
+    assert again == fitted.profile
+    sources = again.record().figures
+    assert sources["slowdown"].source.startswith("fitted from a trace of Google Pixel 8")
+    assert sources["output_latency_ms"].source.startswith("assumption")
+    with_changes = dataclasses.replace(load_profile("airpods"), throttle=((0.0, 1.0), (9.5, 1.25)))
+    with_changes = dataclasses.replace(with_changes, sources={**with_changes.sources, "throttle": "assumption"})
+    assert parse_profile(to_toml(with_changes), "airpods", "x") == with_changes
+
+
+def test_throttling_is_seen(dtln: Bundle, tmp_path: Path) -> None:
+    hot = dataclasses.replace(DEVICE, throttle=((0.0, 1.0), (20.0, 1.0), (40.0, 2.0)))
+    trace = read_trace(written(tmp_path, recorded(dtln, hot, 60.0, seed=3)))
+    found = fit_device(trace, dtln, calibration(dtln), "hot", load_profile("this-machine")).profile
+    assert found.slowdown == pytest.approx(4.0, rel=0.03)
+    assert found.throttle[0][1] == pytest.approx(1.0, abs=0.05)
+    assert found.throttle[-1][1] == pytest.approx(2.0, rel=0.05)
+
+
+def test_losses_and_rate_changes_are_seen(dtln: Bundle, tmp_path: Path) -> None:
+    from streaming.simulator.device.profile import RateChange
+
+    lossy = dataclasses.replace(
+        DEVICE, dropouts_per_hour=1200.0, dropout_ms=15.0, rate_changes=(RateChange(20.0, 16_000, 0.0),)
+    )
+    trace = read_trace(written(tmp_path, recorded(dtln, lossy, 40.0, seed=3)))
+    found = fit_device(trace, dtln, calibration(dtln), "lossy", load_profile("this-machine")).profile
+    assert 500 < found.dropouts_per_hour < 2500
+    assert found.dropout_ms == pytest.approx(15.0, rel=0.05)
+    assert [c.rate_hz for c in found.rate_changes] == [16_000]
+    assert found.rate_changes[0].at_s == pytest.approx(20.0, abs=0.1)
+
+
+def test_a_replay_is_what_was_recorded(dtln: Bundle, tmp_path: Path) -> None:
+    trace = read_trace(written(tmp_path, recorded(dtln, DEVICE, 10.0, seed=2)))
+    sound = clip_sound(np.zeros(48_000, np.float32), 48_000, "silence", trace.duration_s)
+    record = replay_run(dtln, trace, sound, Settings(load_profile("this-machine")), tmp_path / "x.run")
+    assert record.counts.callbacks == len(trace.callbacks)
+    assert record.counts.captured == 10 * 48_000
+    assert record.compute[0].provenance == "measured"
+    times = sorted(c.end_ns - c.begin_ns for c in trace.calls)
+    assert record.compute[0].quantiles.max == times[-1]
+    # The wake-up of 50 us was the device's; a replay begins a call as soon as it can.
+    replayed = record.search["replayed_compute_p50_ns"] + record.search["replayed_wait_p50_ns"]
+    assert record.search["recorded_delay_p50_ns"] == pytest.approx(replayed + 50_000, rel=0.02)
+    assert (tmp_path / "x.run" / "run.json").is_file()
+
+
+def test_calls_beyond_the_callbacks_kept_do_not_seem_late(dtln: Bundle, tmp_path: Path) -> None:
+    """A recorder whose room for callbacks ends before that for calls: no call waits for the last callback kept."""
+    whole = read_trace(written(tmp_path, recorded(dtln, DEVICE, 20.0, seed=2)))
+    data = recorded(dtln, DEVICE, 20.0, seed=2)
+    data["callbacks"] = data["callbacks"][: len(data["callbacks"]) // 2]
+    data["end"]["callbacks"] = len(data["callbacks"])
+    short = read_trace(written(tmp_path, data))
+    assert len(short.calls) == len(whole.calls)
+    waits, delays = short.delays_ns()
+    assert 0.4 * len(whole.calls) < len(waits) == len(delays) < 0.6 * len(whole.calls)
+    assert waits.tolist() == whole.delays_ns()[0][: len(waits)].tolist()
+    sound = clip_sound(np.zeros(48_000, np.float32), 48_000, "silence", short.duration_s)
+    search = replay_run(dtln, short, sound, Settings(load_profile("this-machine"))).search
+    assert search["recorded_delay_p95_ns"] < 200 * MS
+    fitted = fit_device(short, dtln, calibration(dtln), "x", load_profile("this-machine"))
+    assert max(p.recorded for p in fitted.predictions if p.figure.startswith("wait")) < 200 * MS
+
+
+def cut(trace: dict[str, Any]) -> str:
+    return json.dumps(trace)[: len(json.dumps(trace)) // 2]
+
+
+def without_end(trace: dict[str, Any]) -> str:
+    del trace["end"]
+    return json.dumps(trace)
+
+
+def fewer(trace: dict[str, Any]) -> str:
+    trace["callbacks"].pop()
+    return json.dumps(trace)
+
+
+def disordered(trace: dict[str, Any]) -> str:
+    trace["callbacks"].reverse()
+    return json.dumps(trace)
+
+
+def backwards(trace: dict[str, Any]) -> str:
+    trace["inferences"][0]["end_ns"] = 0
+    return json.dumps(trace)
+
+
+def negative(trace: dict[str, Any]) -> str:
+    trace["callbacks"][0]["frames"] = -1
+    return json.dumps(trace)
+
+
+def hurried(trace: dict[str, Any]) -> str:
+    first = trace["callbacks"][0]
+    trace["callbacks"] = [{**first, "time_ns": first["time_ns"] + i * 10_000, "frames": 4800} for i in range(20)]
+    trace["end"]["callbacks"] = 20
+    return json.dumps(trace)
+
+
+def endless(trace: dict[str, Any]) -> str:
+    trace["callbacks"][-1]["hardware_frame"] = 2**50
+    return json.dumps(trace)
+
+
+def giant(trace: dict[str, Any]) -> str:
+    trace["callbacks"][0]["frames"] = 10**12
+    return json.dumps(trace)
+
+
+def far(trace: dict[str, Any]) -> str:
+    trace["inferences"][-1]["end_ns"] = 10**18
+    return json.dumps(trace)
+
+
+def newer(trace: dict[str, Any]) -> str:
+    trace["schema"] = "hearpack-trace/2"
+    return json.dumps(trace)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (cut, "not JSON"),
+        (without_end, "cut off"),
+        (fewer, "its end promises"),
+        (disordered, "not in order"),
+        (backwards, "ends before it begins"),
+        (negative, "callbacks.0.frames"),
+        (hurried, "not recorded in real time"),
+        (endless, "expected at most 86400"),
+        (giant, "callbacks.0.frames"),
+        (far, "end_ns"),
+        (newer, "schema 'hearpack-trace/1'"),
+        (lambda _: "[]", "schema 'hearpack-trace/1'"),
+    ],
+)
+def test_broken_traces(tmp_path: Path, damage: Callable[[dict[str, Any]], str], message: str) -> None:
+    file = tmp_path / "x.json"
+    file.write_text(damage(json.loads((FIXTURES / "android.json").read_text())))
+    with pytest.raises(UsageError) as caught:
+        read_trace(file)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(str(file))
+
+
+def test_traces_that_make_no_profile(dtln: Bundle, tmp_path: Path) -> None:
+    good = recorded(dtln, DEVICE, 2.0, seed=1)
+    like = load_profile("this-machine")
+
+    def fitting(change: Callable[[dict[str, Any]], object]) -> str:
+        trace = json.loads(json.dumps(good))
+        change(trace)
+        with pytest.raises(UsageError) as caught:
+            fit_device(read_trace(written(tmp_path, trace)), dtln, calibration(dtln), "x", like)
+        return str(caught.value)
+
+    assert "emulator" in fitting(lambda t: t["device"].update(emulated=True))
+    assert "debug build" in fitting(lambda t: t["app"].update(build="debug"))
+    assert "the bundle is dtln with 128" in fitting(lambda t: t["bundle"].update(buffer_samples=512))
+
+    def short(trace: dict[str, Any]) -> None:
+        trace["inferences"] = trace["inferences"][:5]
+        trace["end"]["inferences"] = 5
+
+    assert "at least 20 and 20" in fitting(short)
