@@ -32,7 +32,7 @@ from streaming.simulator.device.callbacks import ClipSource, device_callbacks, d
 from streaming.simulator.device.compute import ComputeModel
 from streaming.simulator.device.profile import DeviceProfile, load_profile
 from streaming.simulator.pipeline.pipeline import Pipeline
-from streaming.simulator.pipeline.recorders import file_sinks
+from streaming.simulator.pipeline.recorders import file_recorders
 from streaming.simulator.scenario import default_prefill, default_ring
 from streaming.simulator.virtual import run_virtual
 
@@ -64,11 +64,11 @@ def stream(bundle: Bundle, profile: DeviceProfile, source: ClipSource, total_ns:
     ring, prefill = default_ring(bundle, profile, "drop_oldest"), default_prefill(bundle, profile)
     digest, memory, marks = hashlib.sha256(), [], [1, *range(10, 241, 10)]
     with tempfile.TemporaryDirectory() as folder:
-        sinks = file_sinks(
+        recorders = file_recorders(
             Path(folder), total_ns, manifest.geometry.sample_rate_hz, profile.output_rate_hz, True, False, 200_000
         )
-        pipeline = Pipeline(manifest, bundle.labels(), runtime, profile, "drop_oldest", ring, prefill, sinks)
-        pipeline.delivery.on_values = lambda _end, values: digest.update(values.tobytes())
+        pipeline = Pipeline(manifest, bundle.labels(), runtime, profile, "drop_oldest", ring, prefill, recorders)
+        pipeline.output_stage.on_values = lambda _end, values: digest.update(values.tobytes())
 
         def tick(now_ns: int) -> None:
             if now_ns >= marks[0] * MINUTE_NS:
@@ -78,17 +78,17 @@ def stream(bundle: Bundle, profile: DeviceProfile, source: ClipSource, total_ns:
         began = time.perf_counter()
         run_virtual(pipeline, device_stretches(profile, source, 0), source, compute, tick=tick)
         took = time.perf_counter() - began
-        sinks.close()
-        ledger = sinks.ledger.summaries()[0]
+        recorders.close()
+        ledger = recorders.ledger.summaries()[0]
         spooled = (Path(folder) / "ledger.csv").stat().st_size
     runtime.close()
     playback = pipeline.playback
     return {
         "sha256": digest.hexdigest(),
         "calls": pipeline.calls,
-        "callbacks": pipeline.intake.callbacks,
+        "callbacks": pipeline.input_stage.callbacks,
         "dropped": pipeline.ring.dropped,
-        "misses": pipeline.delivery.misses,
+        "misses": pipeline.output_stage.misses,
         "underruns": 0 if playback is None else playback.ring.counts.underruns,
         "memory_mb": memory,
         "delay_ms": [round(v / 1e6, 3) for v in (ledger.total.min, ledger.total.p50, ledger.total.max)],

@@ -37,7 +37,7 @@ from streaming.simulator.device.callbacks import ClipSource, device_callbacks, d
 from streaming.simulator.device.compute import ComputeModel
 from streaming.simulator.device.profile import DeviceProfile, load_profile
 from streaming.simulator.pipeline.pipeline import Pipeline
-from streaming.simulator.pipeline.recorders import no_sinks
+from streaming.simulator.pipeline.recorders import no_recorders
 from streaming.simulator.scenario import default_prefill, default_ring
 from streaming.simulator.virtual import run_virtual
 
@@ -107,11 +107,11 @@ def simulator(bundle: Bundle, runtime: Runtime, profile: DeviceProfile, source: 
     total_ns = source.frames(profile.rate_hz) * 1_000_000_000 // profile.rate_hz
 
     def run() -> Pipeline:
-        sinks = no_sinks(total_ns, manifest.geometry.sample_rate_hz)
-        pipeline = Pipeline(manifest, bundle.labels(), runtime, profile, "drop_oldest", ring, prefill, sinks)
+        recorders = no_recorders(total_ns, manifest.geometry.sample_rate_hz)
+        pipeline = Pipeline(manifest, bundle.labels(), runtime, profile, "drop_oldest", ring, prefill, recorders)
         compute = ComputeModel([200_000, 400_000], "paced", profile, 0, "")
         run_virtual(pipeline, device_stretches(profile, source, 0), source, compute)
-        sinks.close()
+        recorders.close()
         return pipeline
 
     return run

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from models.geometry import StreamGeometry
     from models.weights.store import WeightsFile
     from streaming.files.stream_file import RunResult
-    from streaming.metrics.partition import StreamParity
+    from streaming.metrics.partition import PartitionReport
     from streaming.runs.record import RunRecord
     from streaming.simulator.command import SimulateOptions
     from streaming.simulator.fit import FittedProfile
@@ -287,7 +287,7 @@ def simulate(
     )
 
 
-def stream_parity(
+def check_partitions(
     bundle: str | Path,
     audio: str | Path | None,
     *,
@@ -295,7 +295,7 @@ def stream_parity(
     seed: int = 0,
     artefact: str | None = None,
     engine: str | None = None,
-) -> StreamParity:
+) -> PartitionReport:
     """Random partitions, rates and resets of a sound against one push of the whole.
 
     Args:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = ("models", "runtimes", "streaming", "converters", "hearpack")
+# Rooms of a package, ground floor first: imports point down, late ones too.
+ROOMS = {
+    "models": ("common", "geometry", "layers", "weights", "entry", "nets", "custom", "catalog", "pretrained"),
+    "streaming": ("core", "files", "measure", "metrics", "tuning", "runs", "simulator", "advice", "report"),
+}
+MOST_MODULES = 12
 HEAVY = {"torch", "coremltools", "litert_torch", "ai_edge_quantizer", "tensorflow", "librosa", "matplotlib", "onnx"}
 LIGHT_FILES = ("models/geometry.py", "models/catalog.py", "runtimes/bundle.py", "converters/spec.py")
 
@@ -37,6 +45,50 @@ def test_imports_point_one_way(package: str) -> None:
     above = set(LAYERS[LAYERS.index(package) + 1 :])
     wrong = {str(f.relative_to(ROOT)): sorted(imported(ast.parse(f.read_text())) & above) for f in sources(package)}
     assert not {file: names for file, names in wrong.items() if names}
+
+
+def module_name(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def module_imports() -> dict[str, set[str]]:
+    """Every module of ours by name, and those of ours that it imports, late imports included."""
+    files = {module_name(file): file for package in LAYERS for file in sources(package)}
+    graph: dict[str, set[str]] = {}
+    for name, file in files.items():
+        found = graph.setdefault(name, set())
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+                full = {f"{node.module}.{alias.name}" for alias in node.names}
+                found |= (full & files.keys()) or {node.module}
+    return {name: {m for m in found if m in files and m != name} for name, found in graph.items()}
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_rooms_point_down(package: str) -> None:
+    rooms = ROOMS[package]
+    ours = {module.split(".")[1] for module in module_imports() if module.startswith(f"{package}.")}
+    assert ours == set(rooms), "a room that is not in the order"
+    wrong = [
+        (importer, imported)
+        for importer, found in module_imports().items()
+        for imported in found
+        if importer.startswith(f"{package}.") and imported.startswith(f"{package}.")
+        if rooms.index(importer.split(".")[1]) < rooms.index(imported.split(".")[1])
+    ]
+    assert not wrong
+
+
+def test_no_import_goes_round_in_a_circle() -> None:
+    assert len(list(graphlib.TopologicalSorter(module_imports()).static_order())) > 200
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_folders_stay_small(package: str) -> None:
+    counts = Counter(f.parent for f in sources(package) if f.name != "__init__.py")
+    assert not {str(folder.relative_to(ROOT)): n for folder, n in counts.items() if n > MOST_MODULES}
 
 
 def test_streaming_never_mentions_a_heavy_library() -> None:

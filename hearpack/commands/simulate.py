@@ -96,9 +96,9 @@ def _parity(
     """Streams against the whole; exit 1 where one differs."""
     from rich.table import Table
 
-    from hearpack.api import stream_parity
+    from hearpack.api import check_partitions
 
-    found = stream_parity(bundle, audio, trials=trials, seed=seed, artefact=artefact, engine=engine)
+    found = check_partitions(bundle, audio, trials=trials, seed=seed, artefact=artefact, engine=engine)
     if as_json:
         print_json(found)
     else:

@@ -126,7 +126,7 @@ class _Track:
 
 
 class DecisionTracker:
-    """Turns the scores of successive windows into events.
+    """Schedule the scores of successive windows into events.
 
     Args:
         decisions: the manifest's `decisions`.

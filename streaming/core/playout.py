@@ -70,7 +70,7 @@ class PlayoutCounts:
     underruns: int
 
 
-class Turns(NamedTuple):
+class Schedule(NamedTuple):
     """Reads to come that find all they want.
 
     Attributes:
@@ -242,7 +242,7 @@ class PlayoutRing:
             self._fill()
         return out
 
-    def plan(self, frames: int, come: Sequence[int]) -> Turns:
+    def plan(self, frames: int, come: Sequence[int]) -> Schedule:
         """What the next reads do, as far as they find all they want; nothing changes yet.
 
         Args:
@@ -264,9 +264,9 @@ class PlayoutRing:
             place += frames * (ONE + state[3])
             places.append(place)
             adjusts.append(state[3])
-        return Turns(self._index, places, adjusts, *state[:3])
+        return Schedule(self._index, places, adjusts, *state[:3])
 
-    def follow(self, turns: Turns, frames: int) -> Array:
+    def follow(self, turns: Schedule, frames: int) -> Array:
         """Make planned reads: as many calls of `read`, with all that was to come written by now.
 
         Args:

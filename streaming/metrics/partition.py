@@ -53,14 +53,14 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class StreamParity:
+class PartitionReport:
     """All trials, and whether all of them were bit-equal."""
 
     trials: list[Trial]
     equal: bool
 
 
-def stream_parity(
+def check_partitions(
     manifest: Manifest,
     runtime: Runtime,
     clip: Array,
@@ -68,7 +68,7 @@ def stream_parity(
     trials: int,
     seed: int,
     rates: Sequence[int] = RATES_HZ,
-) -> StreamParity:
+) -> PartitionReport:
     """Run trials.
 
     Args:
@@ -94,7 +94,7 @@ def stream_parity(
     for number in range(trials):
         rate = rates[number % len(rates)]
         found.append(_trial(loop, at_rate[rate], rate, manifest.geometry.sample_rate_hz, generator))
-    return StreamParity(found, all(t.first_diverging == NONE for t in found))
+    return PartitionReport(found, all(t.first_diverging == NONE for t in found))
 
 
 def _trial(loop: StreamLoop, clip: Array, rate: int, model_rate: int, generator: np.random.Generator) -> Trial:

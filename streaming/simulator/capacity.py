@@ -20,7 +20,7 @@ from streaming.core.ring import LARGEST_CAPACITY
 from streaming.simulator.delay_check import ProbeRuntime
 from streaming.simulator.device.callbacks import device_stretches
 from streaming.simulator.pipeline.pipeline import Pipeline
-from streaming.simulator.pipeline.recorders import no_sinks
+from streaming.simulator.pipeline.recorders import no_recorders
 from streaming.simulator.scenario import Settings, Sound, default_prefill, default_ring
 from streaming.simulator.simulate import compute_model
 from streaming.simulator.timeline import SECOND_NS
@@ -79,14 +79,14 @@ def trouble(
     total_ns = sound.source.frames(profile.rate_hz) * SECOND_NS // profile.rate_hz
     ring = default_ring(bundle, profile, settings.policy) if settings.ring_samples is None else settings.ring_samples
     prefill = default_prefill(bundle, profile) if settings.prefill_samples is None else settings.prefill_samples
-    sinks = no_sinks(total_ns, manifest.geometry.sample_rate_hz)
+    recorders = no_recorders(total_ns, manifest.geometry.sample_rate_hz)
     probe = ProbeRuntime(manifest)
-    pipeline = Pipeline(manifest, bundle.labels(), probe, profile, settings.policy, ring, prefill, sinks)
+    pipeline = Pipeline(manifest, bundle.labels(), probe, profile, settings.policy, ring, prefill, recorders)
     plan = device_stretches(profile, sound.source, settings.seed, settings.faults)
     compute = compute_model(settings, choice, manifest.buffer.samples)
     run_virtual(pipeline, plan, sound.source, compute, settings.faults)
     return Trouble(
-        misses=pipeline.delivery.misses,
+        misses=pipeline.output_stage.misses,
         dropped=pipeline.ring.dropped + pipeline.skipped_hops,
         underruns=0 if pipeline.playback is None else pipeline.playback.ring.counts.underruns,
         high_water=pipeline.ring.high_water,

@@ -17,7 +17,7 @@ from runtimes.bundle import Bundle, refuse_separator
 from runtimes.engines import choose, open_runtime
 from streaming.files.wav import read_wav
 from streaming.measure.calibration import Calibration, read_calibration
-from streaming.metrics.partition import StreamParity, stream_parity
+from streaming.metrics.partition import PartitionReport, check_partitions
 from streaming.runs.record import Policy, RunRecord
 from streaming.simulator.capacity import search_limit
 from streaming.simulator.device.faults import parse_fault
@@ -227,7 +227,7 @@ def _calibration(
 
 def parity_session(
     bundle: Bundle, audio: Path | None, trials: int, seed: int, artefact: str | None, engine: str | None
-) -> StreamParity:
+) -> PartitionReport:
     """What `hearpack simulate --parity` does.
 
     Raises:
@@ -242,7 +242,7 @@ def parity_session(
     clip = read_wav(audio)
     runtime = open_runtime(bundle, choose(bundle, artefact, engine))
     try:
-        return stream_parity(bundle.manifest, runtime, clip.mono(), clip.sample_rate_hz, trials, seed)
+        return check_partitions(bundle.manifest, runtime, clip.mono(), clip.sample_rate_hz, trials, seed)
     finally:
         runtime.close()
 

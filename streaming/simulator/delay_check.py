@@ -26,7 +26,7 @@ from streaming.simulator.device.faults import Fault
 from streaming.simulator.device.profile import DeviceProfile
 from streaming.simulator.pipeline.ledger import Kind, Ledger
 from streaming.simulator.pipeline.pipeline import Pipeline
-from streaming.simulator.pipeline.recorders import no_sinks
+from streaming.simulator.pipeline.recorders import no_recorders
 from streaming.simulator.timeline import SECOND_NS
 from streaming.simulator.virtual import run_virtual
 
@@ -125,10 +125,10 @@ def check_delay(
     sound = np.exp(-0.5 * np.square(times / PULSE_S)) if decisions is None else np.where(times >= 0.0, 0.9, 0.0)
     source = ClipSource((0.5 * sound if decisions is None else sound).astype(np.float32), rate)
     ledger = KeptLedger()
-    nothing = no_sinks(frames * SECOND_NS // rate, manifest.geometry.sample_rate_hz)
-    sinks = dataclasses.replace(nothing, ledger=ledger)
+    nothing = no_recorders(frames * SECOND_NS // rate, manifest.geometry.sample_rate_hz)
+    recorders = dataclasses.replace(nothing, ledger=ledger)
     pipeline = Pipeline(
-        manifest, labels, ProbeRuntime(manifest), profile, policy, ring_samples, prefill_samples, sinks, ()
+        manifest, labels, ProbeRuntime(manifest), profile, policy, ring_samples, prefill_samples, recorders, ()
     )
     played: list[tuple[int, Array]] = []
     if pipeline.playback is not None:
@@ -141,7 +141,7 @@ def check_delay(
         if heard_ns is None or entry is None:
             return None
         return _judge("impulse", entry[1], heard_ns - put_in_ns, 1.0, profile.output_rate_hz)
-    events = [] if pipeline.hearing is None else pipeline.hearing.events
+    events = [] if pipeline.event_stage is None else pipeline.event_stage.events
     if not events:
         return None
     hop = pipeline.loop.hop

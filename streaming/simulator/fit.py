@@ -21,7 +21,7 @@ from streaming.simulator.device.compute import from_calibration
 from streaming.simulator.device.profile import SCHEMA, DeviceProfile, RateChange, figure_limits
 from streaming.simulator.device.trace_file import DeviceTrace
 from streaming.simulator.pipeline.pipeline import Pipeline
-from streaming.simulator.pipeline.recorders import no_sinks
+from streaming.simulator.pipeline.recorders import no_recorders
 from streaming.simulator.replay import check_fits
 from streaming.simulator.scenario import default_prefill, default_ring
 from streaming.simulator.timeline import SECOND_NS
@@ -208,7 +208,7 @@ def _predict(
     rate = warm.rate_hz
     source = ClipSource(np.zeros(rate, np.float32), rate, trace.duration_s)
     manifest = bundle.manifest.model_copy(update={"dsp": None})
-    sinks = no_sinks(round(trace.duration_s * 1e9), manifest.geometry.sample_rate_hz)
+    recorders = no_recorders(round(trace.duration_s * 1e9), manifest.geometry.sample_rate_hz)
     ring = max(default_ring(bundle, warm, "drop_oldest"), trace.audio.ring_samples or 0)
     pipeline = Pipeline(
         manifest,
@@ -218,15 +218,15 @@ def _predict(
         "drop_oldest",
         ring,
         default_prefill(bundle, warm),
-        sinks,
+        recorders,
     )
     plan = list(device_callbacks(warm, source, seed))
     run_virtual(pipeline, stretches(plan), source, ComputeModel(points_ns, "paced", warm, seed, ""))
-    sinks.close()
-    ledger = sinks.ledger.summaries()[0]
+    recorders.close()
+    ledger = recorders.ledger.summaries()[0]
     times = summarise(np.array([c.end_ns - c.begin_ns for c in trace.calls], np.int64))
     waits = summarise(np.maximum(0, trace.delays_ns()[0]))
-    compute, wait = pipeline.delivery.compute.summary(), ledger.parts["ring_wait"]
+    compute, wait = pipeline.output_stage.compute.summary(), ledger.parts["ring_wait"]
     recorded_steps = summarise(np.diff(np.array([c.time_ns for c in trace.callbacks], np.int64)))
     steps = summarise(np.diff(np.array([c.time_ns for c in plan], np.int64)))
     rows = [

@@ -35,7 +35,7 @@ class Feeder(Protocol):
     def note(self, kind: str, detail: str) -> None: ...
 
 
-class WallRun:
+class RealtimeRun:
     """One run in real time.
 
     Args:

@@ -33,7 +33,7 @@ def run_record(
     end: tuple[EndReason, str, int],
     command: Sequence[str],
 ) -> RunRecord:
-    manifest, ring, sinks = bundle.manifest, pipeline.ring, pipeline.sinks
+    manifest, ring, recorders = bundle.manifest, pipeline.ring, pipeline.recorders
     ended, message, end_ns = end
     return RunRecord(
         schema="hearpack-run/1",
@@ -64,38 +64,38 @@ def run_record(
         counts=_counts(pipeline),
         compute=_compute_times(settings, choice, manifest.buffer.samples, pipeline, compute),
         ring=RingRecord(
-            ring.capacity, ring.high_water, pipeline.rate_hz, [OccupancyPoint(*p) for p in sinks.occupancy.points]
+            ring.capacity, ring.high_water, pipeline.rate_hz, [OccupancyPoint(*p) for p in recorders.occupancy.points]
         ),
         playout=None if pipeline.playback is None else pipeline.playback.record(),
-        ledger=sinks.ledger.summaries(),
+        ledger=recorders.ledger.summaries(),
         delay_check=check,
-        events=[] if pipeline.hearing is None else pipeline.hearing.events,
+        events=[] if pipeline.event_stage is None else pipeline.event_stage.events,
         faults=pipeline.log.kept,
         faults_total=pipeline.log.total,
-        envelope=sinks.heard.envelope,
-        envelope_step_samples=sinks.heard.step,
+        envelope=recorders.heard.envelope,
+        envelope_step_samples=recorders.heard.step,
     )
 
 
 def _counts(pipeline: Pipeline) -> Counts:
     ring = pipeline.ring
     return Counts(
-        callbacks=pipeline.intake.callbacks,
-        captured=pipeline.intake.captured,
-        lost=pipeline.intake.lost,
-        nan_samples=pipeline.intake.nan_samples,
+        callbacks=pipeline.input_stage.callbacks,
+        captured=pipeline.input_stage.captured,
+        lost=pipeline.input_stage.lost,
+        nan_samples=pipeline.input_stage.nan_samples,
         written=ring.written,
         read=ring.read,
         held=ring.held,
         dropped=ring.dropped,
         overruns=ring.overruns,
         calls=pipeline.calls,
-        misses=pipeline.delivery.misses,
+        misses=pipeline.output_stage.misses,
         skipped_hops=pipeline.skipped_hops,
         gated_windows=pipeline.gated_windows,
         failed_calls=pipeline.failed_calls,
         resets=pipeline.resets,
-        rate_changes=pipeline.intake.rate_changes,
+        rate_changes=pipeline.input_stage.rate_changes,
     )
 
 
@@ -103,8 +103,8 @@ def _compute_times(
     settings: Settings, choice: Choice, buffer_samples: int, pipeline: Pipeline, compute: ComputeModel | None
 ) -> list[ComputeTimes]:
     times = []
-    if pipeline.delivery.compute.count:
-        summary = pipeline.delivery.compute.summary()
+    if pipeline.output_stage.compute.count:
+        summary = pipeline.output_stage.compute.summary()
         if compute is None:
             slowdown = settings.profile.slowdown if settings.slowdown is None else settings.slowdown
             stretched = slowdown > 1.0

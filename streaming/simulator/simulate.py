@@ -21,8 +21,8 @@ from streaming.simulator.device.callbacks import Callback, device_callbacks, dev
 from streaming.simulator.device.compute import ComputeModel, fixed, from_calibration
 from streaming.simulator.device.profile import LONGEST_S as LONGEST_S
 from streaming.simulator.pipeline.pipeline import Pipeline
-from streaming.simulator.pipeline.recorders import file_sinks, no_sinks
-from streaming.simulator.realtime import Feeder, WallRun
+from streaming.simulator.pipeline.recorders import file_recorders, no_recorders
+from streaming.simulator.realtime import Feeder, RealtimeRun
 from streaming.simulator.run_record import run_record
 from streaming.simulator.scenario import Settings as Settings
 from streaming.simulator.scenario import Sound as Sound
@@ -108,9 +108,9 @@ def simulate(
         with nullcontext(None) if output is None else run_folder(output) as folder:
             audio_out = manifest.task != "classifier"
             if folder is None:
-                sinks = no_sinks(total_ns, rate)
+                recorders = no_recorders(total_ns, rate)
             else:
-                sinks = file_sinks(
+                recorders = file_recorders(
                     folder,
                     total_ns,
                     rate,
@@ -121,11 +121,11 @@ def simulate(
                 )
             try:
                 pipeline = Pipeline(
-                    manifest, labels, net, profile, settings.policy, ring, prefill, sinks, settings.faults
+                    manifest, labels, net, profile, settings.policy, ring, prefill, recorders, settings.faults
                 )
                 ended, message, end_ns = _run(pipeline, sound, settings, callbacks, compute, total_ns, tick, live)
             finally:
-                sinks.close()
+                recorders.close()
             check = None
             if settings.check and settings.clock == "virtual" and callbacks is None and compute is not None:
                 fresh = compute_model(settings, choice, manifest.buffer.samples)
@@ -175,8 +175,8 @@ def _run(
                     plan = stretches(callbacks)
                 return "finished", "", run_virtual(pipeline, plan, source, compute, settings.faults, note)
             slowdown = profile.slowdown if settings.slowdown is None else settings.slowdown
-            pipeline.intake.metered = True
-            run = WallRun(pipeline, settings.faults, slowdown)
+            pipeline.input_stage.metered = True
+            run = RealtimeRun(pipeline, settings.faults, slowdown)
             if live is not None:
                 return "finished", "", run.run_live(live, total_ns / SECOND_NS, note)
             if callbacks is None:

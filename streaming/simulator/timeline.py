@@ -7,16 +7,16 @@ from bisect import bisect_right
 import numpy as np
 from numpy.typing import NDArray
 
-Whole = NDArray[np.int64]
+Int64 = NDArray[np.int64]
 
 SECOND_NS = 1_000_000_000
 _KEPT = 4096
 
 
-def samples_ns(counts: Whole, rate_hz: int) -> Whole:
+def samples_ns(counts: Int64, rate_hz: int) -> Int64:
     """How long so many samples last, int64 [n] both, rounded down; counts * SECOND_NS would overflow within a day."""
     seconds, samples = np.divmod(counts, rate_hz)
-    lengths: Whole = seconds * SECOND_NS + samples * SECOND_NS // rate_hz
+    lengths: Int64 = seconds * SECOND_NS + samples * SECOND_NS // rate_hz
     return lengths
 
 
@@ -51,7 +51,7 @@ class ContentClock:
             place = max(0, bisect_right(starts, index) - 1)
         return self._bases[place] + (index - starts[place]) * SECOND_NS // self.rate_hz
 
-    def at_each(self, indices: Whole) -> Whole:
+    def at_each(self, indices: Int64) -> Int64:
         """`at` for int64 [n]."""
         starts, bases = _pieces(self._starts, self._bases, indices)
         return bases + samples_ns(indices - starts, self.rate_hz)
@@ -82,13 +82,13 @@ class IndexMap:
             place = max(0, bisect_right(starts, index) - 1)
         return self._targets[place] + index - starts[place]
 
-    def at_each(self, indices: Whole) -> Whole:
+    def at_each(self, indices: Int64) -> Int64:
         """`at` for int64 [n]."""
         starts, targets = _pieces(self._starts, self._targets, indices)
         return targets + indices - starts
 
 
-def _pieces(starts: list[int], values: list[int], indices: Whole) -> tuple[Whole, Whole]:
+def _pieces(starts: list[int], values: list[int], indices: Int64) -> tuple[Int64, Int64]:
     """The start and the value of the piece that each index lies in; before the first one that is the first."""
     low = max(0, bisect_right(starts, int(indices.min())) - 1)
     begins, of_each = np.array(starts[low:], np.int64), np.array(values[low:], np.int64)

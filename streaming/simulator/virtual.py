@@ -53,7 +53,7 @@ def run_virtual(
     """
     if calls_at_once is None:  # with playout no more than a second: its ring is to hold them
         calls_at_once = _CALLS if pipeline.playback is None else max(1, pipeline.rate_hz // pipeline.loop.hop)
-    pipeline.delivery.begin_virtual(calls_at_once)
+    pipeline.output_stage.begin_virtual(calls_at_once)
     capture = _Capture(pipeline, plan, source, [f for f in faults if f.kind == "stall"])
     free_ns = 0  # when the net is free for another call
     while True:
@@ -87,7 +87,7 @@ class _Capture:
     """
 
     def __init__(self, pipeline: Pipeline, plan: Iterable[Stretch], source: Source, stalls: Sequence[Fault]) -> None:
-        self._pipeline, self._intake, self._ring = pipeline, pipeline.intake, pipeline.ring
+        self._pipeline, self._input, self._ring = pipeline, pipeline.input_stage, pipeline.ring
         self._plan, self._source, self._stalls = iter(plan), source, stalls
         self._wakeup_ns = round(pipeline.profile.wakeup_us * 1e3)
         self._ready: Ready | None = None
@@ -142,7 +142,7 @@ class _Capture:
         if end == len(ends):
             return None
         if end > begin:
-            self._intake.admit(ready, begin, end)
+            self._input.admit(ready, begin, end)
             self._begin, self.now = end, times[end - 1]
         return start_ns
 
@@ -164,7 +164,7 @@ class _Capture:
             end = bisect_right(ready.times_ns, time_ns, begin)
             if end == begin:
                 return False
-        self._intake.admit(ready, begin, end)
+        self._input.admit(ready, begin, end)
         self._begin, self.now = end, ready.times_ns[end - 1]
         if end == len(ends):
             self._ready = None
@@ -176,7 +176,7 @@ class _Capture:
         if callback.time_ns > time_ns:
             return False
         self._singly.pop()
-        self._intake.capture(callback, self._source.read(callback.rate_hz, callback.first_frame, callback.frames))
+        self._input.capture(callback, self._source.read(callback.rate_hz, callback.first_frame, callback.frames))
         self.now = callback.time_ns
         if not self._singly:
             self._prepare()
@@ -187,7 +187,7 @@ class _Capture:
         stretch = next(self._plan, None)
         if stretch is None:
             self._over = True
-            self._intake.end_capture(self.now)
+            self._input.end_capture(self.now)
             return
         self._stretch, self._place = stretch, 1
         self._upto = np.cumsum(stretch.frames)
@@ -203,6 +203,6 @@ class _Capture:
         end = max(begin + 1, int(np.searchsorted(upto, before + _FRAMES_AT_ONCE, "right")))
         block = self._source.read(stretch.rate_hz, stretch.first_frame + before, int(upto[end - 1]) - before)
         self._place, self._begin = end, 0
-        self._ready = self._intake.prepare(stretch, begin, end, block)
+        self._ready = self._input.prepare(stretch, begin, end, block)
         if self._ready is None:
             self._singly = list(stretch.callbacks(begin, end))[::-1]

@@ -15,7 +15,7 @@ from streaming.core.decisions import DecisionTracker, Event
 from streaming.runs.record import EventRecord
 from streaming.simulator.pipeline.ledger import Ledger
 from streaming.simulator.pipeline.perfetto import TraceWriter
-from streaming.simulator.pipeline.writers import RawSpool
+from streaming.simulator.pipeline.writers import RawWriter
 from streaming.simulator.timeline import SECOND_NS
 
 Array = NDArray[np.float32]
@@ -24,7 +24,7 @@ KEPT_EVENTS = 100_000
 
 
 @dataclass(frozen=True)
-class Told:
+class Reported:
     """The moment an event turned on."""
 
     at_sample: int
@@ -42,7 +42,7 @@ class CallTimes(NamedTuple):
     resampler_ns: int
 
 
-class Hearing:
+class EventStage:
     """Scores in, events out.
 
     Args:
@@ -62,8 +62,8 @@ class Hearing:
         route_ns: int,
         ledger: Ledger,
         trace: TraceWriter,
-        scores: RawSpool | None,
-        ends: RawSpool | None,
+        scores: RawWriter | None,
+        ends: RawWriter | None,
     ) -> None:
         self.tracker, self._captured = tracker, captured
         self._sample_ns = SECOND_NS // rate_hz
@@ -71,7 +71,7 @@ class Hearing:
         self._ledger, self._trace, self._scores, self._ends = ledger, trace, scores, ends
         longest = max(rule.min_on_samples for rule in tracker.rules)
         self._raw: deque[tuple[int, Array]] = deque(maxlen=tracker.depth + int(longest // tracker.hop) + 2)
-        self._told: dict[int, Told] = {}
+        self._told: dict[int, Reported] = {}
         self._base = 0
         # Compact: an hour may hold thousands. Six whole numbers each, and the confidences.
         self._closed = array("q")
@@ -135,7 +135,7 @@ class Hearing:
             until(end) - until(first),
         )
         delay = self._ledger.add("event", event.index, self._base + begin, captured, parts)
-        self._told[event.index] = Told(self._base + end, call.end_ns, delay)
+        self._told[event.index] = Reported(self._base + end, call.end_ns, delay)
         self._trace.instant("events", event.label, call.end_ns, onset=event.onset_sample, delay_ns=delay)
 
     def _close(self, event: Event) -> None:

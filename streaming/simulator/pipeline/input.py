@@ -26,7 +26,7 @@ from streaming.runs.record import Policy
 from streaming.simulator.device.callbacks import Callback, Stretch
 from streaming.simulator.device.faults import Fault, FaultLog
 from streaming.simulator.device.profile import DeviceProfile
-from streaming.simulator.pipeline.recorders import Sinks
+from streaming.simulator.pipeline.recorders import Recorders
 from streaming.simulator.timeline import SECOND_NS, ContentClock
 
 Array = NDArray[np.float32]
@@ -82,7 +82,7 @@ class _Arrivals:
         return times
 
 
-class Intake:
+class InputStage:
     """See the module's text. `capture` and `end_capture` are for one thread, `pull` and `captured_at` for another.
 
     Args:
@@ -91,7 +91,7 @@ class Intake:
         policy: "grow_delay" refuses new samples when the ring is full, the others drop old ones.
         ring_samples: its capacity.
         stages: the manifest's `dsp`.
-        sinks, log: where occupancy, trace and faults go.
+        recorders, log: where occupancy, trace and faults go.
         faults: nan is for here.
 
     Attributes:
@@ -109,7 +109,7 @@ class Intake:
         policy: Policy,
         ring_samples: int,
         stages: Sequence[Stage] | None,
-        sinks: Sinks,
+        recorders: Recorders,
         log: FaultLog,
         faults: Sequence[Fault],
     ) -> None:
@@ -122,7 +122,7 @@ class Intake:
         self._clock = ContentClock(rate_hz)
         self._arrivals = _Arrivals()
         self._lock = threading.Lock()
-        self._occupancy, self._trace, self._log = sinks.occupancy, sinks.trace, log
+        self._occupancy, self._trace, self._log = recorders.occupancy, recorders.trace, log
         self._nan = sorted(f.begin_ns for f in faults if f.kind == "nan")
         self.block_ns = profile.block_ns
         self.callbacks = self.captured = self.lost = self.nan_samples = self.rate_changes = 0

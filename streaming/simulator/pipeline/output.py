@@ -20,28 +20,28 @@ from streaming.metrics.quantiles import QuantileSketch
 from streaming.runs.record import PARTS
 from streaming.simulator.device.faults import FaultLog
 from streaming.simulator.pipeline.call import Call
-from streaming.simulator.pipeline.events import CallTimes, Hearing
+from streaming.simulator.pipeline.events import CallTimes, EventStage
 from streaming.simulator.pipeline.playback import Playback, Written
-from streaming.simulator.pipeline.recorders import Sinks
+from streaming.simulator.pipeline.recorders import Recorders
 from streaming.simulator.timeline import SECOND_NS
 
 Array = NDArray[np.float32]
-Whole = NDArray[np.int64]
+Int64 = NDArray[np.int64]
 
 _TIMES = 1024  # a sketch takes so many at once
 _FED = 4096  # samples
 _HEAD = 3 + PARTS.index("compute") + 1  # of a ledger's row: what is known when a call ends
 
 
-class Delivery:
+class OutputStage:
     """See the module's text.
 
     Args:
         manifest: delay, rate, output stages.
         route_ns: the input's route.
         captured: stream indices -> when their content was captured, ns; int64 [n] both.
-        sinks, log: where things go.
-        playback, hearing: one of them, by the bundle's task.
+        recorders, log: where things go.
+        playback, event_stage: one of them, by the bundle's task.
 
     Attributes:
         misses: calls that ended too late.
@@ -54,17 +54,17 @@ class Delivery:
         self,
         manifest: Manifest,
         route_ns: int,
-        captured: Callable[[Whole], Whole],
-        sinks: Sinks,
+        captured: Callable[[Int64], Int64],
+        recorders: Recorders,
         log: FaultLog,
         playback: Playback | None,
-        hearing: Hearing | None,
+        event_stage: EventStage | None,
     ) -> None:
         geometry = manifest.stream_geometry
         self._rate_hz, self._delay, self._route_ns = geometry.sample_rate_hz, geometry.delay_samples, route_ns
         self._captured = captured
-        self._sinks, self._ledger, self._trace, self._log = sinks, sinks.ledger, sinks.trace, log
-        self._playback, self._hearing = playback, hearing
+        self._recorders, self._ledger, self._trace, self._log = recorders, recorders.ledger, recorders.trace, log
+        self._playback, self._events = playback, event_stage
         self._chain = OutputChain(manifest.dsp, self._rate_hz, self._delay)
         self._calls: list[Call] = []
         self._heard: list[Array] = []
@@ -121,14 +121,14 @@ class Delivery:
                     self.on_values(call.end, call.values)
         if self._playback is not None:
             self._play(self._playback, calls, rows)
-        elif self._hearing is not None:
-            self._hear(self._hearing, calls, rows)
+        elif self._events is not None:
+            self._hear(self._events, calls, rows)
 
     def _feed(self) -> None:
         heard = self._heard[0] if len(self._heard) == 1 else np.concatenate(self._heard)
         self._heard.clear()
         self._fed = 0
-        self._sinks.heard.add(heard)
+        self._recorders.heard.add(heard)
         self._chain.feed(heard)
 
     def _count(self, calls: list[Call]) -> None:
@@ -160,7 +160,7 @@ class Delivery:
                 self._log.add(call.end_ns, "nan_output", int((~finite).sum()), self._rate_hz, "silenced")
                 call.values = np.where(finite, call.values, np.float32(0.0))
 
-    def _rows(self, calls: list[Call]) -> Whole:
+    def _rows(self, calls: list[Call]) -> Int64:
         """Number, content sample, when it was captured, and the parts up to compute; int64 [calls, _HEAD]."""
         noted = [
             (c.number, c.first, c.in_end, c.arrival_ns, c.ready_ns, c.resampler_ns, c.start_ns, c.end_ns) for c in calls
@@ -183,7 +183,7 @@ class Delivery:
         rows[:, 9] = end - start
         return rows
 
-    def _play(self, playback: Playback, calls: list[Call], rows: Whole) -> None:
+    def _play(self, playback: Playback, calls: list[Call], rows: Int64) -> None:
         """On to the playout; a call that failed is silence, of which the stages after the net know nothing."""
         given = [c.values for c in calls if c.values is not None]
         samples = self._chain.process(np.concatenate(given)) if given else np.zeros(0, np.float32)
@@ -195,7 +195,7 @@ class Delivery:
             samples = whole
         playback.write(samples, Written(lengths, [c.end_ns for c in calls], rows), self._virtual)
 
-    def _hear(self, hearing: Hearing, calls: list[Call], rows: Whole) -> None:
+    def _hear(self, event_stage: EventStage, calls: list[Call], rows: Int64) -> None:
         given = [c.values is not None and not c.skipped for c in calls]
         scores = [c.values for c in calls if c.values is not None and not c.skipped]
         if not scores:
@@ -206,7 +206,7 @@ class Delivery:
         self._ledger.add_rows("window", whole)
         calls = [c for c, told in zip(calls, given, strict=True) if told]
         times = [CallTimes(c.ready_ns, c.start_ns, c.end_ns, c.in_end, c.resampler_ns) for c in calls]
-        hearing.push(np.stack(scores), [c.local_end for c in calls], times)
+        event_stage.push(np.stack(scores), [c.local_end for c in calls], times)
 
     def finish(self, now_ns: int) -> None:
         """Nothing more comes: the rest of the playout is written, figures are complete."""

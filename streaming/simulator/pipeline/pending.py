@@ -9,7 +9,7 @@ from streaming.runs.record import PARTS
 from streaming.simulator.pipeline.ledger import Ledger
 from streaming.simulator.timeline import SECOND_NS
 
-Whole = NDArray[np.int64]
+Int64 = NDArray[np.int64]
 Wide = NDArray[np.float64]
 
 _WIDTH = 3 + len(PARTS) + 1
@@ -31,11 +31,11 @@ class Waiting:
     def __init__(self, ledger: Ledger, delay_ns: int, route_ns: int, rate_hz: float) -> None:
         self._ledger, self._delay_ns, self._route_ns, self._rate_hz = ledger, delay_ns, route_ns, rate_hz
         self._places: Wide = np.zeros(0, np.float64)
-        self._ends: Whole = np.zeros(0, np.int64)
-        self._rows: Whole = np.zeros((0, _HEAD), np.int64)
+        self._ends: Int64 = np.zeros(0, np.int64)
+        self._rows: Int64 = np.zeros((0, _HEAD), np.int64)
         self.lost = 0
 
-    def add(self, places: Wide, ends_ns: Whole, rows: Whole) -> None:
+    def add(self, places: Wide, ends_ns: Int64, rows: Int64) -> None:
         """Entries in order: their samples' places [n], when they came [n], what their rows begin with [n, 10]."""
         self._places = np.concatenate([self._places, places])
         self._ends = np.concatenate([self._ends, ends_ns])
@@ -57,7 +57,7 @@ class Waiting:
     def _keep(self, which: NDArray[np.bool_] | slice) -> None:
         self._places, self._ends, self._rows = self._places[which], self._ends[which], self._rows[which]
 
-    def finish(self, positions: Wide, adjust_ppm: Wide, times_ns: Whole) -> None:
+    def finish(self, positions: Wide, adjust_ppm: Wide, times_ns: Int64) -> None:
         """Blocks were read: entries whose turn has come go into the ledger.
 
         Args:

@@ -25,11 +25,11 @@ from streaming.runs.record import Policy
 from streaming.simulator.device.faults import Fault, FaultLog
 from streaming.simulator.device.profile import DeviceProfile
 from streaming.simulator.pipeline.call import Call, Guard
-from streaming.simulator.pipeline.events import Hearing
-from streaming.simulator.pipeline.input import Intake
-from streaming.simulator.pipeline.output import Delivery
+from streaming.simulator.pipeline.events import EventStage
+from streaming.simulator.pipeline.input import InputStage
+from streaming.simulator.pipeline.output import OutputStage
 from streaming.simulator.pipeline.playback import Playback
-from streaming.simulator.pipeline.recorders import Sinks
+from streaming.simulator.pipeline.recorders import Recorders
 from streaming.simulator.timeline import SECOND_NS, IndexMap
 
 Array = NDArray[np.float32]
@@ -45,7 +45,7 @@ class Pipeline:
         profile: the device.
         policy: what an overload does.
         ring_samples, prefill_samples: sizes; at the model's and at the output's rate.
-        sinks: ledger, trace and spools.
+        recorders: ledger, trace and spools.
         faults: nan and raise are for here.
 
     Raises:
@@ -61,7 +61,7 @@ class Pipeline:
         policy: Policy,
         ring_samples: int,
         prefill_samples: int,
-        sinks: Sinks,
+        recorders: Recorders,
         faults: Sequence[Fault] = (),
     ) -> None:
         refuse_separator(manifest, "simulate")
@@ -77,24 +77,28 @@ class Pipeline:
         net = gated(self._guard or runtime, manifest.dsp, manifest.buffer.samples)
         self._gate = net if isinstance(net, GatedRuntime) else None
         self.loop = make_loop(manifest, net)
-        self.sinks, self.log = sinks, FaultLog()
-        self.intake = Intake(
+        self.recorders, self.log = recorders, FaultLog()
+        self.input_stage = InputStage(
             self.rate_hz,
             profile,
             policy,
             ring_samples,
             manifest.dsp,
-            sinks,
+            recorders,
             self.log,
             faults,
         )
-        self.ring, self.capture, self.end_capture = self.intake.ring, self.intake.capture, self.intake.end_capture
+        self.ring, self.capture, self.end_capture = (
+            self.input_stage.ring,
+            self.input_stage.capture,
+            self.input_stage.end_capture,
+        )
         self.needed = self.loop.buffer_samples  # new samples the next call takes: at first a whole window
         self._map, self._base = IndexMap(), 0
         self._hop_ns = self.loop.hop * SECOND_NS // self.rate_hz
-        self._trace = sinks.trace
+        self._trace = recorders.trace
         self.playback: Playback | None = None
-        self.hearing: Hearing | None = None
+        self.event_stage: EventStage | None = None
         route_ns = round(profile.input_latency_ms * 1e6)
         if self.loop.audio_out:
             self.playback = Playback(
@@ -102,36 +106,36 @@ class Pipeline:
                 self.rate_hz,
                 self.loop.hop,
                 prefill_samples,
-                sinks.ledger,
-                sinks.trace,
+                recorders.ledger,
+                recorders.trace,
                 self.log,
-                sinks.output,
-                sinks.total_ns,
+                recorders.output,
+                recorders.total_ns,
                 policy == "grow_delay",
             )
         elif manifest.decisions is not None:
-            self.hearing = Hearing(
+            self.event_stage = EventStage(
                 DecisionTracker(manifest.decisions, labels, self.rate_hz),
                 self._captured,
                 self.rate_hz,
                 route_ns,
-                sinks.ledger,
-                sinks.trace,
-                sinks.scores,
-                sinks.ends,
+                recorders.ledger,
+                recorders.trace,
+                recorders.scores,
+                recorders.ends,
             )
         else:
             raise UsageError(f"{manifest.name}: its output is neither audio nor scores with decisions")
-        self.delivery = Delivery(
+        self.output_stage = OutputStage(
             manifest,
             route_ns,
-            lambda indices: self.intake.captured_at_each(self._map.at_each(indices)),
-            sinks,
+            lambda indices: self.input_stage.captured_at_each(self._map.at_each(indices)),
+            recorders,
             self.log,
             self.playback,
-            self.hearing,
+            self.event_stage,
         )
-        self.deliver = self.delivery.add
+        self.deliver = self.output_stage.add
         self.calls = self.skipped_hops = self.gated_windows = self.failed_calls = self.resets = 0
         self._failed_in_a_row = 0
 
@@ -141,11 +145,11 @@ class Pipeline:
         return self.ring.held >= self.needed
 
     def _captured(self, stream_index: int) -> int:
-        return self.intake.captured_at(self._map.at(stream_index))
+        return self.input_stage.captured_at(self._map.at(stream_index))
 
     def _pull(self, count: int) -> tuple[Array, int, int] | None:
         """`count` samples of the ring, and when the first and the last of them came."""
-        pulled = self.intake.pull(count)
+        pulled = self.input_stage.pull(count)
         if pulled is None:
             return None
         view, entered, arrival_ns, ready_ns = pulled
@@ -161,7 +165,7 @@ class Pipeline:
         samples, arrival_ns, ready_ns = pulled
         local_end = self.loop.in_samples + len(samples)
         call = self._call(local_end - len(samples), local_end, local_end, (arrival_ns, ready_ns, now_ns))
-        self.delivery.feed(samples)
+        self.output_stage.feed(samples)
         gate, guard = self._gate, self._guard
         spared = gate.skipped if gate is not None else 0
         if guard is not None:
@@ -184,11 +188,11 @@ class Pipeline:
 
     def _call(self, first: int, end: int, in_end: int, times_ns: tuple[int, int, int]) -> Call:
         """The next call; indices from the last reset, times of arrival, readiness and begin."""
-        base, intake, number = self._base, self.intake, self.calls
+        base, input_stage, number = self._base, self.input_stage, self.calls
         self.calls = number + 1
         arrival_ns, ready_ns, start_ns = times_ns
-        late_ns = ready_ns + max(self._hop_ns, intake.block_ns)
-        delay_ns = intake.resampler_ns
+        late_ns = ready_ns + max(self._hop_ns, input_stage.block_ns)
+        delay_ns = input_stage.resampler_ns
         return Call(
             number, base + first, base + end, end, base + in_end, arrival_ns, ready_ns, delay_ns, late_ns, start_ns
         )
@@ -200,7 +204,7 @@ class Pipeline:
 
     def _backlog(self) -> int:
         """Samples waiting from which "skip_hop" skips: two hops beyond what one block brings."""
-        return -(-self.intake.block_ns * self.rate_hz // SECOND_NS) + 2 * self.loop.hop
+        return -(-self.input_stage.block_ns * self.rate_hz // SECOND_NS) + 2 * self.loop.hop
 
     def _failed(self, call: Call, message: str) -> None:
         """The net raised: its state is reset, the loop goes on; it ends after too many in a row."""
@@ -213,15 +217,15 @@ class Pipeline:
             raise ArtefactError(f"the model failed {FAILURES_IN_A_ROW} times in a row, last: {message}")
 
     def _restart(self, local_end: int) -> None:
-        self.delivery.reset()
-        if self.hearing is not None:
-            self.hearing.flush(local_end)
+        self.output_stage.reset()
+        if self.event_stage is not None:
+            self.event_stage.flush(local_end)
         self._base += local_end
         self.loop.reset()
         self.needed = self.loop.buffer_samples
         self.resets += 1
-        if self.hearing is not None:
-            self.hearing.reset(self._base)
+        if self.event_stage is not None:
+            self.event_stage.reset(self._base)
 
     def drain(self, now_ns: int) -> list[Call]:
         """The stream is over and no whole call is left: what flush gives, as calls yet to be timed."""
@@ -231,16 +235,16 @@ class Pipeline:
             if rest:
                 pulled = self._pull(rest)
                 if pulled is not None:
-                    self.delivery.feed(pulled[0])
+                    self.output_stage.feed(pulled[0])
                     results += self.loop.push(pulled[0])
             tail = self.loop.flush()
         except ArtefactError as exc:
             self.failed_calls += 1
             self.log.add(now_ns, "model_failed", 0, self.rate_hz, str(exc).splitlines()[0][:200])
             return []
-        self.delivery.settle()
+        self.output_stage.settle()
         if self.loop.audio_out:
-            self.delivery.silence(sum(len(r.values) for r in tail))
+            self.output_stage.silence(sum(len(r.values) for r in tail))
         return [self._flushed(result, now_ns) for result in [*results, *tail]]
 
     def _flushed(self, result: LoopOutput, now_ns: int) -> Call:
@@ -251,14 +255,14 @@ class Pipeline:
 
     def abandon(self, now_ns: int) -> None:
         """The run was interrupted: what was told and counted so far stands, nothing more is computed."""
-        self.delivery.finish(now_ns)
-        if self.hearing is not None and not self.hearing.tracker.ended:
-            self.hearing.flush(self.loop.in_samples)
+        self.output_stage.finish(now_ns)
+        if self.event_stage is not None and not self.event_stage.tracker.ended:
+            self.event_stage.flush(self.loop.in_samples)
         self._trace.instant("faults", "run ended early", now_ns)
 
     def finish(self, now_ns: int) -> None:
         """All calls were delivered: the rest of the playout is finished, events are closed."""
-        self.delivery.finish(now_ns)
-        if self.hearing is not None:
-            self.hearing.flush(self.loop.in_samples)
+        self.output_stage.finish(now_ns)
+        if self.event_stage is not None:
+            self.event_stage.flush(self.loop.in_samples)
         self._trace.counter("ring", now_ns, self.ring.held)

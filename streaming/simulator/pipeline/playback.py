@@ -22,11 +22,11 @@ from streaming.simulator.device.profile import DeviceProfile
 from streaming.simulator.pipeline.ledger import Ledger
 from streaming.simulator.pipeline.pending import Waiting
 from streaming.simulator.pipeline.perfetto import TraceWriter
-from streaming.simulator.pipeline.writers import Occupancy, WavSpool
+from streaming.simulator.pipeline.writers import Occupancy, WavWriter
 from streaming.simulator.timeline import SECOND_NS
 
 Array = NDArray[np.float32]
-Whole = NDArray[np.int64]
+Int64 = NDArray[np.int64]
 Wide = NDArray[np.float64]
 
 _WATCH_S = 0.5
@@ -69,7 +69,7 @@ class Playback:
         ledger: Ledger,
         trace: TraceWriter,
         log: FaultLog,
-        spool: WavSpool | None,
+        spool: WavWriter | None,
         total_ns: int,
         shrink: bool,
     ) -> None:
@@ -100,7 +100,7 @@ class Playback:
         """When the device wants its next block."""
         return round(self._reads * self.block * SECOND_NS / self.true_rate_hz)
 
-    def _reads_before(self, time_ns: int) -> Whole:
+    def _reads_before(self, time_ns: int) -> Int64:
         """When the reads are that come before `time_ns`."""
         most = max(0, 2 + int((time_ns - self.next_read_ns()) * self.true_rate_hz / (SECOND_NS * self.block)))
         blocks = np.arange(self._reads, self._reads + most, dtype=np.int64)
@@ -137,7 +137,7 @@ class Playback:
                     self._put(block[edges[first] : edges[last]], int(ends[first]))
                 first = last
 
-    def _at_once(self, block: Array, edges: Whole, entries: Wide, ends: Whole, rows: Whole) -> int:
+    def _at_once(self, block: Array, edges: Int64, entries: Wide, ends: Int64, rows: Int64) -> int:
         """Results with the reads between them, as far as each read finds all it wants and nothing overflows.
 
         Args:

@@ -8,12 +8,12 @@ from pathlib import Path
 from streaming.runs.record import HEARD_LIMIT_S
 from streaming.simulator.pipeline.ledger import Ledger
 from streaming.simulator.pipeline.perfetto import TraceWriter
-from streaming.simulator.pipeline.writers import Heard, Occupancy, RawSpool, WavSpool
+from streaming.simulator.pipeline.writers import Heard, Occupancy, RawWriter, WavWriter
 from streaming.simulator.timeline import SECOND_NS
 
 
 @dataclass(frozen=True)
-class Sinks:
+class Recorders:
     """Everything a pipeline writes to.
 
     Attributes:
@@ -26,9 +26,9 @@ class Sinks:
     trace: TraceWriter
     heard: Heard
     occupancy: Occupancy
-    output: WavSpool | None
-    scores: RawSpool | None
-    ends: RawSpool | None
+    output: WavWriter | None
+    scores: RawWriter | None
+    ends: RawWriter | None
     total_ns: int
 
     def close(self) -> None:
@@ -41,15 +41,15 @@ class Sinks:
                 spool.close()
 
 
-def no_sinks(total_ns: int, rate_hz: int) -> Sinks:
+def no_recorders(total_ns: int, rate_hz: int) -> Recorders:
     """Nothing is written; figures are kept."""
     heard = Heard(total_ns * rate_hz // SECOND_NS, None)
-    return Sinks(Ledger(None), TraceWriter(None), heard, Occupancy(total_ns), None, None, None, total_ns)
+    return Recorders(Ledger(None), TraceWriter(None), heard, Occupancy(total_ns), None, None, None, total_ns)
 
 
-def file_sinks(
+def file_recorders(
     folder: Path, total_ns: int, rate_hz: int, output_rate_hz: int, enhancer: bool, audio: bool, trace_limit: int
-) -> Sinks:
+) -> Recorders:
     """The files of a run's folder (streaming/runs/record.py).
 
     Args:
@@ -65,14 +65,14 @@ def file_sinks(
     """
     heard = None
     if audio and total_ns <= HEARD_LIMIT_S * SECOND_NS:
-        heard = WavSpool(folder / "heard.wav", rate_hz, "PCM_16")
-    return Sinks(
+        heard = WavWriter(folder / "heard.wav", rate_hz, "PCM_16")
+    return Recorders(
         Ledger(folder / "ledger.csv"),
         TraceWriter(folder / "trace.json", trace_limit),
         Heard(total_ns * rate_hz // SECOND_NS, heard),
         Occupancy(total_ns),
-        WavSpool(folder / "output.wav", output_rate_hz, "FLOAT") if enhancer and audio else None,
-        None if enhancer else RawSpool(folder / "scores.f32"),
-        None if enhancer else RawSpool(folder / "ends.i64"),
+        WavWriter(folder / "output.wav", output_rate_hz, "FLOAT") if enhancer and audio else None,
+        None if enhancer else RawWriter(folder / "scores.f32"),
+        None if enhancer else RawWriter(folder / "ends.i64"),
         total_ns,
     )

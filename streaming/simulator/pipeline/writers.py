@@ -18,7 +18,7 @@ Array = NDArray[np.float32]
 _LARGEST_BYTES = 0xFFFF_FF00  # of a WAV's samples
 
 
-class RawSpool:
+class RawWriter:
     """A file of raw little-endian numbers that grows.
 
     Args:
@@ -55,7 +55,7 @@ class RawSpool:
             raise OutputError(f"{self._file}: cannot be written: {exc.strerror or exc}") from exc
 
 
-class WavSpool(RawSpool):
+class WavWriter(RawWriter):
     """A mono WAV that grows; its header is written last.
 
     Args:
@@ -103,7 +103,7 @@ class Heard:
         spool: a file for the samples, or None.
     """
 
-    def __init__(self, total_samples: int, spool: WavSpool | None, points: int = 1000) -> None:
+    def __init__(self, total_samples: int, spool: WavWriter | None, points: int = 1000) -> None:
         self.step = max(1, -(-total_samples // points))
         self._spool = spool
         self._chunk: Array = np.zeros(max(self.step, (1 << 15) // self.step * self.step), np.float32)

@@ -356,7 +356,7 @@ def test_what_takes_one_channel_refuses_it_in_a_line(bundle: Path, tmp_path: Pat
     from typer.testing import CliRunner
 
     from converters.install.android import PLATFORMS, install
-    from hearpack.api import simulate, stream_parity
+    from hearpack.api import check_partitions, simulate
     from hearpack.cli import app
     from runtimes.bundle import Bundle
     from streaming.measure.calibrate import measure_calls
@@ -367,7 +367,7 @@ def test_what_takes_one_channel_refuses_it_in_a_line(bundle: Path, tmp_path: Pat
     message = r"unet-separator is a separator \(2 channels in, 4 outputs\), which .* does not take"
     for refuse in (
         lambda: simulate(bundle, tmp_path / "song.wav"),
-        lambda: stream_parity(bundle, tmp_path / "song.wav"),
+        lambda: check_partitions(bundle, tmp_path / "song.wav"),
         lambda: measure_calls(opened),
         lambda: install(opened, PLATFORMS["android"], tmp_path),
         lambda: install(opened, PLATFORMS["ios"], tmp_path),

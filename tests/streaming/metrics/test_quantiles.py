@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from models.common.errors import UsageError
 from streaming.measure.calibration import TimeDraw, parse_calibration
 from streaming.metrics.quantiles import QuantileSketch, summarise
-from streaming.simulator.pipeline.writers import Heard, Occupancy, WavSpool
+from streaming.simulator.pipeline.writers import Heard, Occupancy, WavWriter
 from streaming.simulator.timeline import ContentClock, IndexMap
 
 
@@ -38,7 +38,7 @@ def test_nothing_has_no_quantiles() -> None:
 def test_spooled_wav_is_what_went_in(tmp_path: Path) -> None:
     samples = np.random.default_rng(0).uniform(-1, 1, 5000).astype(np.float32)
     for subtype in ("FLOAT", "PCM_16"):
-        spool = WavSpool(tmp_path / "x.wav", 16000, subtype)  # type: ignore[arg-type]
+        spool = WavWriter(tmp_path / "x.wav", 16000, subtype)  # type: ignore[arg-type]
         for part in np.array_split(samples, 7):
             spool.add(part)
         spool.close()

@@ -22,7 +22,7 @@ from streaming.simulator.device.compute import ComputeModel
 from streaming.simulator.device.faults import Fault, parse_fault
 from streaming.simulator.device.profile import DeviceProfile, load_profile
 from streaming.simulator.pipeline.pipeline import Pipeline
-from streaming.simulator.pipeline.recorders import file_sinks
+from streaming.simulator.pipeline.recorders import file_recorders
 from streaming.simulator.scenario import default_prefill, default_ring
 from streaming.simulator.timeline import SECOND_NS, ContentClock, IndexMap
 from streaming.simulator.virtual import run_virtual
@@ -61,7 +61,7 @@ def told(
     sound = 0.3 * np.random.default_rng(3).standard_normal(round(7.3 * profile.rate_hz))
     source = ClipSource(sound.astype(np.float32), profile.rate_hz, seconds)
     folder.mkdir()
-    sinks = file_sinks(
+    recorders = file_recorders(
         folder,
         round(seconds * SECOND_NS),
         16_000,
@@ -78,7 +78,7 @@ def told(
         policy,
         default_ring(bundle, profile, policy),
         default_prefill(bundle, profile),
-        sinks,
+        recorders,
         faults,
     )
     step = 9_000_000 if manifest.task == "classifier" else 200_000
@@ -86,21 +86,27 @@ def told(
     plan = singly(profile, source, faults) if one_by_one else device_stretches(profile, source, 5, faults)
     stalls = [f for f in faults if f.kind == "stall"]
     end_ns = run_virtual(pipeline, plan, source, compute, stalls, calls_at_once=1 if one_by_one else None)
-    sinks.close()
-    ring, intake = pipeline.ring, pipeline.intake
+    recorders.close()
+    ring, input_stage = pipeline.ring, pipeline.input_stage
     return {
         **{file.name: file.read_bytes() for file in folder.iterdir() if file.name != "trace.json"},
         # In the order of time a trace's lines are the same; in the file they need not be.
         "trace": sorted(line.rstrip(",") for line in (folder / "trace.json").read_text().splitlines()),
-        "ledger": sinks.ledger.summaries(),
-        "occupancy": sinks.occupancy.points,
-        "envelope": sinks.heard.envelope,
+        "ledger": recorders.ledger.summaries(),
+        "occupancy": recorders.occupancy.points,
+        "envelope": recorders.heard.envelope,
         "faults": sorted(map(str, pipeline.log.kept)),
         "playout": None if pipeline.playback is None else pipeline.playback.record(),
-        "events": None if pipeline.hearing is None else pipeline.hearing.events,
-        "compute": pipeline.delivery.compute.summary(),
-        "calls": (pipeline.calls, pipeline.delivery.misses, pipeline.skipped_hops, pipeline.failed_calls),
-        "capture": (intake.callbacks, intake.captured, intake.lost, intake.nan_samples, intake.block_ns),
+        "events": None if pipeline.event_stage is None else pipeline.event_stage.events,
+        "compute": pipeline.output_stage.compute.summary(),
+        "calls": (pipeline.calls, pipeline.output_stage.misses, pipeline.skipped_hops, pipeline.failed_calls),
+        "capture": (
+            input_stage.callbacks,
+            input_stage.captured,
+            input_stage.lost,
+            input_stage.nan_samples,
+            input_stage.block_ns,
+        ),
         "ring": (ring.written, ring.read, ring.held, ring.dropped, ring.overruns, ring.high_water),
         "end": end_ns,
     }

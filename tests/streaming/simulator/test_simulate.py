@@ -23,7 +23,7 @@ from streaming.core.decisions import detect
 from streaming.core.loop import make_loop, run_loop
 from streaming.core.resample import Resampler
 from streaming.measure.calibration import Calibration, CalibrationEntry
-from streaming.metrics.partition import NONE, edge_click_db, stream_parity
+from streaming.metrics.partition import NONE, check_partitions, edge_click_db
 from streaming.runs.record import LEDGER_COLUMNS, PARTS, RunRecord, read_run
 from streaming.simulator.capacity import search_limit, trouble
 from streaming.simulator.delay_check import ProbeRuntime, check_delay, lag_samples
@@ -31,7 +31,7 @@ from streaming.simulator.device.callbacks import Callback, device_callbacks, dev
 from streaming.simulator.device.faults import Fault, parse_fault
 from streaming.simulator.device.profile import DeviceProfile, load_profile, profile_names
 from streaming.simulator.pipeline.pipeline import Pipeline
-from streaming.simulator.pipeline.recorders import no_sinks
+from streaming.simulator.pipeline.recorders import no_recorders
 from streaming.simulator.scenario import Settings, Sound, clip_sound, default_prefill, default_ring
 from streaming.simulator.simulate import compute_model, simulate
 from streaming.simulator.virtual import run_virtual
@@ -136,11 +136,11 @@ def test_classifier_is_bit_equal_to_plain_calls_and_tells_the_same_events(yamnet
     assert np.array_equal(np.stack(values), np.stack([r.values for r in expected]))
     decisions = yamnet.manifest.decisions
     assert decisions is not None
-    assert pipeline.hearing is not None
+    assert pipeline.event_stage is not None
     ends = np.array([r.end_sample for r in expected], np.int64)
     scores = np.stack([r.values for r in expected])
     heard = detect(decisions, yamnet.labels(), 16_000, ends, scores, pipeline.loop.in_samples)
-    told = sorted((e.onset_sample, e.index, e.offset_sample, e.confidence) for e in pipeline.hearing.events)
+    told = sorted((e.onset_sample, e.index, e.offset_sample, e.confidence) for e in pipeline.event_stage.events)
     assert told == [(e.onset_sample, e.index, e.offset_sample, e.confidence) for e in heard]
     assert len(told) > 0
 
@@ -149,11 +149,11 @@ def streamed(bundle: Bundle, sound: Sound, settings: Settings) -> tuple[list[np.
     runtime = open_runtime(bundle, choose(bundle))
     profile = settings.profile
     manifest = bundle.manifest
-    sinks = no_sinks(10**9, 16_000)
+    recorders = no_recorders(10**9, 16_000)
     ring, prefill = default_ring(bundle, profile, "drop_oldest"), default_prefill(bundle, profile)
-    pipeline = Pipeline(manifest, bundle.labels(), runtime, profile, "drop_oldest", ring, prefill, sinks)
+    pipeline = Pipeline(manifest, bundle.labels(), runtime, profile, "drop_oldest", ring, prefill, recorders)
     values: list[np.ndarray] = []
-    pipeline.delivery.on_values = lambda _end, v: values.append(v)
+    pipeline.output_stage.on_values = lambda _end, v: values.append(v)
     compute = compute_model(settings, choose(bundle), manifest.buffer.samples)
     run_virtual(pipeline, device_stretches(profile, sound.source, 0), sound.source, compute)
     runtime.close()
@@ -277,7 +277,7 @@ def test_a_classifiers_run_keeps_scores_and_events(yamnet: Bundle, tmp_path: Pat
     assert np.all(np.diff(ends) == 7680)
     assert record.playout is None
     for event in record.events:
-        # Told at the end of the window that turned it on, a little after that window was complete.
+        # Reported at the end of the window that turned it on, a little after that window was complete.
         assert event.emitted_at_ns > event.emitted_at_sample * 62_500
         assert event.delay_ns > 480 * MS
     conserved(record)
@@ -465,10 +465,10 @@ def test_capture_goes_on_while_the_net_computes(dtln: Bundle) -> None:
                 deadline = time.monotonic() + 20.0
                 while not seen and time.monotonic() < deadline:
                     time.sleep(0.01)
-                wanted = seen[0].intake.callbacks + 20
-                while seen[0].intake.callbacks < wanted and time.monotonic() < deadline:
+                wanted = seen[0].input_stage.callbacks + 20
+                while seen[0].input_stage.callbacks < wanted and time.monotonic() < deadline:
                     time.sleep(0.01)
-                waited.append(seen[0].intake.callbacks >= wanted)
+                waited.append(seen[0].input_stage.callbacks >= wanted)
             return super().step(block, state)
 
     record = simulate(
@@ -534,7 +534,7 @@ def test_streams_are_what_the_whole_is(exported: dict[str, Path]) -> None:
     for kind in ("dtln", "yamnet"):
         bundle = Bundle.open(exported[kind])
         runtime = open_runtime(bundle, choose(bundle))
-        parity = stream_parity(bundle.manifest, runtime, speech(3.0), 48_000, trials=6, seed=4)
+        parity = check_partitions(bundle.manifest, runtime, speech(3.0), 48_000, trials=6, seed=4)
         runtime.close()
         assert parity.equal
         assert any(t.reset_at != NONE for t in parity.trials)
@@ -558,7 +558,7 @@ def test_a_forgetful_net_is_found(dtln: Bundle) -> None:
             self.calls += 1
             return super().step(block, self.reset() if self.calls == 50 else state)
 
-    parity = stream_parity(dtln.manifest, Forgetful(dtln.manifest), speech(2.0), 48_000, trials=1, seed=0)
+    parity = check_partitions(dtln.manifest, Forgetful(dtln.manifest), speech(2.0), 48_000, trials=1, seed=0)
     assert not parity.equal
     assert parity.trials[0].first_diverging >= 0
     assert parity.trials[0].error_db < 100.0

@@ -24,7 +24,7 @@ from streaming.simulator.device.trace_file import read_trace
 from streaming.simulator.fit import fit_device, to_toml
 from streaming.simulator.pipeline.call import Call
 from streaming.simulator.pipeline.pipeline import Pipeline
-from streaming.simulator.pipeline.recorders import no_sinks
+from streaming.simulator.pipeline.recorders import no_recorders
 from streaming.simulator.replay import replay_run
 from streaming.simulator.scenario import Settings, clip_sound, default_prefill, default_ring
 from streaming.simulator.virtual import run_virtual
@@ -63,7 +63,7 @@ def recorded(
         "drop_oldest",
         default_ring(bundle, profile, "drop_oldest"),
         default_prefill(bundle, profile),
-        no_sinks(round(seconds * 1e9), 16_000),
+        no_recorders(round(seconds * 1e9), 16_000),
     )
     calls: list[Call] = []
     deliver = pipeline.deliver
