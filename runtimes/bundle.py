@@ -327,6 +327,11 @@ class Bundle:
             raise BundleError(f"{file}: cannot be read as UTF-8 text: {exc}") from exc
         return cls(folder, parse_manifest(text, str(file)))
 
+    @classmethod
+    def of(cls, bundle: Bundle | str | Path) -> Bundle:
+        """`bundle` itself where it is open already, else `Bundle.open` of its folder."""
+        return bundle if isinstance(bundle, Bundle) else cls.open(bundle)
+
     def artefact(self, artefact_id: str) -> Artefact:
         """The artefact called `artefact_id`; BundleError naming those there are."""
         for artefact in self.manifest.artefacts:

@@ -76,6 +76,12 @@ def test_a_whole_bundle_opens(folder: Path) -> None:
         bundle.check_files()
 
 
+def test_an_open_bundle_is_taken_as_it_is(folder: Path) -> None:
+    bundle = Bundle.open(folder)
+    assert Bundle.of(bundle) is bundle
+    assert Bundle.of(str(folder)).manifest == Bundle.of(folder).manifest == bundle.manifest
+
+
 def test_dump_is_sorted_stable_and_reads_back(folder: Path) -> None:
     parsed = Bundle.open(folder).manifest
     text = parsed.dump()
