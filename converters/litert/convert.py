@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 from converters.checks import example_inputs, refuse_aliasing, refuse_mutation
+from converters.litert.names import recorded_name, recorded_names
 from converters.litert.tflite_edit import MIN_HALF_ELEMENTS, HalfReport, cast_to_half
 from models.common.errors import ConversionError, MissingDependencyError
 from models.geometry import GraphSignature
@@ -163,8 +164,8 @@ def module_segments(graph: torch.nn.Module, modules: tuple[str, ...]) -> dict[st
             raise ConversionError(
                 f"fp32_modules names {name!r}, which is no submodule of the graph; its children are: {children}"
             )
-        kind = type(known[name])
-        segments[name] = f"{kind.__module__}.{kind.__qualname__}_{name.rpartition('.')[2]}"
+        kind = ".".join(recorded_name(type(known[name])))
+        segments[name] = f"{kind}_{name.rpartition('.')[2]}"
     return segments
 
 
@@ -178,7 +179,7 @@ def _lower(graph: torch.nn.Module, signature: GraphSignature, example: tuple[tor
             import litert_torch
 
             kwargs = dict(zip(signature.input_names, example, strict=True))
-            with torch.no_grad(), _constants_kept_alive():
+            with torch.no_grad(), _constants_kept_alive(), recorded_names(graph):
                 model = litert_torch.convert(_named(graph, signature), sample_kwargs=kwargs)
             tflite: bytes = model.model_content()
     except ImportError as exc:
