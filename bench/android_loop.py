@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from hearpack.api import export  # noqa: E402 - the project's root has to be found first
+from hearpack import export  # noqa: E402 - the project's root has to be found first
 from tools.android import build, jvm, reference, toolchain  # noqa: E402
 
 

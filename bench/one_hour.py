@@ -156,7 +156,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         bundles = arguments.bundle
         if not bundles:
-            from hearpack.api import export
+            from hearpack import export
 
             bundles = [str(export(name, folder).path) for name in ("dtln", "yamnet")]
         found = []

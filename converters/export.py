@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,15 +20,20 @@ from converters.bundle.write import (
     write_licences,
     write_model_card,
 )
-from converters.spec import ExportSpec, export_key
+from converters.custom import GeometrySource, open_custom
+from converters.originals import remember
+from converters.spec import FORMATS, PRECISIONS, ExportSpec, export_key, parse_choices
 from converters.tolerances import tolerance
 from models import pretrained
-from models.common.errors import BundleError, ConversionError, OutputError
-from models.common.files import atomic_folder, copy_tree, exclusive, sweep
+from models.catalog import find
+from models.common.errors import BundleError, ConversionError, OutputError, UsageError
+from models.common.files import as_path, atomic_folder, copy_tree, exclusive, sweep
 from models.common.hashing import sha256_tree
 from models.common.parsing import parse_json
 from models.common.progress import Progress, silent
 from models.custom.entry import CustomEntry
+from models.custom.loading import is_custom
+from models.entry import ModelEntry
 from models.weights.checkpoint import load_file
 from models.weights.fetch import cache_dir
 from models.weights.store import WeightsFile, check_sidecar, user_file
@@ -66,23 +71,75 @@ class _Job:
     lowered: dict[str, bytes] = field(default_factory=dict)  # fp16 is made from fp32: one conversion for both
 
 
-def export(spec: ExportSpec, output: Path, force: bool = False, progress: Progress = silent) -> ExportResult:
-    """Make the bundle of a spec in the folder `output`.
+def export(
+    name: str | ModelEntry,
+    output: str | Path = ".",
+    *,
+    hops_per_call: int = 1,
+    formats: Sequence[str] = FORMATS,
+    precisions: Sequence[str] = PRECISIONS,
+    weights: str | Path | None = None,
+    geometry: GeometrySource = None,
+    force: bool = False,
+    progress: Progress = silent,
+) -> ExportResult:
+    """Export a model to a bundle in the folder `output`.
 
     Args:
-        spec: net, weights, buffer, formats, precisions.
+        name: a model of `hearpack models`; or a custom net: "path/net.py:build", "package.module:build",
+            "path/model.keras" (docs/bring-your-own.md); or an entry that `open_model` gave.
         output: folder that is to hold the bundle; made if missing.
-        force: convert again even if the cache has this very export.
+        hops_per_call: hops one call takes.
+        formats: any of "litert", "coreml".
+        precisions: any of "fp32", "fp16".
+        weights: a checkpoint of your own, or None for the pretrained weights.
+        geometry: of a custom net: a geometry.toml, a mapping of its shape, or a StreamGeometry; None: the
+            geometry.toml beside it, or GEOMETRY in it.
+        force: convert again even if this very export is in the cache.
         progress: called with (what, fraction done).
 
     Returns:
-        where the bundle is and whether the cache had it.
+        where the bundle is, and whether the cache had it.
 
     Raises:
+        UsageError: unknown model, format or precision, no such buffer, or a geometry that does not belong there.
         WeightsError: weights missing, corrupt, or of another net.
         ConversionError: the net cannot be converted, or an artefact is past its tolerance.
         OutputError: the place cannot be written; whatever stood there is untouched.
     """
+    model = name if isinstance(name, ModelEntry) else open_model(name, geometry, weights)
+    model.signature(hops_per_call)
+    chosen_formats = parse_choices(",".join(formats), FORMATS, "formats")
+    chosen_precisions = parse_choices(",".join(precisions), PRECISIONS, "precisions")
+    spec = ExportSpec(
+        model,
+        hops_per_call,
+        tuple(f for f in FORMATS if f in chosen_formats),
+        tuple(p for p in PRECISIONS if p in chosen_precisions),
+        as_path(weights),
+    )
+    return export_spec(spec, Path(output), force, progress)
+
+
+def open_model(name: str, geometry: GeometrySource = None, weights: str | Path | None = None) -> ModelEntry:
+    """The entry of a model of the catalogue, or of a custom net, loaded and checked.
+
+    Raises:
+        UsageError: unknown model, or a geometry for one of the catalogue.
+        HearpackError: as `converters.custom.open_custom`.
+    """
+    if is_custom(name):
+        entry = open_custom(name, geometry, as_path(weights))
+        remember(entry, name, geometry)
+        return entry
+    model = find(name)
+    if geometry is not None:
+        raise UsageError(f"{name} is a model of the catalogue and has its geometry; leave --geometry out")
+    return model
+
+
+def export_spec(spec: ExportSpec, output: Path, force: bool = False, progress: Progress = silent) -> ExportResult:
+    """`export` of what is parsed and opened already."""
     target = output / spec.folder_name
     _check_target(target)
     weights = _weights_of(spec)

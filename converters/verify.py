@@ -20,7 +20,7 @@ from converters.originals import is_custom_bundle, reopen
 from converters.spec import toolchain_versions
 from models import pretrained
 from models.common.errors import MissingDependencyError, UsageError, WeightsError
-from models.common.files import write_text_atomic
+from models.common.files import as_path, write_text_atomic
 from models.common.progress import Progress, silent
 from models.entry import ModelEntry
 from models.weights.checkpoint import load_file
@@ -106,25 +106,25 @@ class _Truth:
 
 
 def verify(
-    bundle: Bundle,
-    artefacts: Sequence[str] = (),
+    bundle: Bundle | str | Path,
     *,
+    artefacts: Sequence[str] = (),
     seconds: float | None = None,
-    audio: Path | None = None,
-    weights: Path | None = None,
-    source: str | None = None,
-    geometry: Path | None = None,
+    audio: str | Path | None = None,
+    weights: str | Path | None = None,
+    original: str | None = None,
+    geometry: str | Path | None = None,
     progress: Progress = silent,
 ) -> VerifyReport:
-    """Stream real audio through every artefact, on every engine of this machine, and hold it against the original.
+    """Stream real audio through every artefact, on every engine of this machine, and compare it with the original.
 
     Args:
-        bundle: an opened bundle.
+        bundle: a bundle, or its folder.
         artefacts: ids to look at; all when empty.
         seconds: length of the stream; 60 when None, the whole file with `audio`.
         audio: a file of your own; hearpack's material when None.
         weights: the checkpoint a bundle of your own weights was exported from.
-        source: where the original of a net of your own is; looked for when None (converters/custom.py).
+        original: where a custom net is, if it is not where it was exported from (converters/originals.py).
         geometry: its geometry.toml, where it does not lie beside it.
         progress: called with (what, fraction done).
 
@@ -138,10 +138,11 @@ def verify(
     """
     if seconds is not None and not SHORTEST_SECONDS <= seconds <= 3600.0:
         raise UsageError(f"--seconds: expected {SHORTEST_SECONDS:g} to 3600, got {seconds:g}")
+    bundle = Bundle.of(bundle)
     chosen = [bundle.artefact(a) for a in artefacts] if artefacts else list(bundle.manifest.artefacts)
     bundle.check_files(chosen)
     progress("the original", 0.0)
-    truth = _truth(bundle, seconds, audio, weights, (source, geometry))
+    truth = _truth(bundle, seconds, as_path(audio), as_path(weights), (original, as_path(geometry)))
     progress("the original", 1.0)
     reports = [
         _artefact_report(bundle, artefact, engine, truth, progress)

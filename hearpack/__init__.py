@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Any
 from models.common.version import __version__
 
 if TYPE_CHECKING:
-    from hearpack.api import export as export
+    from converters.export import export as export
+    from converters.verify import verify as verify
     from hearpack.api import fit_device as fit_device
     from hearpack.api import inspect as inspect
-    from hearpack.api import pull as pull
     from hearpack.api import run as run
     from hearpack.api import simulate as simulate
-    from hearpack.api import verify as verify
     from hearpack.api_tools import advise as advise
     from hearpack.api_tools import calibrate as calibrate
     from hearpack.api_tools import coldstart as coldstart
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from models.custom.causal.layers import CumulativeNorm as CumulativeNorm
     from models.entry import ModelEntry as ModelEntry
     from models.geometry import StreamGeometry as StreamGeometry
+    from models.pretrained import pull as pull
     from runtimes.bundle import Bundle as Bundle
     from runtimes.bundle import Decisions as Decisions
 
@@ -50,16 +50,16 @@ _HOMES = {
     "advise": "hearpack.api_tools",
     "calibrate": "hearpack.api_tools",
     "coldstart": "hearpack.api_tools",
-    "export": "hearpack.api",
+    "export": "converters.export",
     "fit_device": "hearpack.api",
     "gate": "hearpack.api_tools",
     "inspect": "hearpack.api",
-    "pull": "hearpack.api",
+    "pull": "models.pretrained",
     "report": "hearpack.api_tools",
     "run": "hearpack.api",
     "simulate": "hearpack.api",
     "tune": "hearpack.api_tools",
-    "verify": "hearpack.api",
+    "verify": "converters.verify",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

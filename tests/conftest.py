@@ -22,7 +22,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Three models exported to both formats at both precisions, through the cache. Never write into these."""
-    from hearpack.api import export
+    from hearpack import export
 
     output = tmp_path_factory.mktemp("exported")
     return {name: export(name, output).path for name in ("yamnet", "dtln", "gtcrn")}

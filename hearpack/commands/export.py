@@ -23,8 +23,9 @@ def export(
     json_output: bool = JsonOption,
 ) -> None:
     """Convert, execute, hold against the original, and write a bundle."""
+    from converters.export import export as export_model
+    from converters.export import open_model
     from converters.spec import FORMATS, PRECISIONS, hops_from_arguments, parse_choices
-    from hearpack.api import export_model, open_model
     from runtimes.bundle import Bundle
 
     model = open_model(name, geometry, weights)

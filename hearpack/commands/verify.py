@@ -26,7 +26,7 @@ def verify(
     json_output: bool = JsonOption,
 ) -> None:
     """Hold every artefact against the original; exit 1 if one is past its tolerance."""
-    from hearpack.api import verify as run_verify
+    from converters.verify import verify as run_verify
 
     with progress_bars(json_output) as progress:
         report = run_verify(
@@ -35,7 +35,7 @@ def verify(
             seconds=seconds,
             audio=audio,
             weights=weights,
-            source=original,
+            original=original,
             geometry=geometry,
             progress=progress,
         )

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from converters.bundle.reference import stream
 from converters.bundle.test_audio import noisy_speech, street
 from converters.export import export
-from converters.spec import ExportSpec
 from converters.verify import VerifyReport, verify
 from models.common.errors import FetchError
 from models.common.progress import Progress
@@ -97,7 +96,7 @@ def run_demo(output: Path, progress: Progress) -> DemoResult:
         HearpackError: no network and no cache, a place that cannot be written, or a failed export.
     """
     began = time.perf_counter()
-    results = [export(ExportSpec(model), output, progress=progress) for model in (YAMNET, GTCRN, DTLN)]
+    results = [export(model, output, progress=progress) for model in (YAMNET, GTCRN, DTLN)]
     export_seconds = time.perf_counter() - began
     bundles = [Bundle.open(r.path) for r in results]
     verifications = tuple(verify(bundle, progress=progress) for bundle in bundles)

@@ -33,6 +33,11 @@ def _pid_of(folder: Path, marker: str) -> int | None:
     return int(tail) if tail.isdigit() else None
 
 
+def as_path(path: str | Path | None) -> Path | None:
+    """An optional path as Path."""
+    return None if path is None else Path(path)
+
+
 def copy_tree(source: Path, target: Path) -> None:
     """Copy a folder's files into `target`; the first OSError ends it (shutil.copytree collects them all into one)."""
     target.mkdir(parents=True, exist_ok=True)

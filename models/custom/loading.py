@@ -23,6 +23,7 @@ from models.common.errors import ConversionError, UsageError
 from models.common.hashing import sha256_file
 
 OURS = ("models", "runtimes", "streaming", "converters", "hearpack")
+_OFFERED = ("CumulativeNorm", "StreamGeometry")  # of hearpack: what a net may import, whatever it calls its packages
 _PRIVATE = "hearpack_own"  # ends up in tensor names: no path, nothing random
 _MODELS = Path(__file__).parents[1]  # our own frames in a traceback
 
@@ -111,6 +112,8 @@ def load(target: Target) -> Loaded:
         UsageError: it cannot be imported, or has no such callable.
         ConversionError: the factory failed.
     """
+    for name in _OFFERED if "hearpack" in sys.modules else ():
+        getattr(sys.modules["hearpack"], name)  # found once, it stays there while packages of ours are hidden
     if target.is_file:
         file = Path(target.module).resolve()
         with _private_imports(file.parent) as taken:

@@ -176,7 +176,7 @@ class TestFindingTheOriginalAgain:
 
     def test_moved(self, place: Path) -> None:
         moved = place.rename(place.with_name("elsewhere"))
-        report = hearpack.verify(self.bundle, seconds=3, source=f"{moved / 'net.py'}:build")
+        report = hearpack.verify(self.bundle, seconds=3, original=f"{moved / 'net.py'}:build")
         assert report.reference == "torch original"
 
     def test_beside_the_bundle(self, place: Path) -> None:
@@ -198,7 +198,7 @@ class TestFindingTheOriginalAgain:
         assert report.reference == "golden"
         assert message in report.material
         with pytest.raises(WeightsError, match=message):
-            hearpack.verify(self.bundle, seconds=3, source=str(file))
+            hearpack.verify(self.bundle, seconds=3, original=str(file))
 
     def test_geometry_changed(self, place: Path) -> None:
         file = place / "geometry.toml"
@@ -217,7 +217,7 @@ def test_a_checkpoint_is_loaded_into_the_net(tmp_path: Path) -> None:
     ).path
     assert hearpack.verify(path, seconds=3).reference == "torch original"
     with pytest.raises(WeightsError, match=r"weights of net.py:build have changed|checkpoint"):
-        hearpack.verify(path, seconds=3, source=target)
+        hearpack.verify(path, seconds=3, original=target)
     (tmp_path / "mine.pt").unlink()
     assert "the checkpoint" in hearpack.verify(path, seconds=3).material
     torch.save({"first.weight": torch.zeros(2, 2)}, tmp_path / "other.pt")

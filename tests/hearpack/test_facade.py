@@ -7,7 +7,6 @@ import inspect
 import pytest
 
 import hearpack
-from hearpack import api
 from models.common.errors import HearpackError
 
 
@@ -25,7 +24,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def test_functions_of_the_facade_say_what_they_take_and_raise() -> None:
     for name in ("pull", "export", "verify", "run"):
-        text = inspect.getdoc(getattr(api, name)) or ""
+        text = inspect.getdoc(getattr(hearpack, name)) or ""
         assert "Args:" in text
         assert "Returns:" in text
 

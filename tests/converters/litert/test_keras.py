@@ -129,7 +129,7 @@ def test_verify_finds_the_file_again(name: str, bundles: dict[str, Bundle], file
             lines.insert(0, f"{key} = {json.dumps(value)}")
     toml.write_text("\n".join(lines))
     source = str(files / f"{name}.keras")
-    report = hearpack.verify(bundles[name].path, seconds=4, source=source, geometry=toml)
+    report = hearpack.verify(bundles[name].path, seconds=4, original=source, geometry=toml)
     assert report.reference == "torch original"
     assert report.passed
     assert bundles[name].manifest.original.factory == f"{name}.keras"

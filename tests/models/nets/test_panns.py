@@ -284,7 +284,7 @@ def test_other_checkpoints_are_refused(change: Any, message: str, files: dict[st
 
 
 def test_a_checkpoint_needs_its_sha256_beside_it(files: dict[str, Path], tmp_path: Path) -> None:
-    from hearpack.api import export
+    from hearpack import export
 
     with pytest.raises(UsageError, match=r"no package holds its weights.*zenodo record 3987831.*--weights"):
         export("panns-mobilenetv1", tmp_path)
@@ -309,7 +309,7 @@ def test_labels_are_audiosets() -> None:
 def test_export_and_verify(files: dict[str, Path], tmp_path: Path) -> None:
     pytest.importorskip("litert_torch", reason="converting needs the extra export")
     pytest.importorskip("coremltools")
-    from hearpack.api import export, inspect, verify
+    from hearpack import export, inspect, verify
     from runtimes.bundle import Bundle
 
     bundle = Bundle.open(export(PANNS_MOBILENET.name, tmp_path, weights=files["mobilenetv1"]).path)

@@ -270,7 +270,7 @@ def test_other_weights_are_refused(change: Any, message: str, arrays: dict[str, 
 
 
 def test_without_weights_or_of_another_width_it_is_told(file: Path, tmp_path: Path) -> None:
-    from hearpack.api import export
+    from hearpack import export
 
     with pytest.raises(UsageError, match=r"no package holds its weights; give the checkpoint with --weights"):
         export("unet-separator", tmp_path)
@@ -290,13 +290,13 @@ def test_without_weights_or_of_another_width_it_is_told(file: Path, tmp_path: Pa
 def bundle(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("litert_torch", reason="converting needs the extra export")
     pytest.importorskip("coremltools", reason="converting needs the extra export")
-    from hearpack.api import export_model
+    from hearpack import export
 
-    return export_model(ENTRY, tmp_path_factory.mktemp("bundles"), weights=file).path
+    return export(ENTRY, tmp_path_factory.mktemp("bundles"), weights=file).path
 
 
 def test_both_formats_are_verified(bundle: Path, file: Path) -> None:
-    from hearpack.api import verify
+    from hearpack import verify
     from runtimes.bundle import Bundle
 
     report = verify(bundle, seconds=4.0, weights=file)
@@ -338,7 +338,7 @@ def test_golden_has_a_file_for_each_source_and_two_channels(bundle: Path) -> Non
 def test_run_writes_a_file_for_each_source(
     bundle: Path, net: unet.UNet, music: Array, tmp_path: Path, rate: int, channels: int, floor: float
 ) -> None:
-    from hearpack.api import run
+    from hearpack import run
 
     audio = music[:channels, :30011]
     write_wav(tmp_path / "song.wav", audio, rate)
