@@ -12,7 +12,7 @@ from typing import Any
 
 from converters.custom import GeometrySource, open_custom
 from models.common.errors import WeightsError
-from models.common.files import write_text_atomic
+from models.common.files import write_atomic
 from models.common.hashing import sha256_bytes
 from models.common.parsing import parse_json
 from models.custom.entry import CustomEntry, CustomOriginal
@@ -36,7 +36,7 @@ def remember(entry: CustomEntry, target_text: str, geometry: GeometrySource) -> 
     }
     if target.is_keras:
         where["target"] = str(Path(target.module).resolve())
-    write_text_atomic(_record(entry.original), json.dumps(where, indent=2, sort_keys=True) + "\n")
+    write_atomic(_record(entry.original), json.dumps(where, indent=2, sort_keys=True) + "\n")
 
 
 def is_custom_bundle(bundle: Bundle) -> bool:

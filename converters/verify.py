@@ -20,7 +20,7 @@ from converters.originals import is_custom_bundle, reopen
 from converters.spec import toolchain_versions
 from models import pretrained
 from models.common.errors import MissingDependencyError, UsageError, WeightsError
-from models.common.files import as_path, write_text_atomic
+from models.common.files import as_path, write_atomic
 from models.common.progress import Progress, silent
 from models.entry import ModelEntry
 from models.weights.checkpoint import load_file
@@ -160,7 +160,7 @@ def verify(
         passed=all(r.passed for r in reports),
     )
     text = json.dumps(dataclasses.asdict(report), indent=2, sort_keys=True) + "\n"
-    write_text_atomic(bundle.path / "parity" / f"{report.machine}.json", text)
+    write_atomic(bundle.path / "parity" / f"{report.machine}.json", text)
     return report
 
 

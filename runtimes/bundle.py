@@ -7,15 +7,15 @@ Everything an app needs to know stands in manifest.json: nobody guesses a tensor
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from models.common.documents import DocumentKind
 from models.common.errors import BundleError, UsageError
 from models.common.hashing import sha256_file
-from models.common.parsing import parse_json
 from models.geometry import GraphSignature, StateSpec, StreamGeometry, TensorSpec
 from runtimes.stages import Stage, check_stages
 
@@ -256,12 +256,16 @@ class Manifest(_Frozen):
         return json.dumps(data, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
 
 
-def _explain(error: ValidationError) -> str:
-    """The first fault of a pydantic report as one line, and how many more there are."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]) or "manifest"
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{where}: {first['msg']}{more}"
+_MANIFEST = DocumentKind(
+    SCHEMA,
+    "manifest",
+    not_json="not JSON (line {line}: {message}); export the bundle again",
+    unreadable="cannot be read as UTF-8 text: {error}",
+    newer="schema {schema} is not one this hearpack reads ({expected!r}); update hearpack or export again",
+    invalid="invalid against {expected}: {where}: {message}{more}",
+    minor_versions=True,
+    error=BundleError,
+)
 
 
 def parse_manifest(text: str, origin: str) -> Manifest:
@@ -270,21 +274,7 @@ def parse_manifest(text: str, origin: str) -> Manifest:
     Raises:
         BundleError: not JSON, of a newer schema, or invalid against the schema.
     """
-    try:
-        data = parse_json(text)
-    except json.JSONDecodeError as exc:
-        raise BundleError(f"{origin}: not JSON (line {exc.lineno}: {exc.msg}); export the bundle again") from exc
-    schema = data.get("schema") if isinstance(data, Mapping) else None
-    if not isinstance(schema, str) or not schema.startswith("hearpack/"):
-        raise BundleError(f"{origin}: expected a manifest with schema {SCHEMA!r}, got {schema!r}")
-    if schema.split("/", 1)[1].split(".")[0] != SCHEMA.split("/")[1]:
-        raise BundleError(
-            f"{origin}: schema {schema!r} is not one this hearpack reads ({SCHEMA!r}); update hearpack or export again"
-        )
-    try:
-        return Manifest.model_validate(data)
-    except ValidationError as exc:
-        raise BundleError(f"{origin}: invalid against {SCHEMA}: {_explain(exc)}") from exc
+    return _MANIFEST.parse(text, origin, Manifest.model_validate)
 
 
 def refuse_separator(manifest: Manifest, what: str) -> None:
@@ -321,11 +311,7 @@ class Bundle:
                 f"{folder}: expected a bundle (a folder with {MANIFEST}), found none; "
                 f"make one with: hearpack export NAME"
             )
-        try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as exc:
-            raise BundleError(f"{file}: cannot be read as UTF-8 text: {exc}") from exc
-        return cls(folder, parse_manifest(text, str(file)))
+        return cls(folder, _MANIFEST.read(file, Manifest.model_validate))
 
     @classmethod
     def of(cls, bundle: Bundle | str | Path) -> Bundle:

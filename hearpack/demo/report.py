@@ -13,7 +13,7 @@ from typing import Any
 from converters.verify import ArtefactReport, VerifyReport
 from hearpack.demo.figures import score_timeline, spectrograms
 from hearpack.demo.run import DemoResult, Enhancement
-from models.common.files import write_text_atomic
+from models.common.files import write_atomic
 from runtimes.bundle import Bundle
 from streaming.files.wav import read_wav
 from streaming.metrics.quality import Metric
@@ -53,8 +53,8 @@ def write_report(result: DemoResult, output: Path) -> DemoFiles:
     }
     spectrograms(signals, shown.sample_rate_hz, files.spectrogram)
     score_timeline(result.timeline, files.timeline)
-    write_text_atomic(files.figures, json.dumps(_plain(result), indent=2, sort_keys=True) + "\n")
-    write_text_atomic(files.report, _page(result, files))
+    write_atomic(files.figures, json.dumps(_plain(result), indent=2, sort_keys=True) + "\n")
+    write_atomic(files.report, _page(result, files))
     return files
 
 

@@ -1,14 +1,13 @@
-"""Folders that appear whole or not at all: write aside, rename into place, sweep up after a kill."""
+"""Files and folders that appear whole or not at all: write aside, rename into place, sweep up after a kill."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -129,41 +128,23 @@ def exclusive(folder: Path) -> Iterator[None]:
         yield
 
 
-def write_text_atomic(path: Path, text: str) -> None:
-    """Write a text file whole or not at all; its folder is made if missing.
-
-    Raises:
-        OutputError: the place cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
-    with atomic_file(path) as file:
-        file.write(text.encode())
-
-
-def write_atomic(file: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes | str, remedy: str = "nothing was changed") -> None:
     """Write a file so that a reader, or another writer, sees the old or the new one, never half of one.
+
+    Args:
+        path: the file; its folder is made if missing.
+        data: its content; text is written as UTF-8.
+        remedy: what a message says to do when the place cannot be written.
 
     Raises:
         OutputError: the folder cannot be written, or is full.
     """
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", suffix=".part", dir=file.parent)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(file)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
-        raise OutputError(
-            f"{file}: cannot be written: {exc.strerror}; set HEARPACK_CACHE to another folder, or free space"
-        ) from exc
+        raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}; {remedy}") from exc
+    with atomic_file(path, remedy) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
 
 
 def check_place(path: str | Path | None) -> None:
@@ -177,26 +158,28 @@ def check_place(path: str | Path | None) -> None:
         raise OutputError(f"{file}: the folder {file.parent} does not exist; make it first")
 
 
-@contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
+@contextlib.contextmanager
+def atomic_file(path: Path, remedy: str = "nothing was changed") -> Iterator[BinaryIO]:
     """A file that appears under its name complete or not at all.
 
     Args:
         path: the final name; written beside it under a temporary one and renamed.
+        remedy: what a message says to do when the place cannot be written.
 
     Raises:
         OutputError: it cannot be written; nothing is left behind.
     """
     check_place(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Not the process id alone: containers that share a cache share their ids.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
-        with temporary.open("wb") as stream:
+        with temporary.open("xb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as exc:
-        raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}; nothing was changed") from exc
+        raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}; {remedy}") from exc
     finally:
-        with suppress(OSError):  # a read-only folder refuses even this, and the first error is the one to tell
+        with contextlib.suppress(OSError):  # a read-only folder refuses even this; the first error is reported
             temporary.unlink(missing_ok=True)

@@ -248,5 +248,5 @@ def ensure(item: Item, also: Iterable[Item] = (), force: bool = False, on_progre
             raise
         for each in (item, *(other for other in also if other.source == item.source)):
             for name, data in _contents(each, wheel).items():
-                write_atomic(each.folder / name, data)
+                write_atomic(each.folder / name, data, "set HEARPACK_CACHE to another folder, or free space")
     return item.folder

@@ -20,10 +20,10 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
+from models.common.documents import DocumentKind
 from models.common.errors import UsageError
-from models.common.parsing import parse_json
 
 SCHEMA = "hearpack-calibration/1"
 LONGEST_CALL_NS = 600_000_000_000
@@ -98,6 +98,14 @@ class Calibration:
         )
 
 
+_CALIBRATION = DocumentKind(
+    SCHEMA,
+    "calibration",
+    not_json="cannot be read as JSON ({error}); measure again",
+    unreadable="cannot be read as JSON ({error}); measure again",
+    missing="no such calibration file",
+    invalid="invalid calibration: {where}: {message}; measure again",
+)
 _ADAPTER: TypeAdapter[Calibration] = TypeAdapter(Calibration)
 
 
@@ -107,14 +115,20 @@ def parse_calibration(data: Mapping[str, Any], origin: str) -> Calibration:
     Raises:
         UsageError: another schema, an invalid field, or times that are unsorted or absurd.
     """
-    if data.get("schema") != SCHEMA:
-        raise UsageError(f"{origin}: expected a calibration with schema {SCHEMA!r}, got {data.get('schema')!r}")
-    try:
-        calibration = _ADAPTER.validate_python(dict(data))
-    except ValidationError as exc:
-        first = exc.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{origin}: invalid calibration: {where}: {first['msg']}; measure again") from exc
+    return _checked(_CALIBRATION.check(dict(data), origin, _ADAPTER.validate_python), origin)
+
+
+def read_calibration(path: str | Path) -> Calibration:
+    """Read a calibration file.
+
+    Raises:
+        UsageError: missing, not JSON, or invalid.
+    """
+    file = Path(path)
+    return _checked(_CALIBRATION.read(file, _ADAPTER.validate_python), str(file))
+
+
+def _checked(calibration: Calibration, origin: str) -> Calibration:
     if not calibration.entries:
         raise UsageError(f"{origin}: the calibration has no entry; measure again")
     for entry in calibration.entries:
@@ -126,24 +140,6 @@ def parse_calibration(data: Mapping[str, Any], origin: str) -> Calibration:
         if not entry.paced_ns and not entry.back_to_back_ns:
             raise UsageError(f"{origin}: {entry.artefact} on {entry.engine} has no times; measure again")
     return calibration
-
-
-def read_calibration(path: str | Path) -> Calibration:
-    """Read a calibration file.
-
-    Raises:
-        UsageError: missing, not JSON, or invalid.
-    """
-    file = Path(path)
-    try:
-        data = parse_json(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as exc:
-        raise UsageError(f"{file}: no such calibration file") from exc
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as exc:
-        raise UsageError(f"{file}: cannot be read as JSON ({exc}); measure again") from exc
-    if not isinstance(data, dict):
-        raise UsageError(f"{file}: expected a calibration with schema {SCHEMA!r}, got {type(data).__name__}")
-    return parse_calibration(data, str(file))
 
 
 class TimeDraw:

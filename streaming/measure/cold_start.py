@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from models.common.documents import DocumentKind
 from models.common.errors import ArtefactError, UsageError
-from models.common.parsing import parse_json
 from models.common.progress import Progress, silent
 from models.common.version import __version__
 from runtimes.bundle import Artefact, Bundle, refuse_separator
@@ -121,25 +121,23 @@ class ColdStart(_Frozen):
         return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
 
 
+_COLD_START = DocumentKind(
+    SCHEMA,
+    "cold-start file",
+    not_json="cut off or no JSON (line {line}: {message}); measure it again",
+    other_schema="expected a cold-start file ({expected}); make one with: hearpack coldstart -o",
+    invalid="not a cold-start file: {where}: {message}; measure it again",
+    key="schema_id",
+)
+
+
 def read_cold_start(path: Path) -> ColdStart:
     """Read what `hearpack coldstart -o` wrote.
 
     Raises:
         UsageError: not there, cut off, or another file.
     """
-    try:
-        data = parse_json(path.read_text(encoding="utf-8"))
-        if not isinstance(data, dict) or data.get("schema_id") != SCHEMA:
-            raise UsageError(f"{path}: expected a cold-start file ({SCHEMA}); make one with: hearpack coldstart -o")
-        return ColdStart.model_validate(data)
-    except json.JSONDecodeError as exc:
-        raise UsageError(f"{path}: cut off or no JSON (line {exc.lineno}: {exc.msg}); measure it again") from exc
-    except ValidationError as exc:
-        first = exc.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UsageError(f"{path}: not a cold-start file: {where}: {first['msg']}; measure it again") from exc
-    except (OSError, UnicodeDecodeError) as exc:
-        raise UsageError(f"{path}: cannot be read: {exc}") from exc
+    return _COLD_START.read(path, ColdStart.model_validate)
 
 
 def measure_cold_start(

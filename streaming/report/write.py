@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from models.common.documents import DocumentKind
 from models.common.errors import UsageError
 from models.common.files import atomic_file
-from models.common.parsing import parse_json
 from streaming.measure.cold_start import read_cold_start
 from streaming.report.data import Data, dump, gather
 from streaming.report.page import page
 from streaming.runs.load import load_run
 
-ADVICE_SCHEMA = "hearpack-advice/1"
+_ADVICE = DocumentKind(
+    "hearpack-advice/1",
+    "advice",
+    not_json="cut off or no JSON (line {line}: {message}); advise again",
+    other_schema="expected advice ({expected}); make it with: hearpack advise BUNDLE... -o FILE",
+    invalid="not advice: {where}: {message}",
+)
 
 
 def write_report(
@@ -66,12 +71,4 @@ def read_advice(path: Path) -> Data:
     Raises:
         UsageError: not there, cut off, or another file.
     """
-    try:
-        data = parse_json(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as exc:
-        raise UsageError(f"{path}: cut off or no JSON (line {exc.lineno}: {exc.msg}); advise again") from exc
-    except (OSError, UnicodeDecodeError) as exc:
-        raise UsageError(f"{path}: cannot be read: {exc}") from exc
-    if not isinstance(data, dict) or data.get("schema") != ADVICE_SCHEMA:
-        raise UsageError(f"{path}: expected advice ({ADVICE_SCHEMA}); make it with: hearpack advise BUNDLE... -o FILE")
-    return data
+    return _ADVICE.read(path, dict)

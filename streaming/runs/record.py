@@ -20,18 +20,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
+from models.common.documents import DocumentKind
 from models.common.errors import OutputError, UsageError
-from models.common.parsing import parse_json
+from models.common.files import atomic_folder
 from streaming.metrics.quantiles import Quantiles
 
 SCHEMA = "hearpack-run/1"
@@ -312,23 +311,14 @@ class RunRecord:
         return json.dumps(dataclasses.asdict(self), sort_keys=True, indent=1, allow_nan=False) + "\n"
 
 
+_RUN = DocumentKind(
+    SCHEMA,
+    "run",
+    not_json="cannot be read as JSON ({error}); simulate again",
+    unreadable="cannot be read as JSON ({error}); simulate again",
+    invalid="invalid run record: {where}: {message}; simulate again",
+)
 _ADAPTER: TypeAdapter[RunRecord] = TypeAdapter(RunRecord)
-
-
-def parse_run(data: Mapping[str, Any], origin: str) -> RunRecord:
-    """A record from JSON's types.
-
-    Raises:
-        UsageError: another schema, or a field that is missing or wrong.
-    """
-    if data.get("schema") != SCHEMA:
-        raise UsageError(f"{origin}: expected a run with schema {SCHEMA!r}, got {data.get('schema')!r}")
-    try:
-        return _ADAPTER.validate_python(dict(data))
-    except ValidationError as exc:
-        first = exc.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{origin}: invalid run record: {where}: {first['msg']}; simulate again") from exc
 
 
 def read_run(folder: str | Path) -> RunRecord:
@@ -343,13 +333,7 @@ def read_run(folder: str | Path) -> RunRecord:
         raise UsageError(
             f"{folder}: expected a run (a folder with {RUN_FILE}); make one with: hearpack simulate BUNDLE"
         )
-    try:
-        data = parse_json(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as exc:
-        raise UsageError(f"{file}: cannot be read as JSON ({exc}); simulate again") from exc
-    if not isinstance(data, dict):
-        raise UsageError(f"{file}: expected a run with schema {SCHEMA!r}, got {type(data).__name__}")
-    return parse_run(data, str(file))
+    return _RUN.read(file, _ADAPTER.validate_python)
 
 
 @contextmanager
@@ -363,19 +347,5 @@ def run_folder(path: Path) -> Iterator[Path]:
         raise OutputError(f"{path}: exists and is not a run (no {RUN_FILE}); choose another name, nothing was changed")
     if not path.parent.is_dir():
         raise OutputError(f"{path}: the folder {path.parent} does not exist; make it first")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        yield temporary
-        if path.exists():
-            path.replace(old)
-        temporary.replace(path)
-    except OSError as exc:
-        if old.exists() and not path.exists():
-            old.replace(path)
-        raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}; nothing was changed") from exc
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+    with atomic_folder(path) as folder:
+        yield folder

@@ -270,7 +270,7 @@ def test_a_full_disk_is_an_output_error_and_leaves_no_part(tmp_path: Path) -> No
     file = tmp_path / "big.bin"
     code = (
         "import resource, sys\nfrom pathlib import Path\n"
-        "from models.common.errors import OutputError\nfrom models.weights.fetch import write_atomic\n"
+        "from models.common.errors import OutputError\nfrom models.common.files import write_atomic\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))\n"
         "try: write_atomic(Path(sys.argv[1]), bytes(1000000))\n"
         "except OutputError as exc: print(exc)"

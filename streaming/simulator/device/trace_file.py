@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from models.common.documents import DocumentKind
 from models.common.errors import UsageError
-from models.common.parsing import parse_json
 from streaming.simulator.device.callbacks import Callback
 from streaming.simulator.device.profile import LONGEST_S
 from streaming.simulator.timeline import SECOND_NS
@@ -199,6 +199,17 @@ class DeviceTrace(_Part):
         return (begins - completed)[known], (ends - completed)[known]
 
 
+_TRACE = DocumentKind(
+    SCHEMA,
+    "device trace",
+    not_json="not JSON (line {line}: {message}); the trace was cut off or damaged, copy it again",
+    unreadable="cannot be read as UTF-8 text: {error}",
+    missing="no such trace file",
+    invalid="invalid against {expected}: {where}: {message}",
+    minor_versions=True,
+)
+
+
 def read_trace(path: str | Path) -> DeviceTrace:
     """Read and check a device trace.
 
@@ -206,27 +217,13 @@ def read_trace(path: str | Path) -> DeviceTrace:
         UsageError: missing, not JSON, cut off, another schema, or invalid; one line that says which.
     """
     file = Path(path)
-    try:
-        data = parse_json(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as exc:
-        raise UsageError(f"{file}: no such trace file") from exc
-    except json.JSONDecodeError as exc:
-        raise UsageError(
-            f"{file}: not JSON (line {exc.lineno}: {exc.msg}); the trace was cut off or damaged, copy it again"
-        ) from exc
-    except (OSError, UnicodeDecodeError) as exc:
-        raise UsageError(f"{file}: cannot be read as UTF-8 text: {exc}") from exc
-    schema = data.get("schema") if isinstance(data, dict) else None
-    if not isinstance(schema, str) or schema.split(".")[0] != SCHEMA:
-        raise UsageError(f"{file}: expected a device trace with schema {SCHEMA!r}, got {schema!r}")
-    if "end" not in data:
-        raise UsageError(f"{file}: the trace has no `end`: it was cut off; copy it again or record a new one")
-    try:
-        trace = DeviceTrace.model_validate(data)
-    except ValidationError as exc:
-        first = exc.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{file}: invalid against {SCHEMA}: {where}: {first['msg']}") from exc
+
+    def validate(data: dict[str, Any]) -> DeviceTrace:
+        if "end" not in data:
+            raise UsageError(f"{file}: the trace has no `end`: it was cut off; copy it again or record a new one")
+        return DeviceTrace.model_validate(data)
+
+    trace = _TRACE.read(file, validate)
     _check_whole(trace, file)
     return trace
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from models.common.errors import OutputError
-from models.common.files import PARTIAL, REPLACED, atomic_folder, sweep, write_text_atomic
+from models.common.files import PARTIAL, REPLACED, atomic_folder, sweep, write_atomic
 
 
 def dead_pid() -> int:
@@ -84,8 +84,8 @@ def test_a_file_in_the_way_is_an_output_error(tmp_path: Path) -> None:
 
 
 def test_text_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    write_text_atomic(tmp_path / "a.json", "{}")
+    write_atomic(tmp_path / "a.json", "{}")
     assert (tmp_path / "a.json").read_text() == "{}"
     with pytest.raises(OutputError, match="cannot be written"):
-        write_text_atomic(tmp_path / "a.json" / "b", "x")
+        write_atomic(tmp_path / "a.json" / "b", "x")
     assert names(tmp_path) == ["a.json"]
