@@ -52,9 +52,7 @@ from streaming.simulator.virtual import run_virtual
 
 def calls(bundle: Bundle, runtime: Runtime, samples: Any, count: int) -> Callable[[], list[Any]]:
     """The calls alone, over zeros at the end where the simulator flushes."""
-    buffer = bundle.manifest.buffer
-    decisions = bundle.manifest.decisions
-    hop = buffer.samples if decisions is None else decisions.window_hop_samples
+    buffer, hop = bundle.manifest.buffer, bundle.manifest.hop_samples
     name = runtime.signature.outputs[0].name
     missing = (count - 1) * hop + buffer.samples - len(samples)
     padded = np.concatenate([samples, np.zeros(max(0, missing), np.float32)])

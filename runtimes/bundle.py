@@ -233,6 +233,13 @@ class Manifest(_Frozen):
         return self
 
     @property
+    def hop_samples(self) -> int:
+        """Samples a stream moves from one call to the next."""
+        if self.buffer.kind == "step":
+            return self.buffer.samples
+        return self.geometry.hop_samples if self.decisions is None else self.decisions.window_hop_samples
+
+    @property
     def stream_geometry(self) -> StreamGeometry:
         return StreamGeometry(**self.geometry.model_dump())
 

@@ -25,7 +25,7 @@ from models.common.progress import Progress, silent
 from models.common.version import __version__
 from runtimes.bundle import Bundle
 from runtimes.engines import choose
-from streaming.measure.calibrate import calibrate, hop_samples
+from streaming.measure.calibrate import calibrate
 from streaming.measure.calibration import Calibration
 from streaming.runs.record import RunRecord
 from streaming.simulator.delay_check import ProbeRuntime
@@ -203,7 +203,7 @@ def candidate(
     own = (0, 0)
     if any(_losses(record)):
         own = _losses(run(dataclasses.replace(settings, compute_ns=1)))
-    return _candidate(record, own, 1000.0 * hop_samples(manifest) / rate)
+    return _candidate(record, own, 1000.0 * manifest.hop_samples / rate)
 
 
 def _losses(record: RunRecord) -> tuple[int, int]:

@@ -244,10 +244,11 @@ class StreamLoop:
 
 def make_loop(manifest: Manifest, runtime: Runtime) -> StreamLoop:
     """The loop that a manifest asks for."""
-    buffer, decisions = manifest.buffer, manifest.decisions
-    hop = decisions.window_hop_samples if decisions is not None and buffer.kind == "window" else None
+    buffer = manifest.buffer
     sources = tuple(t.name for t in manifest.outputs) if manifest.task == "separator" else ()
-    return StreamLoop(runtime, manifest.stream_geometry, buffer.kind, buffer.samples, hop, sources=sources)
+    return StreamLoop(
+        runtime, manifest.stream_geometry, buffer.kind, buffer.samples, manifest.hop_samples, sources=sources
+    )
 
 
 def _check_runtime(runtime: Runtime, geometry: StreamGeometry, shape: tuple[int, ...]) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from models.common.errors import UsageError
 from models.common.progress import Progress, silent
 from models.common.version import __version__
-from runtimes.bundle import Bundle, Manifest, refuse_separator
+from runtimes.bundle import Bundle, refuse_separator
 from runtimes.engines import choose, open_runtime
 from runtimes.protocol import Array, Runtime, RuntimeInfo, State
 from streaming.measure.calibration import Calibration, CalibrationEntry
@@ -53,15 +53,6 @@ class CallTimes:
     late_us: NDArray[np.float64]
 
 
-def hop_samples(manifest: Manifest) -> int:
-    """New samples between two calls of a stream: the buffer of a step net, the window hop of a windowed one."""
-    if manifest.buffer.kind == "step":
-        return manifest.buffer.samples
-    if manifest.decisions is not None:
-        return manifest.decisions.window_hop_samples
-    return manifest.geometry.hop_samples
-
-
 def measure_calls(
     bundle: Bundle,
     artefact: str | None = None,
@@ -89,7 +80,7 @@ def measure_calls(
         raise UsageError(f"--seconds: expected more than 0 and at most 3600, got {seconds:g}")
     manifest = bundle.manifest
     refuse_separator(manifest, "calibrate")
-    hop_s = hop_samples(manifest) / manifest.geometry.sample_rate_hz
+    hop_s = manifest.hop_samples / manifest.geometry.sample_rate_hz
     calls = max(LEAST_CALLS, round(seconds / hop_s))
     choice = choose(bundle, artefact, engine)
     runtime = open_runtime(bundle, choice, threads)

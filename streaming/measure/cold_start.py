@@ -173,8 +173,6 @@ def measure_cold_start(
         name = "litert-compiled"
     bundle.check_files([chosen.artefact])
     refuse_separator(bundle.manifest, "coldstart")
-    decisions = bundle.manifest.decisions
-    windowed = bundle.manifest.buffer.kind == "window" and decisions is not None
     with tempfile.TemporaryDirectory(prefix="hearpack-coldstart-") as folder:
         starter = _Starter(bundle, chosen.artefact, name, threads, Path(folder), drop_caches)
         found, runtime = _take_turns(starter, runs, progress)
@@ -187,7 +185,7 @@ def measure_cold_start(
         machine=machine_text(),
         sample_rate_hz=bundle.manifest.geometry.sample_rate_hz,
         buffer_samples=bundle.manifest.buffer.samples,
-        hop_samples=decisions.window_hop_samples if windowed and decisions else bundle.manifest.buffer.samples,
+        hop_samples=bundle.manifest.hop_samples,
         conditions=found,
         limits=_limits(name, drop_caches, found),
     )

@@ -79,15 +79,12 @@ def run(wanted: Mapping[str, Any], mark: Callable[[str], None]) -> dict[str, Any
     ready_memory = memory_bytes()["now"]
 
     rate, size = manifest.geometry.sample_rate_hz, manifest.buffer.samples
-    hop = size
-    if manifest.buffer.kind == "window" and manifest.decisions is not None:
-        hop = manifest.decisions.window_hop_samples
     # Audio lags by delay_samples: the first calls of an enhancer give only what came before the stream.
     needed = 1 if tracker is not None else manifest.geometry.delay_samples // size + 1
     launched = int(wanted["launched_ns"])
     calls_ms, decided = [], 0
     for call in range(max(CALLS, needed)):
-        first = call * hop
+        first = call * manifest.hop_samples
         block = (_TONE_LEVEL * np.sin(2.0 * np.pi * _TONE_HZ / rate * np.arange(first, first + size)))[None]
         block = block.astype(np.float32)
         if call < needed:  # the microphone runs since the launch; this block is complete at that moment

@@ -158,7 +158,7 @@ def _decision_s(manifest: Manifest) -> float:
     decisions = manifest.decisions
     if decisions is None:
         return 0.0
-    hop_s = decisions.window_hop_samples / manifest.geometry.sample_rate_hz
+    hop_s = manifest.hop_samples / manifest.geometry.sample_rate_hz
     return decisions.smoothing_windows * hop_s + decisions.min_on_ms / 1000.0 + 2.0 * hop_s
 
 

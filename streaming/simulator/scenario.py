@@ -95,11 +95,8 @@ def default_ring(bundle: Bundle, profile: DeviceProfile, policy: Policy) -> int:
     "grow_delay" four seconds more."""
     manifest = bundle.manifest
     rate = manifest.geometry.sample_rate_hz
-    hop = manifest.buffer.samples
-    if manifest.buffer.kind == "window" and manifest.decisions is not None:
-        hop = manifest.decisions.window_hop_samples
     block = -(-profile.block_frames[1] * rate // profile.rate_hz)
-    slack = max(rate // 2, 4 * hop, 2 * block)
+    slack = max(rate // 2, 4 * manifest.hop_samples, 2 * block)
     return manifest.buffer.samples + slack + (4 * rate if policy == "grow_delay" else 0)
 
 

@@ -91,7 +91,7 @@ def simulate(
     rate = manifest.geometry.sample_rate_hz
     frames = sound.source.frames(profile.rate_hz)
     total_ns = frames * SECOND_NS // profile.rate_hz
-    hop = manifest.buffer.samples if manifest.buffer.kind == "step" else manifest.geometry.hop_samples
+    hop = manifest.hop_samples
     if total_ns * rate < hop * SECOND_NS:
         raise AudioError(
             f"{sound.audio.name}: {total_ns / 1e6:.1f} ms are shorter than one hop of {manifest.name} "

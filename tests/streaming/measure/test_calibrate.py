@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from models.common.errors import ArtefactError, UsageError
+from models.common.errors import ArtefactError, AudioError, UsageError
 from runtimes.bundle import Bundle
-from streaming.measure.calibrate import LEAST_CALLS, POINTS, _points, calibrate, hop_samples, measure_calls
+from runtimes.engines import choose, open_runtime
+from streaming.core.loop import make_loop
+from streaming.measure.calibrate import LEAST_CALLS, POINTS, _points, calibrate, measure_calls
 from streaming.measure.calibration import parse_calibration, read_calibration
+from streaming.measure.cold_start import measure_cold_start
+from streaming.simulator.device.profile import load_profile
+from streaming.simulator.scenario import Settings, clip_sound, default_ring
+from streaming.simulator.simulate import simulate
 
 
 def test_calls_are_measured_both_ways_and_read_back(exported: dict[str, Path], tmp_path: Path) -> None:
@@ -39,9 +48,34 @@ def test_artefacts_and_engines_can_be_chosen(exported: dict[str, Path]) -> None:
     assert calibration.entries[0].paced_count == LEAST_CALLS
 
 
-def test_the_interval_of_a_windowed_net_is_its_window_hop(exported: dict[str, Path]) -> None:
-    assert hop_samples(Bundle.open(exported["yamnet"]).manifest) == 7680
-    assert hop_samples(Bundle.open(exported["dtln"]).manifest) == 128
+def test_everybody_moves_a_stream_by_the_same_hop(copy_of: Callable[[str], Path]) -> None:
+    """A windowed net without decisions, of which each of them once had its own idea."""
+    folder = copy_of("yamnet")
+    data = json.loads((folder / "manifest.json").read_text())
+    del data["decisions"]
+    data.update(task="enhancer", geometry=data["geometry"] | {"hop_samples": 12000})
+    (folder / "manifest.json").write_text(json.dumps(data))
+    bundle = Bundle.open(folder)
+    assert bundle.manifest.hop_samples == 12000
+    with closing(open_runtime(bundle, choose(bundle))) as runtime:
+        assert make_loop(bundle.manifest, runtime).hop == 12000
+    assert measure_calls(bundle, seconds=0.01).hop_ms == 750.0
+    assert measure_cold_start(bundle, runs=1).hop_samples == 12000
+    profile = load_profile("android-burst-96")
+    assert default_ring(bundle, profile, "drop_oldest") == 15600 + 4 * 12000
+    short = clip_sound(np.zeros(11999, np.float32), 16000, "short.wav")
+    with pytest.raises(AudioError, match=r"750\.0 ms"):
+        simulate(bundle, short, Settings(profile, compute_ns=1))
+
+
+def test_the_hop_of_a_stream_is_the_buffer_of_a_step_net_and_the_decisions_of_a_windowed_one(
+    exported: dict[str, Path],
+) -> None:
+    step, window = (Bundle.open(exported[name]).manifest for name in ("dtln", "yamnet"))
+    assert step.hop_samples == step.buffer.samples == 128
+    assert window.decisions is not None
+    tuned = window.model_copy(update={"decisions": window.decisions.model_copy(update={"window_hop_samples": 3840})})
+    assert (window.hop_samples, tuned.hop_samples) == (7680, 3840)
 
 
 def test_long_measurements_are_kept_as_quantiles() -> None:
