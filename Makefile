@@ -49,7 +49,7 @@ test-android: $(STAMP)
 	@$(PY) -m pytest tests/android tests/converters/install/test_android.py -n $(JOBS) --dist loadfile
 
 android-apk: $(STAMP)
-	@$(PY) -m tools.android.build build/android
+	@$(PY) -m tools.android build/android
 
 check: $(STAMP)
 	@$(VENV)/bin/ruff format --check .

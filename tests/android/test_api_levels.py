@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tools.android import apilevels, apk, build, toolchain
+from tools.android import apilevels, build, parts, resources, toolchain
 
-KOTLIN = build.SAMPLE / "app/src/main/kotlin/hearpack/app"
+KOTLIN = parts.SAMPLE / "app/src/main/kotlin/hearpack/app"
 GUARDED = re.compile(r"\.Api(\d+)(?:\$|$)")
 
 
@@ -46,7 +46,7 @@ def test_the_typings_are_read_as_they_are_meant(known: dict[str, apilevels.ApiCl
 def test_every_reference_exists_on_every_supported_version(
     known: dict[str, apilevels.ApiClass], compiled: apilevels.Compiled
 ) -> None:
-    lowest = apk.gradle_facts().min_sdk
+    lowest = resources.gradle_facts().min_sdk
     checked, faults = dict.fromkeys(apilevels.PLATFORM, 0), []
     for reference in sorted(compiled.references, key=str):
         found = apilevels.resolved(known, compiled, reference)
@@ -84,7 +84,7 @@ def test_a_call_that_is_too_new_is_found(
     source.write_text(text, encoding="utf-8")
     jar = tmp_path / "planted.jar"
     classpath = [*tools.kotlin_libraries, build.stubs(tools).file, tools.file("android-23.jar")]
-    build.kotlinc(tools, [source], classpath, jar, "planted")
+    parts.kotlinc(tools, [source], classpath, jar, "planted")
     found = apilevels.read_classes(jar)
     levels = [apilevels.resolved(known, found, r) for r in found.references]
     assert ("android.os.PowerManager", 30) in levels

@@ -14,7 +14,7 @@ import pytest
 
 from converters.install.android import PLATFORMS, install
 from runtimes.bundle import Bundle
-from tools.android import apk, build, toolchain
+from tools.android import apk, parts, resources, toolchain
 
 WITHOUT_MODEL_BYTES = 3_000_000
 
@@ -23,7 +23,7 @@ WITHOUT_MODEL_BYTES = 3_000_000
 def sample(exported: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sample folder with both bundles installed."""
     folder = tmp_path_factory.mktemp("sample")
-    shutil.copyfile(build.SAMPLE / "bundle-schema.txt", folder / "bundle-schema.txt")
+    shutil.copyfile(parts.SAMPLE / "bundle-schema.txt", folder / "bundle-schema.txt")
     for path in exported.values():
         install(Bundle.open(path), PLATFORMS["android"], folder)
     return folder
@@ -41,7 +41,7 @@ def _run(*command: object) -> str:
 
 
 def test_signed_with_schemes_two_and_three(package: Path) -> None:
-    said = _run("apksigner", "verify", "--verbose", "--min-sdk-version", apk.gradle_facts().min_sdk, package)
+    said = _run("apksigner", "verify", "--verbose", "--min-sdk-version", resources.gradle_facts().min_sdk, package)
     assert "Verified using v2 scheme (APK Signature Scheme v2): true" in said
     assert "Verified using v3 scheme (APK Signature Scheme v3): true" in said
 
@@ -56,7 +56,7 @@ def test_a_changed_byte_is_noticed(package: Path, tmp_path: Path) -> None:
 
 
 def test_manifest_as_declared(package: Path) -> None:
-    facts = apk.gradle_facts()
+    facts = resources.gradle_facts()
     badging = _run("aapt2", "dump", "badging", package)
     assert f"package: name='{facts.application_id}' versionCode='{facts.version_code}'" in badging
     assert f"versionName='{facts.version_name}'" in badging
@@ -104,7 +104,7 @@ def test_small_without_the_models(package: Path) -> None:
 def test_the_code_is_core_app_and_kotlin_and_nothing_of_ci(tools: toolchain.Toolchain, package: Path) -> None:
     with zipfile.ZipFile(package) as archive:
         dex = archive.read("classes.dex")
-    assert b"Lhearpack/core/StreamSession;" in dex
+    assert b"Lhearpack/core/stream/StreamSession;" in dex
     assert b"Lhearpack/app/MainActivity;" in dex
     assert b"Lcom/sun/jna" not in dex
     assert b"Lhearpack/tests/" not in dex

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from tools.android import apk, build, toolchain
+from tools.android import parts, resources, toolchain
 
 ANDROID = "{http://schemas.android.com/apk/res/android}"
-MAIN = build.SAMPLE / "app" / "src" / "main"
+MAIN = parts.SAMPLE / "app" / "src" / "main"
 
 
 def _text(name: str) -> str:
-    return (build.SAMPLE / name).read_text(encoding="utf-8")
+    return (parts.SAMPLE / name).read_text(encoding="utf-8")
 
 
 def test_versions_and_levels() -> None:
-    facts = apk.gradle_facts()
+    facts = resources.gradle_facts()
     assert facts.min_sdk == 26
     assert facts.target_sdk == facts.compile_sdk == 37  # the newest that the pinned typings know
     assert facts.no_compress == "tflite"
@@ -35,12 +35,12 @@ def test_the_kotlin_that_gradle_takes_is_the_one_that_ci_compiles_with() -> None
     targets = set(
         re.findall(r"JVM_(\d+)|VERSION_(\d+)", _text("core/build.gradle.kts") + _text("app/build.gradle.kts"))
     )
-    assert {a or b for a, b in targets} == {build.JVM_TARGET}
+    assert {a or b for a, b in targets} == {parts.JVM_TARGET}
 
 
 def test_the_litert_that_gradle_takes_is_the_one_that_traces_name() -> None:
     engine = (MAIN / "kotlin/hearpack/app/LiteRtEngine.kt").read_text(encoding="utf-8")
-    assert f'const val VERSION = "{apk.gradle_facts().litert}"' in engine
+    assert f'const val VERSION = "{resources.gradle_facts().litert}"' in engine
 
 
 def test_modules_and_sources() -> None:
@@ -49,14 +49,14 @@ def test_modules_and_sources() -> None:
     # Gradle's own source folders: no srcDir line may point elsewhere, and CI compiles all that lies there.
     for module in ("core", "app"):
         assert "srcDir" not in _text(f"{module}/build.gradle.kts")
-        below = set((build.SAMPLE / module).rglob("*.kt"))
-        assert below == set(build.sources(f"{module}/src/main"))
+        below = set((parts.SAMPLE / module).rglob("*.kt"))
+        assert below == set(parts.sources(f"{module}/src/main"))
 
 
 def test_no_android_library_but_litert() -> None:
     wanted = re.findall(r'(?:implementation|api|compileOnly)\("([^"]+)"\)', _text("app/build.gradle.kts"))
     assert [name.rsplit(":", 1)[0] for name in wanted] == ["com.google.ai.edge.litert:litert"]
-    for file in build.sources("app/src/main"):
+    for file in parts.sources("app/src/main"):
         assert "import androidx" not in file.read_text(encoding="utf-8"), file.name
 
 
@@ -72,10 +72,15 @@ def test_permissions_service_and_components_exist() -> None:
     (service,) = root.iter("service")
     assert service.get(f"{ANDROID}foregroundServiceType") == "microphone"
     (application,) = root.iter("application")
-    parts = [application, *application.iter("activity"), *application.iter("service"), *application.iter("provider")]
-    for part in parts:
+    components = [
+        application,
+        *application.iter("activity"),
+        *application.iter("service"),
+        *application.iter("provider"),
+    ]
+    for part in components:
         name = part.get(f"{ANDROID}name", "").rsplit(".", 1)[-1]
-        declared = [f for f in build.sources("app/src/main") if f"class {name}" in f.read_text(encoding="utf-8")]
+        declared = [f for f in parts.sources("app/src/main") if f"class {name}" in f.read_text(encoding="utf-8")]
         assert declared, f"the manifest names {name}, which no source declares"
     exported = [p.tag for p in application if p.get(f"{ANDROID}exported") == "true"]
     assert exported == ["activity"]
@@ -85,10 +90,10 @@ def test_every_notice_has_a_text_and_every_text_is_used() -> None:
     strings = ET.parse(MAIN / "res/values/strings.xml").getroot()
     names = {s.get("name", "") for s in strings}
     used = set()
-    for file in [*build.sources("app/src/main"), *MAIN.rglob("*.xml")]:
+    for file in [*parts.sources("app/src/main"), *MAIN.rglob("*.xml")]:
         used |= set(re.findall(r"R\.string\.(\w+)|@string/(\w+)", file.read_text(encoding="utf-8")))
     assert {a or b for a, b in used} == names
-    ui = (build.SAMPLE / "core/src/main/kotlin/hearpack/core/UiState.kt").read_text(encoding="utf-8")
+    ui = (parts.SAMPLE / "core/src/main/kotlin/hearpack/core/ui/UiState.kt").read_text(encoding="utf-8")
     kinds = re.search(r"enum class NoticeKind \{([^}]*)\}", ui)
     assert kinds is not None
     screen = (MAIN / "kotlin/hearpack/app/Screen.kt").read_text(encoding="utf-8")
@@ -115,17 +120,17 @@ def test_dark_and_light(values: str) -> None:
 
 
 def test_the_schema_file_says_what_the_core_reads() -> None:
-    core = (build.SAMPLE / "core/src/main/kotlin/hearpack/core/Manifest.kt").read_text(encoding="utf-8")
-    schema = (build.SAMPLE / "bundle-schema.txt").read_text(encoding="utf-8").strip()
+    core = (parts.SAMPLE / "core/src/main/kotlin/hearpack/core/bundle/Manifest.kt").read_text(encoding="utf-8")
+    schema = (parts.SAMPLE / "bundle-schema.txt").read_text(encoding="utf-8").strip()
     assert f'const val SCHEMA = "{schema}"' in core
-    manifest = json.loads((build.ROOT / "docs" / "manifest.schema.json").read_text(encoding="utf-8"))
+    manifest = json.loads((parts.ROOT / "docs" / "manifest.schema.json").read_text(encoding="utf-8"))
     assert manifest  # the schema that the app's reader follows
 
 
 def test_the_ledgers_parts_are_named_as_the_simulators() -> None:
     from streaming.runs.record import PARTS
 
-    figures = (build.SAMPLE / "core/src/main/kotlin/hearpack/core/Figures.kt").read_text(encoding="utf-8")
+    figures = (parts.SAMPLE / "core/src/main/kotlin/hearpack/core/trace/LatencyLedger.kt").read_text(encoding="utf-8")
     names = re.search(r"enum class LatencyName \{([^}]*)\}", figures)
     assert names is not None
     ours = [name.lower() for name in re.findall(r"\w+", names[1])]

@@ -17,7 +17,7 @@ from streaming.simulator.device.trace_file import read_trace
 from streaming.simulator.fit import fit_device
 from streaming.simulator.replay import replay_run
 from streaming.simulator.scenario import Settings, clip_sound
-from tools.android import build, jvm
+from tools.android import jvm, parts
 
 
 @pytest.mark.parametrize("name", jvm.test_names())
@@ -33,7 +33,7 @@ def test_no_kotlin_test_ran_that_pytest_does_not_know(kotlin: jvm.KotlinRun) -> 
 
 @pytest.mark.parametrize("name", ["session", "yamnet"])
 def test_a_trace_that_kotlin_wrote_is_valid(kotlin: jvm.KotlinRun, name: str) -> None:
-    schema = json.loads((build.ROOT / "docs" / "device-trace.schema.json").read_text(encoding="utf-8"))
+    schema = json.loads((parts.ROOT / "docs" / "device-trace.schema.json").read_text(encoding="utf-8"))
     trace = json.loads((kotlin.folder / "traces" / f"{name}.json").read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator(schema).validate(trace)
     assert trace["end"]["callbacks"] == len(trace["callbacks"]) > 100

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tools.android import build, toolchain
+from tools.android import parts, toolchain
 
-KOTLIN = sorted(build.SAMPLE.rglob("*.kt"))
+KOTLIN = sorted(parts.SAMPLE.rglob("*.kt"))
 
 
 def _ktlint(tools: toolchain.Toolchain, folder: Path, *patterns: str) -> subprocess.CompletedProcess[str]:
@@ -19,7 +19,7 @@ def _ktlint(tools: toolchain.Toolchain, folder: Path, *patterns: str) -> subproc
 
 
 def test_ktlint_has_nothing_to_say(tools: toolchain.Toolchain) -> None:
-    done = _ktlint(tools, build.SAMPLE, "**/*.kt", "**/*.kts")
+    done = _ktlint(tools, parts.SAMPLE, "**/*.kt", "**/*.kts")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -33,7 +33,7 @@ def test_ktlint_finds_a_planted_fault(tools: toolchain.Toolchain, tmp_path: Path
 
 def test_the_core_knows_neither_android_nor_litert() -> None:
     imports = re.compile(r"^import (android|com\.google|kotlinx)\b.*", re.MULTILINE)
-    for file in build.sources("core/src/main"):
+    for file in parts.sources("core/src/main"):
         found = imports.search(file.read_text(encoding="utf-8"))
         assert found is None, f"{file.name}: {found}"
 

@@ -179,7 +179,7 @@ def test_privacy_manifest_says_what_the_code_does() -> None:
 
 
 def test_app_reads_the_schema_it_says() -> None:
-    manifest = (KIT / "Sources" / "HearpackKit" / "Manifest.swift").read_text()
+    manifest = (KIT / "Sources" / "HearpackKit" / "Bundle" / "Manifest.swift").read_text()
     known = (SAMPLE / "bundle-schema.txt").read_text().split()
     assert re.findall(r'schemaMajor = "([^"]+)"', manifest) == known
     assert known == (ROOT / "android-sample" / "bundle-schema.txt").read_text().split()

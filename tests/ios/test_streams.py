@@ -131,7 +131,7 @@ def test_events_are_those_of_the_golden_vectors(kit: Kit, exported: dict[str, Pa
 
 
 def test_same_event_is_the_same_in_both_languages() -> None:
-    text = (ROOT / "ios-sample/HearpackKit/Sources/HearpackKit/Decisions.swift").read_text()
+    text = (ROOT / "ios-sample/HearpackKit/Sources/HearpackKit/Stream/DecisionTracker.swift").read_text()
     assert "<= 1e-6" in text
     assert same_event.__doc__ is not None
     assert "1e-6" in same_event.__doc__

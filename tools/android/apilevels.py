@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from models.common.errors import ConversionError
-from tools.android.build import run
+from tools.android.parts import run
 
 OLDEST = 21
 PLATFORM = ("android.", "java.", "javax.", "org.json.")

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.common.errors import ConversionError
-from tools.android import build
+from tools.android.build import java_command
+from tools.android.parts import ROOT, SAMPLE
 
 if TYPE_CHECKING:
     from tools.android.toolchain import Toolchain
 
-TESTS = build.SAMPLE / "jvm" / "tests"
+TESTS = SAMPLE / "jvm" / "tests"
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def test_names() -> list[str]:
 
 def properties(given: Path) -> dict[str, str]:
     """What the tests and the bench are told: where their bundles and references are, and the golden fixtures."""
-    return {"given": str(given), "fixtures": str(build.ROOT / "tests" / "fixtures")}
+    return {"given": str(given), "fixtures": str(ROOT / "tests" / "fixtures")}
 
 
 def run_tests(tools: Toolchain, given: Path) -> KotlinRun:
@@ -54,7 +55,7 @@ def run_tests(tools: Toolchain, given: Path) -> KotlinRun:
         ConversionError: nothing compiled, or the JVM ran no test.
     """
     classes = [f"hearpack.tests.{file.stem}" for file in sorted(TESTS.glob("*Test.kt"))]
-    command = build.java_command(tools, "hearpack.tests.Runner", properties(given), *classes)
+    command = java_command(tools, "hearpack.tests.Runner", properties(given), *classes)
     done = subprocess.run(command, capture_output=True, check=False)
     outcomes: dict[str, str] = {}
     name = ""

@@ -1,8 +1,8 @@
 package hearpack.tests
 
-import hearpack.core.CallMeter
-import hearpack.core.Pipeline
-import hearpack.core.StreamLoop
+import hearpack.core.stream.CallMeter
+import hearpack.core.stream.Pipeline
+import hearpack.core.stream.StreamLoop
 import java.lang.management.ManagementFactory
 
 private val threads = ManagementFactory.getThreadMXBean()

@@ -1,11 +1,11 @@
 package hearpack.tests
 
-import hearpack.core.Bundle
-import hearpack.core.BundleException
-import hearpack.core.BundleFault
-import hearpack.core.DecisionTracker
-import hearpack.core.ManifestReader
-import hearpack.core.Task
+import hearpack.core.bundle.Bundle
+import hearpack.core.bundle.BundleException
+import hearpack.core.bundle.BundleFault
+import hearpack.core.bundle.ManifestReader
+import hearpack.core.bundle.Task
+import hearpack.core.stream.DecisionTracker
 import kotlin.test.Test
 import kotlin.test.assertEquals
 import kotlin.test.assertFailsWith

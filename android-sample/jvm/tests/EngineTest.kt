@@ -1,16 +1,16 @@
 package hearpack.tests
 
-import hearpack.core.Bundle
-import hearpack.core.BundleException
-import hearpack.core.BundleFault
-import hearpack.core.ComputeUnit
-import hearpack.core.EngineException
-import hearpack.core.EngineFactory
-import hearpack.core.FolderFiles
-import hearpack.core.SelfCheck
-import hearpack.core.TraceRecorder
-import hearpack.core.WeightCache
-import hearpack.core.openBest
+import hearpack.core.bundle.Bundle
+import hearpack.core.bundle.BundleException
+import hearpack.core.bundle.BundleFault
+import hearpack.core.bundle.ComputeUnit
+import hearpack.core.bundle.EngineException
+import hearpack.core.bundle.FolderFiles
+import hearpack.core.bundle.WeightCache
+import hearpack.core.stream.EngineFactory
+import hearpack.core.stream.SelfCheck
+import hearpack.core.stream.openBest
+import hearpack.core.trace.TraceRecorder
 import java.io.File
 import kotlin.test.Test
 import kotlin.test.assertContentEquals

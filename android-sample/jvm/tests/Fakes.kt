@@ -1,22 +1,22 @@
 package hearpack.tests
 
-import hearpack.core.Bundle
-import hearpack.core.BundleFiles
-import hearpack.core.CaptureException
-import hearpack.core.CaptureFormat
-import hearpack.core.CaptureSource
-import hearpack.core.Clock
-import hearpack.core.ComputeUnit
-import hearpack.core.EngineException
-import hearpack.core.EngineInfo
-import hearpack.core.Failure
-import hearpack.core.Figures
-import hearpack.core.InferenceEngine
-import hearpack.core.OpenedCapture
-import hearpack.core.PlaybackSink
-import hearpack.core.Port
-import hearpack.core.SessionListener
-import hearpack.core.SoundEvent
+import hearpack.core.audio.CaptureException
+import hearpack.core.audio.CaptureFormat
+import hearpack.core.audio.CaptureSource
+import hearpack.core.audio.Clock
+import hearpack.core.audio.OpenedCapture
+import hearpack.core.audio.PlaybackSink
+import hearpack.core.audio.Port
+import hearpack.core.bundle.Bundle
+import hearpack.core.bundle.BundleFiles
+import hearpack.core.bundle.ComputeUnit
+import hearpack.core.bundle.EngineException
+import hearpack.core.stream.EngineInfo
+import hearpack.core.stream.Failure
+import hearpack.core.stream.InferenceEngine
+import hearpack.core.stream.SessionListener
+import hearpack.core.stream.SoundEvent
+import hearpack.core.trace.StreamFigures
 import java.io.ByteArrayInputStream
 import java.io.FileNotFoundException
 import java.io.InputStream
@@ -220,7 +220,7 @@ class ScriptedSource(
 class Listener : SessionListener {
     val opened: MutableList<OpenedCapture> = Collections.synchronizedList(mutableListOf())
     val events: MutableList<SoundEvent> = Collections.synchronizedList(mutableListOf())
-    val figures: MutableList<Figures> = Collections.synchronizedList(mutableListOf())
+    val figures: MutableList<StreamFigures> = Collections.synchronizedList(mutableListOf())
     val silences: MutableList<Boolean> = Collections.synchronizedList(mutableListOf())
     val failed = CountDownLatch(1)
 
@@ -234,7 +234,7 @@ class Listener : SessionListener {
         events += event
     }
 
-    override fun onFigures(figures: Figures) {
+    override fun onFigures(figures: StreamFigures) {
         this.figures += figures
     }
 

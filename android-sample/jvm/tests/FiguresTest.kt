@@ -1,13 +1,13 @@
 package hearpack.tests
 
-import hearpack.core.Arrival
-import hearpack.core.ComputeMeter
-import hearpack.core.GapDetector
-import hearpack.core.Known
-import hearpack.core.LatencyLedger
-import hearpack.core.LatencyName
-import hearpack.core.SortedWindow
-import hearpack.core.TraceRecorder
+import hearpack.core.trace.Arrival
+import hearpack.core.trace.ComputeMeter
+import hearpack.core.trace.GapDetector
+import hearpack.core.trace.Known
+import hearpack.core.trace.LatencyLedger
+import hearpack.core.trace.LatencyName
+import hearpack.core.trace.SortedWindow
+import hearpack.core.trace.TraceRecorder
 import kotlin.random.Random
 import kotlin.test.Test
 import kotlin.test.assertEquals

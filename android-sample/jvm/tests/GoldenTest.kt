@@ -1,16 +1,16 @@
 package hearpack.tests
 
-import hearpack.core.FixedGain
-import hearpack.core.HighpassFilter
-import hearpack.core.InPlace
-import hearpack.core.PeakLimiter
-import hearpack.core.PlayoutRing
-import hearpack.core.Resampler
-import hearpack.core.Stage
-import hearpack.core.StreamException
-import hearpack.core.WetDryMix
-import hearpack.core.WindowGate
-import hearpack.core.energy
+import hearpack.core.audio.FixedGain
+import hearpack.core.audio.HighpassFilter
+import hearpack.core.audio.InPlace
+import hearpack.core.audio.PeakLimiter
+import hearpack.core.audio.PlayoutRing
+import hearpack.core.audio.Resampler
+import hearpack.core.audio.Stage
+import hearpack.core.audio.WetDryMix
+import hearpack.core.audio.WindowGate
+import hearpack.core.audio.energy
+import hearpack.core.bundle.StreamException
 import org.json.JSONArray
 import org.json.JSONObject
 import java.io.File

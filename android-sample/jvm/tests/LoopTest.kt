@@ -1,13 +1,13 @@
 package hearpack.tests
 
-import hearpack.core.DecisionTracker
-import hearpack.core.Decisions
-import hearpack.core.EngineException
-import hearpack.core.LabelDecisions
-import hearpack.core.Pipeline
-import hearpack.core.SoundEvent
-import hearpack.core.StreamException
-import hearpack.core.StreamLoop
+import hearpack.core.bundle.Decisions
+import hearpack.core.bundle.EngineException
+import hearpack.core.bundle.LabelDecisions
+import hearpack.core.bundle.StreamException
+import hearpack.core.stream.DecisionTracker
+import hearpack.core.stream.Pipeline
+import hearpack.core.stream.SoundEvent
+import hearpack.core.stream.StreamLoop
 import kotlin.test.Test
 import kotlin.test.assertEquals
 import kotlin.test.assertFailsWith

@@ -1,9 +1,9 @@
 package hearpack.tests
 
-import hearpack.core.DecisionTracker
-import hearpack.core.FolderFiles
-import hearpack.core.GoldenStream
-import hearpack.core.SoundEvent
+import hearpack.core.bundle.FolderFiles
+import hearpack.core.stream.DecisionTracker
+import hearpack.core.stream.GoldenStream
+import hearpack.core.stream.SoundEvent
 import org.json.JSONArray
 import kotlin.math.abs
 import kotlin.math.log10

@@ -1,6 +1,6 @@
 package hearpack.tests
 
-import hearpack.core.FloatRing
+import hearpack.core.audio.RingBuffer
 import kotlin.random.Random
 import kotlin.test.Test
 import kotlin.test.assertEquals
@@ -8,7 +8,7 @@ import kotlin.test.assertTrue
 
 class RingTest {
     @Test fun keepsOrderAndTakesNoMoreThanFits() {
-        val ring = FloatRing(4)
+        val ring = RingBuffer(4)
         assertEquals(4, ring.capacity)
         assertEquals(4, ring.write(FloatArray(6) { it.toFloat() }, 0, 6))
         val out = FloatArray(6)
@@ -22,7 +22,7 @@ class RingTest {
 
     /** 10^8 samples through two real threads: each arrives once and in order. */
     @Test fun losesAndDoublesNothingBetweenTwoThreads() {
-        val ring = FloatRing(4096)
+        val ring = RingBuffer(4096)
         val total = 100_000_000L
         val period = 1 shl 24 // whole numbers up to there are exact in Float
         val writer =

@@ -2,13 +2,13 @@ package hearpack.tests
 
 import com.google.ai.edge.litert.CompiledModel
 import hearpack.app.LiteRtEngine
-import hearpack.core.Bundle
-import hearpack.core.ComputeUnit
-import hearpack.core.FolderFiles
-import hearpack.core.InferenceEngine
-import hearpack.core.Resampler
-import hearpack.core.StreamLoop
-import hearpack.core.floats
+import hearpack.core.audio.Resampler
+import hearpack.core.bundle.Bundle
+import hearpack.core.bundle.ComputeUnit
+import hearpack.core.bundle.FolderFiles
+import hearpack.core.bundle.floats
+import hearpack.core.stream.InferenceEngine
+import hearpack.core.stream.StreamLoop
 import java.io.File
 import kotlin.random.Random
 

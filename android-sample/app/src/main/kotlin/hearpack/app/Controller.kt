@@ -6,29 +6,29 @@ import android.content.Intent
 import android.os.Handler
 import android.os.Looper
 import android.os.Process
-import hearpack.core.Bundle
-import hearpack.core.BundleException
-import hearpack.core.ColdStart
-import hearpack.core.EngineException
-import hearpack.core.Failure
-import hearpack.core.Figures
-import hearpack.core.OpenedCapture
-import hearpack.core.OpenedEngine
-import hearpack.core.Page
-import hearpack.core.Recording
-import hearpack.core.SelfCheck
-import hearpack.core.SessionListener
-import hearpack.core.SoundEvent
-import hearpack.core.StreamPhase
-import hearpack.core.StreamSession
-import hearpack.core.ThreadRole
-import hearpack.core.TraceEnd
-import hearpack.core.TraceRecorder
-import hearpack.core.TraceWriter
-import hearpack.core.UiEvent
-import hearpack.core.UiState
-import hearpack.core.openBest
-import hearpack.core.reduce
+import hearpack.core.audio.OpenedCapture
+import hearpack.core.bundle.Bundle
+import hearpack.core.bundle.BundleException
+import hearpack.core.bundle.EngineException
+import hearpack.core.stream.Failure
+import hearpack.core.stream.OpenedEngine
+import hearpack.core.stream.Recording
+import hearpack.core.stream.SelfCheck
+import hearpack.core.stream.SessionListener
+import hearpack.core.stream.SoundEvent
+import hearpack.core.stream.StreamSession
+import hearpack.core.stream.ThreadRole
+import hearpack.core.stream.openBest
+import hearpack.core.trace.ColdStart
+import hearpack.core.trace.StreamFigures
+import hearpack.core.trace.TraceEnd
+import hearpack.core.trace.TraceRecorder
+import hearpack.core.trace.TraceWriter
+import hearpack.core.ui.Page
+import hearpack.core.ui.StreamPhase
+import hearpack.core.ui.UiEvent
+import hearpack.core.ui.UiState
+import hearpack.core.ui.reduce
 import java.io.File
 import java.util.concurrent.Executors
 
@@ -242,7 +242,7 @@ class Controller(
         }
     }
 
-    override fun onFigures(figures: Figures) = post(UiEvent.FiguresCame(figures))
+    override fun onFigures(figures: StreamFigures) = post(UiEvent.FiguresCame(figures))
 
     override fun onSilenced(silenced: Boolean) = post(UiEvent.Silenced(silenced))
 

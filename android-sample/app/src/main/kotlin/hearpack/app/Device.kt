@@ -7,10 +7,10 @@ import android.os.Build
 import android.os.PowerManager
 import android.os.Process
 import android.os.SystemClock
-import hearpack.core.AppInfo
-import hearpack.core.Clock
-import hearpack.core.DeviceInfo
-import hearpack.core.ThermalState
+import hearpack.core.audio.Clock
+import hearpack.core.trace.AppInfo
+import hearpack.core.trace.DeviceInfo
+import hearpack.core.trace.ThermalState
 import java.io.File
 
 /** Nanoseconds since process start, of a clock that does not stop in sleep. */

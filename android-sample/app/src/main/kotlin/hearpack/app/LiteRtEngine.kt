@@ -4,12 +4,12 @@ import com.google.ai.edge.litert.Accelerator
 import com.google.ai.edge.litert.CompiledModel
 import com.google.ai.edge.litert.LiteRtException
 import com.google.ai.edge.litert.TensorBuffer
-import hearpack.core.Bundle
-import hearpack.core.ComputeUnit
-import hearpack.core.EngineException
-import hearpack.core.EngineInfo
-import hearpack.core.InferenceEngine
-import hearpack.core.floats
+import hearpack.core.bundle.Bundle
+import hearpack.core.bundle.ComputeUnit
+import hearpack.core.bundle.EngineException
+import hearpack.core.bundle.floats
+import hearpack.core.stream.EngineInfo
+import hearpack.core.stream.InferenceEngine
 
 /**
  * LiteRT's CompiledModel as an engine. Tensors are found by the names that the manifest gives, never by position.

@@ -10,10 +10,10 @@ import android.os.Build
 import android.os.Bundle
 import android.provider.Settings
 import android.view.View
-import hearpack.core.NoticeAction
-import hearpack.core.Page
-import hearpack.core.StreamPhase
-import hearpack.core.UiEvent
+import hearpack.core.ui.NoticeAction
+import hearpack.core.ui.Page
+import hearpack.core.ui.StreamPhase
+import hearpack.core.ui.UiEvent
 import java.io.File
 
 private const val ASKED = 1

@@ -5,12 +5,12 @@ import android.media.AudioRecord
 import android.media.AudioTimestamp
 import android.media.MediaRecorder
 import android.os.Build
-import hearpack.core.CaptureException
-import hearpack.core.CaptureFault
-import hearpack.core.CaptureFormat
-import hearpack.core.CaptureSource
-import hearpack.core.OpenedCapture
-import hearpack.core.Port
+import hearpack.core.audio.CaptureException
+import hearpack.core.audio.CaptureFault
+import hearpack.core.audio.CaptureFormat
+import hearpack.core.audio.CaptureSource
+import hearpack.core.audio.OpenedCapture
+import hearpack.core.audio.Port
 
 private const val BYTES_PER_FRAME = 4 // mono float
 

@@ -5,7 +5,7 @@ import android.media.AudioDeviceCallback
 import android.media.AudioDeviceInfo
 import android.media.AudioManager
 import android.os.Handler
-import hearpack.core.Port
+import hearpack.core.audio.Port
 
 /** Where sound comes from and goes to, and when that changes. */
 class Routes(

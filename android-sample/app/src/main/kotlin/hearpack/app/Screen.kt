@@ -6,19 +6,19 @@ import android.widget.Button
 import android.widget.ProgressBar
 import android.widget.RadioButton
 import android.widget.TextView
-import hearpack.core.ColdStart
-import hearpack.core.Figures
-import hearpack.core.HeardRow
-import hearpack.core.Known
-import hearpack.core.LatencyName
-import hearpack.core.ModelPhase
-import hearpack.core.ModelState
-import hearpack.core.Notice
-import hearpack.core.NoticeAction
-import hearpack.core.NoticeKind
-import hearpack.core.Page
-import hearpack.core.StreamPhase
-import hearpack.core.UiState
+import hearpack.core.trace.ColdStart
+import hearpack.core.trace.Known
+import hearpack.core.trace.LatencyName
+import hearpack.core.trace.StreamFigures
+import hearpack.core.ui.HeardRow
+import hearpack.core.ui.ModelPhase
+import hearpack.core.ui.ModelState
+import hearpack.core.ui.Notice
+import hearpack.core.ui.NoticeAction
+import hearpack.core.ui.NoticeKind
+import hearpack.core.ui.Page
+import hearpack.core.ui.StreamPhase
+import hearpack.core.ui.UiState
 
 private const val FLOOR_DBFS = -60.0
 
@@ -127,7 +127,7 @@ class Screen(
             NoticeKind.STREAM_FAILED -> R.string.notice_stream_failed
         }
 
-    private fun level(figures: Figures?) {
+    private fun level(figures: StreamFigures?) {
         val bar = view(R.id.level) as ProgressBar
         val dbfs = figures?.rmsDbfs?.coerceAtLeast(FLOOR_DBFS) ?: FLOOR_DBFS
         bar.progress = ((dbfs - FLOOR_DBFS) / -FLOOR_DBFS * bar.max).toInt()

@@ -3,7 +3,7 @@ package hearpack.app
 import android.media.AudioAttributes
 import android.media.AudioFormat
 import android.media.AudioTrack
-import hearpack.core.PlaybackSink
+import hearpack.core.audio.PlaybackSink
 
 private const val BYTES_PER_FRAME = 4 // mono float
 

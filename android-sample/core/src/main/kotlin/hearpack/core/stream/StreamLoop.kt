@@ -1,4 +1,11 @@
-package hearpack.core
+package hearpack.core.stream
+
+import hearpack.core.audio.ceilDiv
+import hearpack.core.audio.checkFinite
+import hearpack.core.bundle.BufferKind
+import hearpack.core.bundle.EngineException
+import hearpack.core.bundle.Manifest
+import hearpack.core.bundle.StreamException
 
 /** Receives what a loop gives; [values] is the loop's own array and valid only during the call. */
 fun interface LoopSink {

@@ -1,4 +1,10 @@
-package hearpack.core
+package hearpack.core.audio
+
+import hearpack.core.bundle.BufferKind
+import hearpack.core.bundle.Fields
+import hearpack.core.bundle.InvalidField
+import hearpack.core.bundle.Manifest
+import hearpack.core.bundle.Task
 
 /** One stage of the plain DSP around a net, as the manifest gives it (docs/dsp.md). */
 sealed interface Stage {

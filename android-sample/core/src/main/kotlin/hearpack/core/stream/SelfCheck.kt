@@ -1,5 +1,13 @@
-package hearpack.core
+package hearpack.core.stream
 
+import hearpack.core.audio.Resampler
+import hearpack.core.bundle.Bundle
+import hearpack.core.bundle.BundleException
+import hearpack.core.bundle.BundleFault
+import hearpack.core.bundle.BundleFiles
+import hearpack.core.bundle.EngineException
+import hearpack.core.bundle.floats
+import hearpack.core.bundle.text
 import org.json.JSONException
 import org.json.JSONObject
 import kotlin.math.abs
@@ -67,13 +75,13 @@ private const val FRAME_S = 0.1
 private const val CAP_DB = 200.0
 private const val ACTIVE = 1e-6 // a frame 60 dB under the loudest is not judged by itself
 
-/** Streams golden/ through the app's own resampler, loop and engine, and holds the output against golden/. */
+/** Streams golden/ through the app's own resampler, loop and engine, and compares the output with golden/. */
 class SelfCheck(
     private val bundle: Bundle,
     private val engine: InferenceEngine,
 ) {
     /**
-     * @param progress is told the share done, 0 to 1.
+     * @param progress gets the share done, 0 to 1.
      * @throws BundleException golden vectors are not usable.
      * @throws EngineException the engine failed.
      */

@@ -1,5 +1,7 @@
-package hearpack.core
+package hearpack.core.trace
 
+import hearpack.core.audio.Port
+import hearpack.core.stream.SoundEvent
 import java.util.concurrent.atomic.AtomicInteger
 
 enum class GapKind { CAPTURE_OVERRUN, CAPTURE_GAP, RING_OVERRUN, PLAYOUT_UNDERRUN, STALL, RESET }

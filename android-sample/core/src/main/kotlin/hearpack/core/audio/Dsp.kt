@@ -1,5 +1,7 @@
-package hearpack.core
+package hearpack.core.audio
 
+import hearpack.core.bundle.StreamException
+import hearpack.core.stream.InferenceEngine
 import kotlin.math.PI
 import kotlin.math.abs
 import kotlin.math.exp
@@ -16,6 +18,7 @@ import kotlin.math.tan
 private const val TWO_15 = 32768.0
 private const val LEVEL_LIMIT = 131072.0 // 2^17
 private const val FULL_SCALE_ENERGY = 1073741824.0 // 2^30
+private const val PIECE = 1024
 private const val LONGEST_WINDOW = 1 shl 18
 private const val TINY = 1e-30
 private const val SILENT_GAIN = 1.0 / 1048576.0 // 2^-20
@@ -251,18 +254,18 @@ class WetDryMix(
 ) : InPlace {
     val dry = onGrid(10.0.pow(-stage.attenuationLimitDb / 20.0), 20)
     private val wet = 1.0 - dry
-    private val held = FloatRing(delaySamples + ahead)
-    private val one = FloatArray(1)
+    private val held = RingBuffer(delaySamples + ahead)
+    private val taken = FloatArray(minOf(held.capacity, PIECE))
 
     init {
         reset()
     }
 
     override fun reset() {
-        var drained = 1
-        while (drained > 0) drained = held.read(one, 0, 1)
-        one[0] = 0f
-        repeat(delaySamples) { held.write(one, 0, 1) }
+        while (held.read(taken, 0, taken.size) > 0) continue
+        taken.fill(0f)
+        var silence = delaySamples
+        while (silence > 0) silence -= held.write(taken, 0, minOf(silence, taken.size))
     }
 
     fun feed(
@@ -278,9 +281,12 @@ class WetDryMix(
         offset: Int,
         count: Int,
     ) {
-        for (i in offset until offset + count) {
-            if (held.read(one, 0, 1) == 0) throw StreamException("wet_dry: more output than input was fed")
-            block[i] = (wet * block[i] + dry * one[0]).toFloat()
+        var done = 0
+        while (done < count) {
+            val n = held.read(taken, 0, minOf(count - done, taken.size))
+            if (n == 0) throw StreamException("wet_dry: more output than input was fed")
+            for (i in 0 until n) block[offset + done + i] = (wet * block[offset + done + i] + dry * taken[i]).toFloat()
+            done += n
         }
     }
 }

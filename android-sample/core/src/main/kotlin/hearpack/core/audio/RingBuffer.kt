@@ -1,4 +1,4 @@
-package hearpack.core
+package hearpack.core.audio
 
 import java.util.concurrent.atomic.AtomicLong
 
@@ -6,11 +6,11 @@ import java.util.concurrent.atomic.AtomicLong
  * Samples from one thread to another: one producer, one consumer, no lock, no allocation.
  *
  * Each side owns one index and reads the other's; an index is published after the samples it covers. What does not
- * fit is not taken: the producer is told and counts the loss.
+ * fit is not taken: the producer gets the number taken and counts the loss.
  *
  * @param atLeast samples it must hold; rounded up to a power of two.
  */
-class FloatRing(
+class RingBuffer(
     atLeast: Int,
 ) {
     val capacity: Int = maxOf(2, Integer.highestOneBit(maxOf(1, atLeast - 1)) shl 1)

@@ -1,4 +1,10 @@
-package hearpack.core
+package hearpack.core.stream
+
+import hearpack.core.audio.Clock
+import hearpack.core.bundle.Bundle
+import hearpack.core.bundle.ComputeUnit
+import hearpack.core.bundle.EngineException
+import hearpack.core.trace.TraceRecorder
 
 /** Who computes, for people and for the trace. */
 data class EngineInfo(

@@ -1,5 +1,6 @@
-package hearpack.core
+package hearpack.core.bundle
 
+import hearpack.core.audio.DspReader
 import org.json.JSONArray
 import org.json.JSONException
 import org.json.JSONObject

@@ -1,7 +1,12 @@
-package hearpack.core
+package hearpack.core.stream
+
+import hearpack.core.bundle.BundleException
+import hearpack.core.bundle.BundleFault
+import hearpack.core.bundle.Decisions
+import hearpack.core.bundle.StreamException
 
 /**
- * Something was heard; told twice: when it turns on (no offset yet) and when it is over.
+ * A sound was detected. Reported twice: when it turns on (no offset yet) and when it is over.
  *
  * @property onsetSample begin, at the model's rate, counted from reset.
  * @property offsetSample end; null while it lasts.

@@ -1,5 +1,6 @@
-package hearpack.core
+package hearpack.core.audio
 
+import hearpack.core.bundle.StreamException
 import kotlin.math.PI
 import kotlin.math.abs
 import kotlin.math.sin

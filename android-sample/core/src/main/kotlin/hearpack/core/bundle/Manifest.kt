@@ -1,4 +1,7 @@
-package hearpack.core
+package hearpack.core.bundle
+
+import hearpack.core.audio.Stage
+import hearpack.core.stream.DecisionTracker
 
 /** The major schema that this app reads; `bundle-schema.txt` says the same to `hearpack install`. */
 const val SCHEMA = "hearpack/1"

@@ -1,4 +1,4 @@
-package hearpack.core
+package hearpack.core.bundle
 
 /** What can be wrong with a bundle; each kind has its own message on the screen. */
 enum class BundleFault {

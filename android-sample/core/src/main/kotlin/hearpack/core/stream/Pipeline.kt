@@ -1,4 +1,16 @@
-package hearpack.core
+package hearpack.core.stream
+
+import hearpack.core.audio.GatedEngine
+import hearpack.core.audio.InputChain
+import hearpack.core.audio.InputMeter
+import hearpack.core.audio.OutputChain
+import hearpack.core.audio.Resampler
+import hearpack.core.audio.Stage
+import hearpack.core.audio.WindowGate
+import hearpack.core.bundle.Bundle
+import hearpack.core.bundle.EngineException
+import hearpack.core.bundle.StreamException
+import hearpack.core.bundle.Task
 
 /** Receives an enhancer's sound; the array is the pipeline's own and valid only during the call. */
 fun interface AudioSink {

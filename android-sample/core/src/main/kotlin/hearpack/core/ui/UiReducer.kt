@@ -1,4 +1,10 @@
-package hearpack.core
+package hearpack.core.ui
+
+import hearpack.core.audio.CaptureFault
+import hearpack.core.audio.OpenedCapture
+import hearpack.core.bundle.BundleFault
+import hearpack.core.stream.Failure
+import hearpack.core.stream.SelfCheckResult
 
 private const val ROWS = 50
 private val OF_PERMISSION = setOf(NoticeKind.PERMISSION_DENIED, NoticeKind.PERMISSION_DENIED_FOR_GOOD)

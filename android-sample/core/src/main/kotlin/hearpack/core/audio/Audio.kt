@@ -1,4 +1,4 @@
-package hearpack.core
+package hearpack.core.audio
 
 /** Monotonic nanoseconds; on Android elapsedRealtimeNanos, which does not stop in sleep. */
 fun interface Clock {

@@ -1,4 +1,4 @@
-package hearpack.core
+package hearpack.core.bundle
 
 import java.io.File
 import java.io.FileNotFoundException

@@ -1,4 +1,15 @@
-package hearpack.core
+package hearpack.core.ui
+
+import hearpack.core.audio.OpenedCapture
+import hearpack.core.bundle.BundleFault
+import hearpack.core.bundle.ComputeUnit
+import hearpack.core.bundle.Task
+import hearpack.core.stream.EngineInfo
+import hearpack.core.stream.Failure
+import hearpack.core.stream.SelfCheckResult
+import hearpack.core.stream.SoundEvent
+import hearpack.core.trace.ColdStart
+import hearpack.core.trace.StreamFigures
 
 enum class Page(
     val task: Task,
@@ -59,7 +70,7 @@ data class ModelState(
 
 enum class Permission { UNKNOWN, GRANTED, DENIED, DENIED_FOR_GOOD }
 
-enum class StreamPhase { IDLE, STARTING, RUNNING, REOPENING }
+enum class StreamPhase { IDLE, STARTING, RUNNING }
 
 /** A label that is or was heard; a page shows the newest first. */
 data class HeardRow(
@@ -77,7 +88,7 @@ data class UiState(
     val stream: StreamPhase = StreamPhase.IDLE,
     val notice: Notice? = null,
     val heard: List<HeardRow> = emptyList(),
-    val figures: Figures? = null,
+    val figures: StreamFigures? = null,
     val opened: OpenedCapture? = null,
     val canCompare: Boolean = false,
     val canShare: Boolean = false,
@@ -151,7 +162,7 @@ sealed interface UiEvent {
     ) : UiEvent
 
     data class FiguresCame(
-        val figures: Figures,
+        val figures: StreamFigures,
     ) : UiEvent
 
     data class Silenced(

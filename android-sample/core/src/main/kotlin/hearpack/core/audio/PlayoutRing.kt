@@ -1,5 +1,6 @@
-package hearpack.core
+package hearpack.core.audio
 
+import hearpack.core.bundle.StreamException
 import java.util.concurrent.atomic.AtomicLong
 
 private const val ONE = 1L shl 32

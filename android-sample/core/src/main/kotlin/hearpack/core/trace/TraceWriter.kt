@@ -1,5 +1,11 @@
-package hearpack.core
+package hearpack.core.trace
 
+import hearpack.core.audio.CaptureFormat
+import hearpack.core.audio.OpenedCapture
+import hearpack.core.bundle.Bundle
+import hearpack.core.bundle.BundleException
+import hearpack.core.stream.OpenedEngine
+import hearpack.core.stream.SoundEvent
 import org.json.JSONArray
 import org.json.JSONObject
 

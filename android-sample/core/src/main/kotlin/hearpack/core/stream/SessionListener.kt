@@ -1,0 +1,27 @@
+package hearpack.core.stream
+
+import hearpack.core.audio.CaptureFault
+import hearpack.core.audio.OpenedCapture
+import hearpack.core.trace.StreamFigures
+
+/** What a running stream tells the screen; called on the stream's own threads. */
+interface SessionListener {
+    fun onOpened(opened: OpenedCapture)
+
+    fun onEvent(event: SoundEvent)
+
+    /** About ten times a second. */
+    fun onFigures(figures: StreamFigures)
+
+    /** The microphone was silenced by the system, or is ours again. */
+    fun onSilenced(silenced: Boolean)
+
+    /** The stream ended by itself. */
+    fun onFailed(failure: Failure)
+}
+
+/** Why a stream ended. */
+data class Failure(
+    val fault: CaptureFault?,
+    val message: String,
+)
