@@ -22,7 +22,7 @@ from models.nets.yamnet.entry import YAMNET
 from models.weights.assets import pull_asset
 from runtimes.bundle import Bundle
 from runtimes.engines import choose, open_runtime
-from streaming.core.decisions import Event, detect
+from streaming.core.decisions import SoundEvent, detect
 from streaming.files.stream_file import run_file
 from streaming.files.wav import read_wav, write_wav
 from streaming.metrics.quality import Metric, measure
@@ -50,7 +50,7 @@ class Timeline:
     labels: tuple[str, ...]
     ends_s: NDArray[np.float64]
     scores: Array
-    events: tuple[Event, ...]
+    events: tuple[SoundEvent, ...]
     labelled: tuple[tuple[float, float], ...]
     sample_rate_hz: int
 

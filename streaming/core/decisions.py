@@ -36,7 +36,7 @@ _AT_ONCE = 16  # windows smoothed together: what they need stays in the processo
 
 
 @dataclass(frozen=True)
-class Event:
+class SoundEvent:
     """Something was heard. Emitted twice: when it turns on (no offset yet) and when it is over.
 
     Attributes:
@@ -56,7 +56,7 @@ class Event:
     emitted_at_sample: int
 
 
-def same_event(a: Event, b: Event) -> bool:
+def same_event(a: SoundEvent, b: SoundEvent) -> bool:
     """Whether two events are identical: label, onset and offset equal, confidence within 1e-6."""
     return (
         a.label == b.label
@@ -164,7 +164,7 @@ class DecisionTracker:
         """Whether the stream was flushed."""
         return self._ended
 
-    def push(self, scores: NDArray[np.float32], window_end_sample: int) -> list[Event]:
+    def push(self, scores: NDArray[np.float32], window_end_sample: int) -> list[SoundEvent]:
         """Take in one window's scores.
 
         Args:
@@ -179,7 +179,7 @@ class DecisionTracker:
         """
         return self.push_many(scores[None], [window_end_sample])[0]
 
-    def push_many(self, scores: NDArray[np.float32], window_ends: Sequence[int]) -> list[list[Event]]:
+    def push_many(self, scores: NDArray[np.float32], window_ends: Sequence[int]) -> list[list[SoundEvent]]:
         """`push` of window after window.
 
         Args:
@@ -211,7 +211,7 @@ class DecisionTracker:
                 events.append(self._decide(smoothed[i], over[i], end) if some[i] or self._tracks else [])
         return events
 
-    def _decide(self, smoothed: NDArray[np.float64], over: NDArray[np.bool_], end: int) -> list[Event]:
+    def _decide(self, smoothed: NDArray[np.float64], over: NDArray[np.bool_], end: int) -> list[SoundEvent]:
         """A window in which something is on, or might turn on."""
         candidates = np.flatnonzero(over).tolist()
         if self._tracks:
@@ -219,7 +219,7 @@ class DecisionTracker:
         events = [self._advance(index, float(smoothed[index]), end) for index in candidates]
         return [event for event in events if event is not None]
 
-    def flush(self, end_sample: int) -> list[Event]:
+    def flush(self, end_sample: int) -> list[SoundEvent]:
         """The stream is over: close what is on. A run that has not lasted long enough is no event.
 
         Args:
@@ -245,7 +245,7 @@ class DecisionTracker:
         self._windows += windows
         return total
 
-    def _advance(self, index: int, s: float, end: int) -> Event | None:
+    def _advance(self, index: int, s: float, end: int) -> SoundEvent | None:
         rule = self.rules[index]
         track = self._tracks.get(index)
         if track is not None and track.on:
@@ -266,11 +266,11 @@ class DecisionTracker:
         track.peak = max(track.peak, s)
         if end - track.onset >= rule.min_on_samples:
             track.on = True
-            return Event(self.labels[index], index, track.onset, None, track.peak, end)
+            return SoundEvent(self.labels[index], index, track.onset, None, track.peak, end)
         return None
 
-    def _closed(self, index: int, track: _Track, at_sample: int) -> Event:
-        return Event(self.labels[index], index, track.onset, track.last_over - self.hop, track.peak, at_sample)
+    def _closed(self, index: int, track: _Track, at_sample: int) -> SoundEvent:
+        return SoundEvent(self.labels[index], index, track.onset, track.last_over - self.hop, track.peak, at_sample)
 
 
 def detect(
@@ -280,7 +280,7 @@ def detect(
     ends: NDArray[np.int64],
     scores: NDArray[np.float32],
     end_sample: int,
-) -> tuple[Event, ...]:
+) -> tuple[SoundEvent, ...]:
     """The finished events of a whole stream.
 
     Args:

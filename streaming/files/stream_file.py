@@ -27,7 +27,7 @@ from models.common.progress import Progress, silent
 from runtimes.bundle import Bundle
 from runtimes.engines import choose, open_runtime
 from runtimes.protocol import Outputs, Runtime, State
-from streaming.core.decisions import Event, detect
+from streaming.core.decisions import SoundEvent, detect
 from streaming.core.dsp import InputChain, OutputChain, gated
 from streaming.core.loop import LoopOutput, make_loop
 from streaming.core.resample import Resampler, resample
@@ -67,7 +67,7 @@ class RunResult:
     calls: int
     real_time_factor: float
     output: str | None
-    events: tuple[Event, ...]
+    events: tuple[SoundEvent, ...]
     outputs: tuple[str, ...] = ()
 
 
@@ -106,7 +106,7 @@ def run_file(
     choice = choose(bundle, artefact, engine)
     runtime = _Timed(open_runtime(bundle, choice))
     try:
-        events: tuple[Event, ...] = ()
+        events: tuple[SoundEvent, ...] = ()
         if task == "classifier":
             events = _hear(bundle, runtime, clip, progress)
             if destination is not None:
@@ -192,7 +192,7 @@ def _blocks(samples: Array, rate_hz: int, what: str, progress: Progress) -> Iter
     progress(what, 1.0)
 
 
-def _hear(bundle: Bundle, runtime: _Timed, clip: AudioClip, progress: Progress) -> tuple[Event, ...]:
+def _hear(bundle: Bundle, runtime: _Timed, clip: AudioClip, progress: Progress) -> tuple[SoundEvent, ...]:
     decisions = bundle.manifest.decisions
     if decisions is None:
         raise UsageError(f"{bundle.path}: the manifest of a classifier must have `decisions`; export the bundle again")
@@ -273,7 +273,7 @@ def _separate(bundle: Bundle, runtime: _Timed, clip: AudioClip, progress: Progre
     return back[:, :length].reshape(*separated.shape[:2], length)
 
 
-def _write_events(path: Path, events: tuple[Event, ...], sample_rate_hz: int) -> None:
+def _write_events(path: Path, events: tuple[SoundEvent, ...], sample_rate_hz: int) -> None:
     fields = ("label", "index", "onset_sample", "offset_sample", "confidence")
     rows = [{f: getattr(e, f) for f in fields} for e in events]
     if path.suffix.lower() == ".json":
@@ -288,6 +288,6 @@ def _write_events(path: Path, events: tuple[Event, ...], sample_rate_hz: int) ->
         file.write(text.encode())
 
 
-def event_fields(event: Event) -> dict[str, object]:
+def event_fields(event: SoundEvent) -> dict[str, object]:
     """An event as golden.json and traces store it: without emitted_at, which is for people."""
     return {k: v for k, v in dataclasses.asdict(event).items() if k != "emitted_at_sample"}

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from models.common.errors import UsageError
 from runtimes.bundle import Decisions
-from streaming.core.decisions import DecisionTracker, Event
+from streaming.core.decisions import DecisionTracker, SoundEvent
 from streaming.files.labels import Interval
 from streaming.metrics.intervals import Spread, poisson_upper, spread, wilson
 
@@ -115,7 +115,7 @@ def detections(heard: Heard, decisions: Decisions) -> tuple[Detection, ...]:
     told: dict[int, int] = {}
     found = []
 
-    def take(events: Sequence[Event]) -> None:
+    def take(events: Sequence[SoundEvent]) -> None:
         for event in events:
             if event.offset_sample is None:
                 told[event.index] = event.emitted_at_sample

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming.core.decisions import DecisionTracker, Event
+from streaming.core.decisions import DecisionTracker, SoundEvent
 from streaming.runs.record import EventRecord
 from streaming.simulator.pipeline.ledger import Ledger
 from streaming.simulator.pipeline.perfetto import TraceWriter
@@ -105,7 +105,7 @@ class EventStage:
         self._raw.clear()
         self._base = base
 
-    def _tell(self, event: Event, end: int, call: CallTimes) -> None:
+    def _tell(self, event: SoundEvent, end: int, call: CallTimes) -> None:
         """The ledger's entry of an event that turned on."""
         hop, threshold = self.tracker.hop, self.tracker.rules[event.index].on_threshold
         first = event.onset_sample + hop
@@ -138,7 +138,7 @@ class EventStage:
         self._told[event.index] = Reported(self._base + end, call.end_ns, delay)
         self._trace.instant("events", event.label, call.end_ns, onset=event.onset_sample, delay_ns=delay)
 
-    def _close(self, event: Event) -> None:
+    def _close(self, event: SoundEvent) -> None:
         told = self._told.pop(event.index)
         self.events_total += 1
         if len(self._confidences) < KEPT_EVENTS and event.offset_sample is not None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from models.common.errors import UsageError
 from runtimes.bundle import Decisions
-from streaming.core.decisions import DecisionTracker, Event, detect, label_rules, same_event
+from streaming.core.decisions import DecisionTracker, SoundEvent, detect, label_rules, same_event
 
 RATE, WINDOW, HOP = 1000, 200, 100  # a window every 100 ms; ends at 200, 300, 400, ...
 LABELS = ("Bell", "Dog", "Rain")
@@ -93,8 +93,8 @@ def test_an_event_is_told_when_it_begins_and_when_it_is_over() -> None:
     for k, score in enumerate([0.5, 0.75, 0.625, 0, 0, 0]):
         told += tracker.push(np.array([0, score, 0], np.float32), WINDOW + HOP * k)
     assert told == [
-        Event("Dog", 1, 100, None, 0.75, 300),
-        Event("Dog", 1, 100, 300, 0.75, 600),
+        SoundEvent("Dog", 1, 100, None, 0.75, 300),
+        SoundEvent("Dog", 1, 100, 300, 0.75, 600),
     ]
     assert tracker.flush(800) == []
 
@@ -130,13 +130,13 @@ def test_reset_forgets() -> None:
 
 
 def test_same_event() -> None:
-    event = Event("Dog", 1, 100, 300, 0.5, 600)
-    assert same_event(event, Event("Dog", 1, 100, 300, 0.5 + 9e-7, 999))
+    event = SoundEvent("Dog", 1, 100, 300, 0.5, 600)
+    assert same_event(event, SoundEvent("Dog", 1, 100, 300, 0.5 + 9e-7, 999))
     for other in (
-        Event("Cat", 1, 100, 300, 0.5, 600),
-        Event("Dog", 1, 101, 300, 0.5, 600),
-        Event("Dog", 1, 100, None, 0.5, 600),
-        Event("Dog", 1, 100, 300, 0.5 + 2e-6, 600),
+        SoundEvent("Cat", 1, 100, 300, 0.5, 600),
+        SoundEvent("Dog", 1, 101, 300, 0.5, 600),
+        SoundEvent("Dog", 1, 100, None, 0.5, 600),
+        SoundEvent("Dog", 1, 100, 300, 0.5 + 2e-6, 600),
     ):
         assert not same_event(event, other)
 
@@ -205,7 +205,7 @@ def test_any_scores(scores: list[float], smoothing: int, on: float, min_on: floa
         smoothing_windows=smoothing, on_threshold=on, off_threshold=0.25, min_on_ms=min_on, min_off_ms=min_off
     )
     tracker = DecisionTracker(rule, ("Bell", "Dog"), RATE)
-    told: list[Event] = []
+    told: list[SoundEvent] = []
     for k, score in enumerate(scores):
         told += tracker.push(np.array([score, 1.0 - score], np.float32), WINDOW + HOP * k)
     end = WINDOW + HOP * (len(scores) - 1)
