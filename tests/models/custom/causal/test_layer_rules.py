@@ -182,8 +182,8 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         r"'body.layer0' \(Conv1d\): pads time that was padded before; pad once, by the sum",
     ),
     "padding that goes round": (
-        lambda: ChompConv(8, 8, 3, padding=2, padding_mode="circular"),
-        r"pads time with",
+        lambda: Do(self_padded, nn.Conv1d(8, 8, 3, padding=2, padding_mode="circular")),
+        r"'body.layer0' \(Conv1d\): pads time with padding_mode 'circular'; a stream begins with zeros",
     ),
     "no batch axis": (
         lambda: Do(lambda x, c: c(x[0])[..., : x.shape[2]].unsqueeze(0), nn.Conv1d(8, 8, 3, padding=2)),

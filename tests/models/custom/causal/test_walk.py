@@ -122,33 +122,26 @@ def test_a_name_that_begins_with_a_digit_gets_a_letter(name: str, suffix: str, s
     assert walk.states[0].name == state
 
 
-def test_names_of_the_models_own_tensors_are_not_given_to_states() -> None:
-    walk = begun(nn.Identity())
-    node = node_of(walk, "net_body")
-    node.name = "net_"
-    walk.states.clear()
-    walk.add_state(node, "audio", (1,))
-    assert walk.states[0].name not in {"audio", "scores", "enhanced"}
-
-
 def test_states_stand_behind_the_audio_in_the_order_in_which_they_were_added() -> None:
     class Two(nn.Module):
         def forward(self, x: Tensor, one: Tensor, two: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             return x + one, one + 1.0, two + 2.0
 
     walk = begun(nn.Identity())
-    node, audio = node_of(walk, "net_body"), node_of(walk, "audio")
+    first, node, audio = (node_of(walk, name) for name in ("net_encoder", "net_body", "audio"))
     states = {"one": (1, 1), "two": (1, 2)}
-    walk.stateful(node, Two(), (audio,), states, Timing(1, HOP), ("",))
+    walk.stateful(first, Two(), (audio,), states, Timing(1, HOP))
+    walk.stateful(node, Two(), (first,), states, Timing(1, HOP), ("",))
     walk.graph.output((walk.new[node], *walk.state_results))
     graph = fx.GraphModule(walk.modules, walk.graph)
     x = torch.rand(1, 2 * HOP)
-    out, one, two = graph(x, torch.full((1, 1), 5.0), torch.zeros(1, 2))
-    assert torch.equal(out, x + 5.0)
-    assert (one.tolist(), two.tolist()) == ([[6.0]], [[2.0, 2.0]])
-    assert [s.name for s in walk.states] == ["body_one", "body_two"]
+    out, *new = graph(x, torch.full((1, 1), 5.0), torch.zeros(1, 2), torch.full((1, 1), 7.0), torch.ones(1, 2))
+    assert torch.equal(out, x + 5.0 + 7.0)
+    assert [state.tolist() for state in new] == [[[6.0]], [[2.0, 2.0]], [[8.0]], [[3.0, 3.0]]]
+    assert [s.name for s in walk.states] == ["encoder_one", "encoder_two", "body_one", "body_two"]
+    assert [n.name for n in walk.graph.nodes][:5] == ["audio", *(s.name for s in walk.states)]
     assert walk.fp32 == ["net_body"]
-    assert walk.origins == {"net_body": "net.body"}
+    assert walk.origins == {"net_encoder": "net.encoder", "net_body": "net.body"}
     assert walk.pairs[node] == (walk.new[node].name, Timing(1, HOP))
 
 
@@ -157,6 +150,7 @@ def test_what_is_refused_is_named_as_its_author_knows_it() -> None:
     names = {node.name: where(module, node) for node in module.graph.nodes}
     assert names["net_body_0"] == "'body.0' (ReLU)"
     assert names["net_encoder"] == "'encoder' (Conv1d)"
+    assert names["unsqueeze"] == "unsqueeze"  # hearpack's own, of no line of the author's
     assert names["cat"].startswith("cat in 'body.1' (test_walk.py, line ")
 
 
