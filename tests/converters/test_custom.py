@@ -152,60 +152,6 @@ def test_an_unchanged_net_comes_from_the_cache_and_a_changed_one_does_not(
     assert not hearpack.export(str(target), tmp_path / "b", **only).cached
 
 
-class TestFindingTheOriginalAgain:
-    """verify: the original where it was, moved, changed, gone; with other weights."""
-
-    @pytest.fixture
-    def place(self, tmp_path: Path) -> Path:
-        shutil.copytree(NETS / "mfcc", tmp_path / "net")
-        self.bundle = hearpack.export(
-            str(tmp_path / "net" / "net.py"), tmp_path / "out", formats=("litert",), precisions=("fp32",)
-        ).path
-        return tmp_path / "net"
-
-    def test_in_its_place(self, place: Path) -> None:
-        assert hearpack.verify(self.bundle, seconds=3).reference == "torch original"
-
-    def test_gone(self, place: Path) -> None:
-        shutil.rmtree(place)
-        report = hearpack.verify(self.bundle, seconds=3)
-        assert report.reference == "golden"
-        assert "the original net.py:build is not where it was exported from" in report.material
-        assert "--original" in report.material
-        assert report.passed
-
-    def test_moved(self, place: Path) -> None:
-        moved = place.rename(place.with_name("elsewhere"))
-        report = hearpack.verify(self.bundle, seconds=3, original=f"{moved / 'net.py'}:build")
-        assert report.reference == "torch original"
-
-    def test_beside_the_bundle(self, place: Path) -> None:
-        for file in place.iterdir():
-            shutil.move(file, self.bundle.parent / file.name)
-        assert hearpack.verify(self.bundle, seconds=3).reference == "torch original"
-
-    @pytest.mark.parametrize(
-        ("old", "new", "message"),
-        [
-            ("4 * self.second", "5 * self.second", "or its geometry has changed since the export"),
-            ("manual_seed(13)", "manual_seed(14)", "the weights of net.py:build have changed since the export"),
-        ],
-    )
-    def test_changed(self, place: Path, old: str, new: str, message: str) -> None:
-        file = place / "net.py"
-        file.write_text(file.read_text().replace(old, new))
-        report = hearpack.verify(self.bundle, seconds=3)
-        assert report.reference == "golden"
-        assert message in report.material
-        with pytest.raises(WeightsError, match=message):
-            hearpack.verify(self.bundle, seconds=3, original=str(file))
-
-    def test_geometry_changed(self, place: Path) -> None:
-        file = place / "geometry.toml"
-        file.write_text(file.read_text().replace("top_db = 80", "top_db = 60"))
-        assert "geometry has changed" in hearpack.verify(self.bundle, seconds=3).material
-
-
 def test_a_checkpoint_is_loaded_into_the_net(tmp_path: Path) -> None:
     shutil.copytree(NETS / "mfcc", tmp_path / "net")
     target = str(tmp_path / "net" / "net.py")
