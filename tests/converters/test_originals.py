@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import hearpack
 from converters.custom import open_custom
 from converters.originals import is_custom_bundle, remember, reopen
 from models.common.errors import WeightsError
+from models.custom.entry import CustomEntry
 from models.nets.dtln.entry import DTLN
 from models.weights.fetch import cache_dir
 from runtimes.bundle import Bundle
@@ -21,18 +23,24 @@ from tests.converters.bundle.nets import manifest_of
 NETS = Path(__file__).resolve().parents[1] / "fixtures" / "custom"
 
 
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CustomEntry]:
+    """A net opened with a checkpoint beside it, and the folder of both."""
+    folder = tmp_path_factory.mktemp("original")
+    shutil.copytree(NETS / "mfcc", folder / "net")
+    torch.save(runpy.run_path(str(folder / "net" / "net.py"))["build"]().state_dict(), folder / "mine.pt")
+    return folder, open_custom(f"{folder / 'net' / 'net.py'}:build", weights=folder / "mine.pt")
+
+
 @pytest.fixture
-def remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
-    """A bundle that is a manifest alone, its original and a checkpoint remembered in a cache of the test's own."""
+def remembered(opened: tuple[Path, CustomEntry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
+    """A bundle that is a manifest alone, its original and checkpoint remembered in a cache of the test's own."""
     monkeypatch.setenv("HEARPACK_CACHE", str(tmp_path / "cache"))
-    shutil.copytree(NETS / "mfcc", tmp_path / "net")
-    target = f"{tmp_path / 'net' / 'net.py'}:build"
-    torch.save(open_custom(target).net.state_dict(), tmp_path / "mine.pt")
-    entry = open_custom(target, weights=tmp_path / "mine.pt")
-    remember(entry, target, None)
-    folder = tmp_path / "out" / "bundle"
-    folder.mkdir(parents=True)
-    return Bundle(folder, manifest_of(entry, folder, weights=entry.original.weights_sha256))
+    folder, entry = opened
+    remember(entry, f"{folder / 'net' / 'net.py'}:build", None)
+    bundle = tmp_path / "out" / "bundle"
+    bundle.mkdir(parents=True)
+    return Bundle(bundle, manifest_of(entry, bundle, weights=entry.original.weights_sha256))
 
 
 def record() -> Path:
@@ -40,17 +48,16 @@ def record() -> Path:
     return file
 
 
-def test_what_is_remembered_is_found_and_stays_out_of_the_bundle(remembered: Bundle, tmp_path: Path) -> None:
-    where = json.loads(record().read_text())
-    assert where == {
-        "target": f"{tmp_path / 'net' / 'net.py'}:build",
-        "geometry": None,
-        "weights": str(tmp_path / "mine.pt"),
-    }
-    assert str(tmp_path) not in remembered.manifest.dump()
-    entry = reopen(remembered)
-    assert entry.original.source_sha256 == remembered.manifest.original.source_sha256
-    assert entry.weights_file == str(tmp_path / "mine.pt")
+def test_what_is_remembered_is_found_and_stays_out_of_the_bundle(
+    remembered: Bundle, opened: tuple[Path, CustomEntry]
+) -> None:
+    folder, entry = opened
+    where = {"target": f"{folder / 'net' / 'net.py'}:build", "geometry": None, "weights": str(folder / "mine.pt")}
+    assert json.loads(record().read_text()) == where
+    assert str(folder) not in remembered.manifest.dump()
+    found = reopen(remembered)
+    assert found == entry
+    assert found.weights_file == str(folder / "mine.pt")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
@@ -62,13 +69,15 @@ def test_a_damaged_memory_is_as_none(remembered: Bundle, text: str) -> None:
         reopen(remembered)
 
 
-def test_a_checkpoint_that_is_gone_is_asked_for(remembered: Bundle, tmp_path: Path) -> None:
-    moved = (tmp_path / "mine.pt").rename(tmp_path / "moved.pt")
+def test_a_checkpoint_that_is_gone_is_asked_for(remembered: Bundle, opened: tuple[Path, CustomEntry]) -> None:
+    mine = opened[0] / "mine.pt"
+    where = json.loads(record().read_text())
+    record().write_text(json.dumps({**where, "weights": str(mine.with_name("gone.pt"))}))
     with pytest.raises(
         WeightsError, match=r"the checkpoint that net.py:build was exported with is gone; give --weights"
     ):
         reopen(remembered)
-    assert reopen(remembered, weights=moved).weights_file == str(moved)
+    assert reopen(remembered, weights=mine).weights_file == str(mine)
 
 
 def test_the_users_word_goes_before_the_memory(remembered: Bundle, tmp_path: Path) -> None:
