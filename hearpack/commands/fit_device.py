@@ -14,14 +14,14 @@ def fit_device(
     bundle: Path = typer.Argument(..., help="The bundle that ran on the device."),
     output: Path = typer.Option(Path("device.toml"), "--output", "-o", help="The profile to write."),
     calibration: Path | None = typer.Option(None, help="Compute times of this machine; measured for 5 s without."),
-    like: str = typer.Option("this-machine", help="Device whose playout is assumed: a trace does not tell it."),
+    like: str = typer.Option("this-machine", help="Device whose playout is assumed: a trace does not have it."),
     engine: str | None = typer.Option(None, help="Engine of the calibration's times."),
     json_output: bool = JsonOption,
 ) -> None:
     """Fit a device profile to a trace."""
     from rich.table import Table
 
-    from hearpack.api import fit_device as run_fit
+    from streaming.simulator.fit import fit_device as run_fit
 
     with progress_bars(json_output) as progress:
         fitted = run_fit(

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from hearpack.commands.shared import JsonOption, print_json, progress_bars, wide_console
+from models.common.errors import UsageError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from streaming.runs.record import RunRecord
-    from streaming.simulator.simulate import Tick
+    from streaming.simulator.modes import Microphone, Replay, Search, Simulate
+    from streaming.simulator.pipeline.pipeline import Observer
 
 
 def simulate(
@@ -23,7 +28,7 @@ def simulate(
     device: str = typer.Option("this-machine", "--device", "-d", help="A device (see: hearpack devices) or a .toml."),
     output: Path | None = typer.Option(None, "--output", "-o", help="Folder NAME.run to write."),
     clock: str = typer.Option(
-        "virtual", help="virtual: deterministic, as fast as it goes. wall: threads in real time."
+        "virtual", help="virtual: deterministic, as fast as it goes. realtime: real threads in real time."
     ),
     seconds: float | None = typer.Option(None, help="Length; the file is repeated or cut to it."),
     seed: int = typer.Option(0, min=0, help="Of jitter, losses and compute times."),
@@ -39,41 +44,41 @@ def simulate(
         None, help="Instead of a run: this many random partitions, rates and resets against one push of the whole."
     ),
     replay: Path | None = typer.Option(None, help="A device trace: its callbacks and times instead of a profile's."),
-    mic: bool = typer.Option(False, "--mic", help="Listen to the microphone (wall clock, extra `live`)."),
+    mic: bool = typer.Option(False, "--mic", help="Listen to the microphone (real time, extra `live`)."),
     artefact: str | None = typer.Option(None, help="Artefact id; litert-fp32 by default."),
     engine: str | None = typer.Option(None, help="litert-interpreter, litert-compiled, coreml, mil-fp32, mil-fp16."),
     no_audio: bool = typer.Option(False, "--no-audio", help="Do not keep heard.wav and output.wav."),
     json_output: bool = JsonOption,
 ) -> None:
     """Run the phone's loop (capture, ring, net, act) and account for its delay."""
-    from hearpack.api import simulate as run_simulate
-    from streaming.simulator.command import SimulateOptions
+    from streaming.simulator.simulate import simulate as run_simulate
 
     if parity is not None:
         _parity(bundle, audio, parity, seed, artefact, engine, json_output)
         return
-    options = SimulateOptions(
-        device=device,
-        clock=clock,
-        seconds=seconds,
-        seed=seed,
-        policy=policy,
-        ring_ms=ring_ms,
-        prefill_ms=prefill_ms,
-        calibration=calibration,
-        compute_ms=compute_ms,
-        slowdown=slowdown,
-        faults=tuple(fault),
-        search=search,
-        replay=replay,
-        microphone=mic,
-        artefact=artefact,
-        engine=engine,
-        keep_audio=not no_audio,
-    )
-    with progress_bars(json_output) as progress, _live(json_output, clock == "wall" or mic) as tick:
+    common: dict[str, Any] = {
+        "device": device,
+        "seconds": seconds,
+        "seed": seed,
+        "policy": policy,
+        "ring_ms": ring_ms,
+        "prefill_ms": prefill_ms,
+        "faults": tuple(fault),
+        "artefact": artefact,
+        "engine": engine,
+        "keep_audio": not no_audio,
+    }
+    times: dict[str, Any] = {"calibration": calibration, "compute_ms": compute_ms, "slowdown": slowdown}
+    mode = _mode(audio, "realtime" if clock == "wall" else clock, search, replay, mic, common, times)
+    live = (clock in ("realtime", "wall") or mic) and not json_output and sys.stderr.isatty()
+    with progress_bars(json_output) as progress, _display(live) as observer:
         record = run_simulate(
-            bundle, audio, options, output=output, command=("hearpack", *sys.argv[1:]), progress=progress, tick=tick
+            bundle,
+            mode,
+            output=output,
+            command=("hearpack", *sys.argv[1:]),
+            progress=progress,
+            observer=observer,
         )
     if json_output:
         print_json(record)
@@ -81,7 +86,7 @@ def simulate(
         show(record, output)
     if record.delay_check is not None and not record.delay_check.passed:
         sys.stderr.write(
-            "hearpack: the ledger disagrees with the measured delay: an error of hearpack's, please tell\n"
+            "hearpack: the ledger disagrees with the measured delay: this is a bug in hearpack; please report it\n"
         )
         raise typer.Exit(1)
     if record.ended == "error":
@@ -90,13 +95,55 @@ def simulate(
         raise typer.Exit(130)
 
 
+def _mode(
+    audio: Path | None,
+    clock: str,
+    search: str | None,
+    replay: Path | None,
+    mic: bool,
+    common: dict[str, Any],
+    times: dict[str, Any],
+) -> Simulate | Replay | Microphone | Search:
+    """The mode that the options ask for.
+
+    Raises:
+        UsageError: an option that is wrong by itself or together with others.
+    """
+    from streaming.simulator import modes
+
+    modes.check_choice("policy", common["policy"])
+    modes.check_choice("clock", clock)
+    if search is not None:
+        modes.check_choice("search", search)
+    for name in ("compute_ms", "slowdown"):
+        modes.check_figure(name, times[name])
+    modes.check_figure("seconds", common["seconds"])
+    if mic and (audio is not None or replay is not None or search is not None):
+        raise UsageError("--mic listens to the microphone: leave out the audio file, --replay and --search")
+    if replay is not None and (search is not None or clock == "realtime"):
+        raise UsageError("--replay runs in the virtual clock, without --search")
+    if search is not None and clock == "realtime":
+        raise UsageError("--search needs the virtual clock")
+    if times["calibration"] is not None and times["compute_ms"] is not None:
+        raise UsageError("--calibration and --compute-ms both say how long a call takes; give one")
+    if mic:
+        return modes.Microphone(**common, slowdown=times["slowdown"])
+    if replay is not None:
+        return modes.Replay(**common, trace=replay, audio=audio)
+    if audio is None:
+        raise UsageError("simulate: expected an audio file (or --mic, or --replay TRACE)")
+    if search is not None:
+        return modes.Search(**common, **times, audio=audio, what=search)
+    return modes.Simulate(**common, **times, audio=audio, clock=clock)
+
+
 def _parity(
     bundle: Path, audio: Path | None, trials: int, seed: int, artefact: str | None, engine: str | None, as_json: bool
 ) -> None:
     """Streams against the whole; exit 1 where one differs."""
     from rich.table import Table
 
-    from hearpack.api import check_partitions
+    from streaming.metrics.partition import check_partitions
 
     found = check_partitions(bundle, audio, trials=trials, seed=seed, artefact=artefact, engine=engine)
     if as_json:
@@ -115,86 +162,99 @@ def _parity(
         raise typer.Exit(1)
 
 
-_ARTICLE = {"block": "a", "window": "a", "event": "an"}
-
-
 @contextmanager
-def _live(quiet: bool, wall: bool) -> Iterator[Tick | None]:
-    """In wall mode: level, score and delay on stderr, ten times a second."""
-    if quiet or not wall or not sys.stderr.isatty():
-        yield None
-        return
+def _display(live: bool) -> Iterator[Observer]:
+    """In real time: level, score and delay on stderr, ten times a second."""
     from rich.console import Console
     from rich.live import Live
 
     from hearpack.commands.live import live_line
+    from streaming.simulator.pipeline.pipeline import Observer
 
-    with Live(console=Console(stderr=True), refresh_per_second=10, transient=True) as live:
-        yield lambda pipeline, now, total: live.update(live_line(pipeline, now, total))
+    if not live:
+        yield Observer()
+        return
+    with Live(console=Console(stderr=True), refresh_per_second=10, transient=True) as shown:
+        yield Observer(on_tick=lambda pipeline, now, total: shown.update(live_line(pipeline.status, now, total)))
 
 
 def show(record: RunRecord, output: Path | None) -> None:
     """The record as text."""
-    from rich.table import Table
-
     console = wide_console()
-    counts = record.counts
     console.print(
         f"{record.bundle} {record.artefact} on {record.engine}; {record.profile.name}: {record.profile.title}; "
         f"{record.clock} clock, {record.simulated_s:.1f} s, seed {record.seed}, {record.policy}"
     )
     if record.ended != "finished":
         console.print(record.message if record.ended == "interrupted" else f"error: {record.message}")
+    for table in _tables(record):
+        console.print(table)
+    for line in _lines(record):
+        console.print(line)
+    if output is not None:
+        console.print(f"wrote {output}")
+
+
+def _tables(record: RunRecord) -> Iterator[Table]:
+    """Times of a call by provenance, then the ledger's parts by kind; a part below a microsecond is left out."""
+    from rich.table import Table
+
+    def table(*head: str) -> Table:
+        return Table(*head, box=None, pad_edge=False)
+
+    def ms(*values: float) -> list[str]:
+        return [f"{v / 1e6:.3f}" for v in values]
+
     for provenance in dict.fromkeys(times.provenance for times in record.compute):
-        table = Table(f"time of a call, {provenance}", "p50", "p95", "p99", "max ms", box=None, pad_edge=False)
+        calls = table(f"time of a call, {provenance}", "p50", "p95", "p99", "max ms")
         for times in (t for t in record.compute if t.provenance == provenance):
             q = times.quantiles
-            table.add_row(times.label, *(f"{v / 1e6:.3f}" for v in (q.p50, q.p95, q.p99, q.max)))
-        console.print(table)
+            calls.add_row(times.label, *ms(q.p50, q.p95, q.p99, q.max))
+        yield calls
     for ledger in record.ledger:
-        table = Table(
-            f"delay of {_ARTICLE[ledger.kind]} {ledger.kind}", "mean", "p50", "p95", "max ms", box=None, pad_edge=False
-        )
+        article = "an" if ledger.kind == "event" else "a"
+        parts = table(f"delay of {article} {ledger.kind}", "mean", "p50", "p95", "max ms")
         for name, q in ledger.parts.items():
             row = (ledger.mean_parts[name], q.p50, q.p95, q.max)
             if any(abs(v) >= 500 for v in row):
-                table.add_row(name, *(f"{v / 1e6:.3f}" for v in row))
+                parts.add_row(name, *ms(*row))
         q = ledger.total
-        table.add_row("total", *(f"{v / 1e6:.3f}" for v in (q.mean, q.p50, q.p95, q.max)))
-        console.print(table)
-    check = record.delay_check
+        parts.add_row("total", *ms(q.mean, q.p50, q.p95, q.max))
+        yield parts
+
+
+def _lines(record: RunRecord) -> Iterator[str]:
+    """Check, counts, events, faults and figures of a search."""
+    counts, check, playout = record.counts, record.delay_check, record.playout
     if check is not None:
-        console.print(
+        yield (
             f"ledger {check.ledger_ns / 1e6:.3f} ms, measured by {check.method} {check.measured_ns / 1e6:.3f} ms: "
             f"{abs(check.mismatch_samples):.2f} samples apart (at most {check.limit_samples:g}): "
             f"{'ok' if check.passed else 'FAILED'}"
         )
-    console.print(
+    yield (
         f"{counts.calls} calls, {counts.misses} past their deadline, {counts.skipped_hops} skipped, "
         f"{counts.failed_calls} failed; ring: {counts.written} written = {counts.read} read + {counts.held} held + "
         f"{counts.dropped} dropped, at most {record.ring.high_water_samples} of {record.ring.capacity_samples} held"
     )
-    if record.playout is not None:
-        p = record.playout
-        console.print(
-            f"playout: {p.underruns} underruns ({p.underrun} samples), {p.dropped} dropped, {p.trimmed} trimmed"
+    if playout is not None:
+        yield (
+            f"playout: {playout.underruns} underruns ({playout.underrun} samples), {playout.dropped} dropped, "
+            f"{playout.trimmed} trimmed"
         )
+    rate = record.model_rate_hz
     for event in record.events[:20]:
-        rate = record.model_rate_hz
-        console.print(
+        yield (
             f"{event.onset_sample / rate:9.3f} s {event.offset_sample / rate:9.3f} s {event.confidence:5.2f}  "
-            f"{event.label}, told {event.delay_ns / 1e6:.0f} ms after its onset"
+            f"{event.label}, reported {event.delay_ns / 1e6:.0f} ms after its onset"
         )
     if len(record.events) > 20:
-        console.print(f"… and {len(record.events) - 20} more events")
-    kinds: dict[str, int] = {}
-    for fault in record.faults:
-        kinds[fault.kind] = kinds.get(fault.kind, 0) + 1
+        yield f"… and {len(record.events) - 20} more events"
+    kinds = Counter(fault.kind for fault in record.faults)
     if kinds:
-        beyond = record.faults_total - len(record.faults)
-        told = f"{record.faults_total:,} faults, of the first {len(record.faults):,}: " if beyond else "faults: "
-        console.print(told + ", ".join(f"{n} x {k}" for k, n in sorted(kinds.items())))
+        kept = len(record.faults)
+        beyond = record.faults_total > kept
+        intro = f"{record.faults_total:,} faults, of the first {kept:,}: " if beyond else "faults: "
+        yield intro + ", ".join(f"{n} x {k}" for k, n in sorted(kinds.items()))
     for name, value in record.search.items():
-        console.print(f"{name}: {value:g}")
-    if output is not None:
-        console.print(f"wrote {output}")
+        yield f"{name}: {value:g}"

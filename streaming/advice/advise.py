@@ -30,8 +30,8 @@ from streaming.measure.calibration import Calibration
 from streaming.runs.record import RunRecord
 from streaming.simulator.delay_check import ProbeRuntime
 from streaming.simulator.device.profile import DeviceProfile, load_profile, profile_names
-from streaming.simulator.scenario import Settings, Sound, clip_sound
-from streaming.simulator.simulate import simulate
+from streaming.simulator.run import run_scenario
+from streaming.simulator.scenario import Scenario, Settings, Sound, clip_sound
 
 SCHEMA = "hearpack-advice/1"
 SECONDS = 30.0
@@ -183,27 +183,23 @@ def candidate(
     seed: int,
 ) -> Candidate:
     """One run without the net."""
-    manifest = bundle.manifest.model_copy(update={"dsp": None})  # a gate would look at the sound, and there is none
-    rate = manifest.geometry.sample_rate_hz
     entries = [entry for entry in calibration.entries if entry.bundle == bundle.path.name] or calibration.entries
     settings = Settings(
-        profile=profile,
         seed=seed,
         calibration=dataclasses.replace(calibration, entries=entries),
-        seconds=seconds,
+        artefact=artefact,
+        engine=engine,
         keep_audio=False,
         check=False,
     )
-
-    def run(wanted: Settings) -> RunRecord:
-        probe, sound = ProbeRuntime(manifest), _tone(rate, seconds)
-        return simulate(Bundle(bundle.path, manifest), sound, wanted, artefact=artefact, engine=engine, runtime=probe)
-
-    record = run(settings)
+    rate = bundle.manifest.geometry.sample_rate_hz
+    scenario = Scenario(bundle, _tone(rate, seconds), profile, settings).without_dsp()
+    probe = ProbeRuntime(scenario.bundle.manifest)
+    record = run_scenario(scenario, runtime=probe)
     own = (0, 0)
     if any(_losses(record)):
-        own = _losses(run(dataclasses.replace(settings, compute_ns=1)))
-    return _candidate(record, own, 1000.0 * manifest.hop_samples / rate)
+        own = _losses(run_scenario(scenario.changed(compute_ns=1), runtime=probe))
+    return _candidate(record, own, 1000.0 * scenario.hop_samples / rate)
 
 
 def _losses(record: RunRecord) -> tuple[int, int]:

@@ -26,9 +26,7 @@ tests/fixtures/playout/golden.json is for ports.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +42,6 @@ SETTLE_READS = 256
 ADJUST_PER_SAMPLE = 8590  # 2 ppm of 2^32
 ADJUST_LIMIT = 2_147_483  # 500 ppm of 2^32
 LARGEST_CAPACITY = 1 << 22
-_SAMPLES_AT_ONCE = 4096  # between samples, in `follow`: bounds the work arrays
 
 
 @dataclass(frozen=True)
@@ -68,41 +65,6 @@ class PlayoutCounts:
     underrun: int
     tail: int
     underruns: int
-
-
-class Schedule(NamedTuple):
-    """Reads to come that find all they want.
-
-    Attributes:
-        origin: samples gone past the reader before the first.
-        places: the reader's place at each, in units of 2^-32 samples from there, and after the last.
-        adjusts: what drift correction adds to each step.
-        average, target, reads: the control's state after the last.
-    """
-
-    origin: int
-    places: list[int]
-    adjusts: list[int]
-    average: int
-    target: int
-    reads: int
-
-    @property
-    def positions(self) -> NDArray[np.float64]:
-        """`PlayoutRing.position` at each, and after the last."""
-        places = np.array(self.places, np.int64)
-        positions: NDArray[np.float64] = self.origin + (places >> 32) + (places & (ONE - 1)) / float(ONE)
-        return positions
-
-    @property
-    def consumed(self) -> NDArray[np.int64]:
-        """Samples gone past the reader by then, from the first on."""
-        return np.array(self.places, np.int64) >> 32
-
-    @property
-    def adjust_ppm(self) -> NDArray[np.float64]:
-        """`PlayoutRing.adjust_ppm` at each."""
-        return np.array(self.adjusts, np.int64) / float(ONE) * 1e6
 
 
 class PlayoutRing:
@@ -230,7 +192,7 @@ class PlayoutRing:
         if self.drift_correction:
             self._control()
         out = np.zeros(frames, np.float32)
-        count = _playable(frames, self.level, self._fraction, self._adjust, self._ended)
+        count = playable(frames, self.level, self._fraction, self._adjust, self._ended)
         if count:
             out[:count] = self._play(count)
             self._played += count
@@ -242,67 +204,9 @@ class PlayoutRing:
             self._fill()
         return out
 
-    def plan(self, frames: int, come: Sequence[int]) -> Schedule:
-        """What the next reads do, as far as they find all they want; nothing changes yet.
-
-        Args:
-            frames: samples of a read.
-            come: for each read, how many samples will have been written by then, from now on.
-
-        Returns:
-            one turn a read, up to the first that is filling, or would find too little, or comes after the end.
-        """
-        place, state = self._fraction, (self._average, self._target, self._reads, self._adjust)
-        places, adjusts = [place], []
-        held, free = self.level, self.deadband_samples << 16
-        for more in come if self.playing and not self._ended else ():
-            level = held + more - (place >> 32)
-            after = _controlled(state, level, free) if self.drift_correction else state
-            if _playable(frames, level, place & (ONE - 1), after[3], False) < frames:
-                break
-            state = after
-            place += frames * (ONE + state[3])
-            places.append(place)
-            adjusts.append(state[3])
-        return Schedule(self._index, places, adjusts, *state[:3])
-
-    def follow(self, turns: Schedule, frames: int) -> Array:
-        """Make planned reads: as many calls of `read`, with all that was to come written by now.
-
-        Args:
-            turns: what `plan` gave, before those writes.
-            frames: as given to it.
-
-        Returns:
-            float32 [reads * frames].
-        """
-        out = np.empty(len(turns.adjusts) * frames, np.float32)
-        begin, count = 0, len(turns.adjusts)
-        touched = [bool(a or p & (ONE - 1)) for a, p in zip(turns.adjusts, turns.places, strict=False)]
-        most = max(1, _SAMPLES_AT_ONCE // frames)
-        while begin < count:
-            kind = touched[begin]
-            end = begin + 1
-            while end < count and touched[end] == kind and (end - begin < most or not kind):
-                end += 1
-            first, last = turns.places[begin], turns.places[end]
-            if kind:
-                starts = np.array(turns.places[begin:end], np.int64) - (first >> 32 << 32)
-                steps = ONE + np.array(turns.adjusts[begin:end], np.int64)
-                places = starts[:, None] + np.arange(frames, dtype=np.int64) * steps[:, None]
-                out[begin * frames : end * frames] = self._between(places.reshape(-1))
-            else:
-                out[begin * frames : end * frames] = self._span(0, (end - begin) * frames)
-            self._index, self._fraction = turns.origin + (last >> 32), last & (ONE - 1)
-            begin = end
-        self._adjust = turns.adjusts[-1] if count else self._adjust
-        self._average, self._target, self._reads = turns.average, turns.target, turns.reads
-        self._played += count * frames
-        return out
-
     def _control(self) -> None:
         state = self._average, self._target, self._reads, self._adjust
-        self._average, self._target, self._reads, adjust = _controlled(state, self.level, self.deadband_samples << 16)
+        self._average, self._target, self._reads, adjust = controlled(state, self.level, self.deadband_samples << 16)
         if not self._ended:
             self._adjust = adjust
 
@@ -337,7 +241,7 @@ class PlayoutRing:
         return span if len(span) == count else np.concatenate([span, self._store[: count - len(span)]])
 
 
-def _controlled(state: tuple[int, int, int, int], level: int, free: int) -> tuple[int, int, int, int]:
+def controlled(state: tuple[int, int, int, int], level: int, free: int) -> tuple[int, int, int, int]:
     """Average, target, reads and adjust before one more read; `free` is the dead band in 2^-16 samples."""
     average, target, reads, adjust = state
     average += ((level << 16) - average) >> FILTER_SHIFT
@@ -351,7 +255,7 @@ def _controlled(state: tuple[int, int, int, int], level: int, free: int) -> tupl
     return average, target, reads, adjust
 
 
-def _playable(frames: int, level: int, fraction: int, adjust: int, ended: bool) -> int:
+def playable(frames: int, level: int, fraction: int, adjust: int, ended: bool) -> int:
     """How many of the next `frames` outputs the samples held allow."""
     ahead = 2 if (fraction or adjust) and not ended else 0
     room = level - 1 - ahead

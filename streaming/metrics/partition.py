@@ -10,15 +10,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.common.errors import AudioError, UsageError
-from runtimes.bundle import Manifest
+from runtimes.bundle import Bundle, Manifest, refuse_separator
+from runtimes.engines import choose, open_runtime
 from runtimes.protocol import Runtime
 from streaming.core.loop import StreamLoop, make_loop
 from streaming.core.resample import Resampler, resample
+from streaming.files.wav import read_wav
 from streaming.metrics.parity import ratio_db
 
 Array = NDArray[np.float32]
@@ -61,6 +64,45 @@ class PartitionReport:
 
 
 def check_partitions(
+    bundle: Bundle | str | Path,
+    audio: str | Path | None,
+    *,
+    trials: int = 10,
+    seed: int = 0,
+    artefact: str | None = None,
+    engine: str | None = None,
+) -> PartitionReport:
+    """Random partitions, rates and resets of a sound against one push of the whole.
+
+    Args:
+        bundle: a bundle, or its folder.
+        audio: file of the sound.
+        trials: partitions.
+        seed: of them.
+        artefact, engine: as in `run`.
+
+    Returns:
+        the trials; `equal` where every stream was the whole, bit for bit.
+
+    Raises:
+        UsageError: no audio file, or an absurd number of trials.
+        AudioError, BundleError, ArtefactError: as their names say.
+    """
+    bundle = Bundle.of(bundle)
+    if audio is None:
+        raise UsageError("--parity: expected an audio file")
+    if not 1 <= trials <= 10_000:
+        raise UsageError(f"--parity: expected 1 to 10000 trials, got {trials}")
+    refuse_separator(bundle.manifest, "simulate --parity")
+    clip = read_wav(audio)
+    runtime = open_runtime(bundle, choose(bundle, artefact, engine))
+    try:
+        return partition_trials(bundle.manifest, runtime, clip.mono(), clip.sample_rate_hz, trials, seed)
+    finally:
+        runtime.close()
+
+
+def partition_trials(
     manifest: Manifest,
     runtime: Runtime,
     clip: Array,
@@ -69,7 +111,7 @@ def check_partitions(
     seed: int,
     rates: Sequence[int] = RATES_HZ,
 ) -> PartitionReport:
-    """Run trials.
+    """`check_partitions` of an open runtime and samples.
 
     Args:
         manifest, runtime: of the bundle.
@@ -80,11 +122,8 @@ def check_partitions(
         rates: device rates.
 
     Raises:
-        UsageError: no trial asked for.
         AudioError: a clip that is too short.
     """
-    if trials < 1:
-        raise UsageError(f"parity: expected at least 1 trial, got {trials}")
     if len(clip) * manifest.geometry.sample_rate_hz < 2 * manifest.buffer.samples * rate_hz:
         raise AudioError(f"parity: the clip must hold two buffers of {manifest.name}, it has {len(clip)} samples")
     generator = np.random.default_rng(seed)

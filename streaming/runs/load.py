@@ -101,5 +101,5 @@ def _scores(place: Path) -> tuple[NDArray[np.float32] | None, NDArray[np.int64] 
 
 
 def delay_kind(record: RunRecord) -> Provenance:
-    """Delays of a wall-clock run were measured; those of a virtual one follow from a profile."""
-    return "measured" if record.clock == "wall" else "modelled"
+    """Delays of a run in real time were measured; those of a virtual one follow from a profile."""
+    return "measured" if record.clock == "realtime" else "modelled"

@@ -35,7 +35,6 @@ from streaming.metrics.quantiles import Quantiles
 
 SCHEMA = "hearpack-run/1"
 RUN_FILE = "run.json"
-SUFFIX = ".run"
 HEARD_LIMIT_S = 600.0
 
 PARTS = (
@@ -54,7 +53,7 @@ PARTS = (
 )
 LEDGER_COLUMNS = ("kind", "index", "content_sample", "captured_ns", *PARTS, "total_ns")
 
-ClockKind = Literal["virtual", "wall"]
+ClockKind = Literal["virtual", "realtime"]
 Provenance = Literal["measured", "modelled"]
 Pacing = Literal["paced", "back_to_back", "fixed"]
 Policy = Literal["drop_oldest", "skip_hop", "grow_delay"]
@@ -214,7 +213,7 @@ class DelayCheck:
 
 @dataclass(frozen=True, slots=True)
 class EventRecord:
-    """A closed event of a classifier (samples at the model's rate, counted from reset), and when it was told.
+    """A closed event of a classifier (samples at the model's rate, counted from reset), and when it was reported.
 
     `emitted_at_*` and `delay_ns`, the ledger's total, are of the moment it turned on.
     """
@@ -260,9 +259,9 @@ class RunRecord:
         artefact, engine, engine_detail: who computed.
         model_rate_hz, buffer_samples, hop_samples: of the bundle; hop as the host steps.
         profile: every figure with its source.
-        clock: "virtual" or "wall".
+        clock: "virtual" or "realtime" (older files: "wall").
         seed: of everything random in it.
-        calibration: label of the compute times used ("fixed 300 us", or a calibration's machine text), "" in wall mode.
+        calibration: label of the compute times used ("fixed 300 us", or a calibration's machine text), "" in real time.
         policy: what an overload did.
         audio: what went in.
         simulated_s: length of the run in its own clock.
@@ -321,6 +320,11 @@ _RUN = DocumentKind(
 _ADAPTER: TypeAdapter[RunRecord] = TypeAdapter(RunRecord)
 
 
+def _validated(data: dict[str, Any]) -> RunRecord:
+    """The record; older files call real time "wall"."""
+    return _ADAPTER.validate_python({**data, "clock": "realtime"} if data.get("clock") == "wall" else data)
+
+
 def read_run(folder: str | Path) -> RunRecord:
     """Read NAME.run/ (or the path of its run.json).
 
@@ -333,7 +337,7 @@ def read_run(folder: str | Path) -> RunRecord:
         raise UsageError(
             f"{folder}: expected a run (a folder with {RUN_FILE}); make one with: hearpack simulate BUNDLE"
         )
-    return _RUN.read(file, _ADAPTER.validate_python)
+    return _RUN.read(file, _validated)
 
 
 @contextmanager

@@ -7,25 +7,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from models.common.errors import UsageError
 from models.common.progress import Progress, silent
 from runtimes.bundle import Bundle
-from runtimes.engines import choose
 from streaming.core.ring import LARGEST_CAPACITY
 from streaming.simulator.delay_check import ProbeRuntime
-from streaming.simulator.device.callbacks import device_stretches
-from streaming.simulator.pipeline.pipeline import Pipeline
-from streaming.simulator.pipeline.recorders import no_recorders
-from streaming.simulator.scenario import Settings, Sound, default_prefill, default_ring
-from streaming.simulator.simulate import compute_model
-from streaming.simulator.timeline import SECOND_NS
-from streaming.simulator.virtual import run_virtual
+from streaming.simulator.scenario import Scenario
 
+SearchKind = Literal["slowdown", "ring", "prefill"]
 LARGEST_SLOWDOWN = 10_000.0
 _STEPS = 24
 _CLOSE = 0.002
@@ -57,76 +50,56 @@ class Limit:
 
     Attributes:
         figures: for RunRecord.search.
-        settings: what to replace in the settings to run at the limit.
+        settings: what to change in the settings to run at the limit.
     """
 
     figures: dict[str, float]
     settings: dict[str, Any]
 
 
-def trouble(
-    bundle: Bundle, sound: Sound, settings: Settings, artefact: str | None = None, engine: str | None = None
-) -> Trouble:
+def trouble(scenario: Scenario) -> Trouble:
     """A run without the net: the same callbacks and times, only counted.
 
     Raises:
-        UsageError: see streaming.simulator.simulate.
+        UsageError: see streaming.simulator.scenario.
     """
-    manifest, profile = bundle.manifest, settings.profile
-    choice = choose(bundle, artefact, engine)
-    # The gate looks at the sound, the probe does not: without it every window costs its full time.
-    manifest = manifest.model_copy(update={"dsp": None})
-    total_ns = sound.source.frames(profile.rate_hz) * SECOND_NS // profile.rate_hz
-    ring = default_ring(bundle, profile, settings.policy) if settings.ring_samples is None else settings.ring_samples
-    prefill = default_prefill(bundle, profile) if settings.prefill_samples is None else settings.prefill_samples
-    recorders = no_recorders(total_ns, manifest.geometry.sample_rate_hz)
-    probe = ProbeRuntime(manifest)
-    pipeline = Pipeline(manifest, bundle.labels(), probe, profile, settings.policy, ring, prefill, recorders)
-    plan = device_stretches(profile, sound.source, settings.seed, settings.faults)
-    compute = compute_model(settings, choice, manifest.buffer.samples)
-    run_virtual(pipeline, plan, sound.source, compute, settings.faults)
+    # The gate looks at the sound, the probe does not: without it every window costs its full time. Nor does the probe
+    # fail, or mind NaN.
+    faults = tuple(f for f in scenario.settings.faults if f.kind not in ("nan", "raise"))
+    scenario = scenario.without_dsp().changed(faults=faults)
+    pipeline = scenario.pipeline(ProbeRuntime(scenario.bundle.manifest))
+    scenario.run_virtual(pipeline)
+    counts, playout = pipeline.counts, pipeline.playout_record
     return Trouble(
-        misses=pipeline.output_stage.misses,
-        dropped=pipeline.ring.dropped + pipeline.skipped_hops,
-        underruns=0 if pipeline.playback is None else pipeline.playback.ring.counts.underruns,
-        high_water=pipeline.ring.high_water,
+        misses=counts.misses,
+        dropped=counts.dropped + counts.skipped_hops,
+        underruns=0 if playout is None else playout.underruns,
+        high_water=pipeline.ring_record.high_water_samples,
     )
 
 
-def search_limit(
-    bundle: Bundle,
-    sound: Sound,
-    settings: Settings,
-    what: str,
-    *,
-    artefact: str | None = None,
-    engine: str | None = None,
-    progress: Progress = silent,
-) -> Limit:
+def search_limit(scenario: Scenario, what: SearchKind, progress: Progress = silent) -> Limit:
     """Find a limit.
 
     Args:
-        bundle, sound, settings: the set-up; its faults count too.
+        scenario: the set-up; its faults count too.
         what: "slowdown", "ring" or "prefill".
-        artefact, engine: whose times are drawn.
         progress: called with (what, fraction done).
 
     Raises:
-        UsageError: an unknown search, a bundle it is not for, or a set-up in trouble at any value.
+        UsageError: a bundle it is not for, or a set-up in trouble at any value.
     """
 
     def run(**changes: Any) -> Trouble:
-        return trouble(bundle, sound, dataclasses.replace(settings, **changes), artefact, engine)
+        return trouble(scenario.changed(**changes))
 
     if what == "slowdown":
         return _largest_slowdown(run, progress)
     if what == "ring":
-        return _smallest_ring(run, bundle)
-    if what == "prefill":
-        if bundle.manifest.task == "classifier":
-            raise UsageError("--search prefill is for enhancers: a classifier plays nothing")
-        return _smallest_prefill(run, settings)
-    raise UsageError(f"--search: expected slowdown, ring or prefill, got {what!r}")
+        return _smallest_ring(run, scenario.bundle)
+    if scenario.bundle.manifest.task == "classifier":
+        raise UsageError("--search prefill is for enhancers: a classifier plays nothing")
+    return _smallest_prefill(run, 2 * scenario.profile.output_rate_hz)
 
 
 def _largest_slowdown(run: Callable[..., Trouble], progress: Progress) -> Limit:
@@ -168,8 +141,7 @@ def _smallest_ring(run: Callable[..., Trouble], bundle: Bundle) -> Limit:
     return Limit({"smallest_ring_samples": float(ring)}, {"ring_samples": ring})
 
 
-def _smallest_prefill(run: Callable[..., Trouble], settings: Settings) -> Limit:
-    most = 2 * settings.profile.output_rate_hz
+def _smallest_prefill(run: Callable[..., Trouble], most: int) -> Limit:
     if run(prefill_samples=most).underruns:
         raise UsageError("--search prefill: playout runs dry even with 2 s of prefill; the device cannot keep up")
     low, high = -1, most

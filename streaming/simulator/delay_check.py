@@ -1,15 +1,14 @@
-"""The ledger held against a delay that was measured in the sound itself.
+"""The ledger compared with a delay that was measured in the sound itself.
 
 A probe takes the net's place: the bundle's buffer, hop, delay and names, but it passes audio on unchanged,
 delay_samples late (enhancer), or scores 1 for label 0 when its window is loud (classifier). A pulse, or an onset, goes
-into the microphone; when it comes out is measured in what was played, or told by the event. The ledger's total must
+into the microphone; when it comes out is measured in what was played, or reported by the event. The ledger's total must
 agree within one sample, or one hop. The net itself would blur a pulse; `lag_samples` measures it by cross-correlation.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +16,14 @@ from numpy.typing import NDArray
 
 from models.common.errors import ArtefactError, UsageError
 from models.geometry import GraphSignature, StateSpec
-from runtimes.bundle import Manifest
+from runtimes.bundle import Bundle, Decisions, Manifest
 from runtimes.protocol import Outputs, RuntimeInfo, State, check_call, zero_state
-from streaming.runs.record import DelayCheck, Policy
-from streaming.simulator.device.callbacks import ClipSource, device_stretches
-from streaming.simulator.device.compute import ComputeModel
-from streaming.simulator.device.faults import Fault
-from streaming.simulator.device.profile import DeviceProfile
+from streaming.runs.record import DelayCheck
 from streaming.simulator.pipeline.ledger import Kind, Ledger
-from streaming.simulator.pipeline.pipeline import Pipeline
-from streaming.simulator.pipeline.recorders import no_recorders
+from streaming.simulator.pipeline.pipeline import Observer
+from streaming.simulator.pipeline.playback import Playback
+from streaming.simulator.scenario import Scenario, clip_sound
 from streaming.simulator.timeline import SECOND_NS
-from streaming.simulator.virtual import run_virtual
 
 Array = NDArray[np.float32]
 
@@ -84,88 +79,68 @@ class KeptLedger(Ledger):
         self.kept[kind] += [(int(row[2]), int(row[-1])) for row in rows]
 
 
-def check_delay(
-    manifest: Manifest,
-    labels: Sequence[str],
-    profile: DeviceProfile,
-    compute: ComputeModel,
-    policy: Policy,
-    ring_samples: int,
-    prefill_samples: int,
-    seed: int,
-    faults: Sequence[Fault] = (),
-    at_s: float | None = None,
-) -> DelayCheck | None:
-    """Measure the delay of a probe and hold the ledger against it.
+def check_delay(scenario: Scenario, at_s: float | None = None) -> DelayCheck | None:
+    """Measure the delay of a probe and compare the ledger with it.
 
     Args:
-        manifest, labels: of the bundle.
-        profile, compute, policy, ring_samples, prefill_samples, seed, faults: as in the run that is checked.
+        scenario: the run that is checked; its sound does not matter, its faults are put in.
         at_s: when the pulse or onset comes; default: 1.5 s after the first block, or two hops if that is longer.
 
     Returns:
         the check; None where the sound never came out, because the device cannot keep up.
     """
-    # A random loss might take the pulse itself; losses put in on purpose (`faults`) stay.
-    profile = dataclasses.replace(profile, dropouts_per_hour=0.0)
+    # A random loss might take the pulse itself; losses put in on purpose stay.
+    profile = dataclasses.replace(scenario.profile, dropouts_per_hour=0.0)
     # No stage of the plain DSP delays by a sample; a decision must hang on the probe's score alone.
-    manifest = manifest.model_copy(update={"dsp": None})
-    if manifest.decisions is not None:
-        plain = manifest.decisions.model_copy(update={"per_label": {}})
+    scenario = scenario.without_dsp()
+    manifest = scenario.bundle.manifest
+    decisions = manifest.decisions
+    if decisions is not None:
+        plain = decisions.model_copy(update={"per_label": {}})
         manifest = manifest.model_copy(update={"decisions": plain})
     rate = profile.rate_hz
     window_s = manifest.geometry.window_samples / manifest.geometry.sample_rate_hz
     if at_s is None:
         at_s = profile.cold_input_ms / 1000.0 + max(1.5, 2.0 * window_s)
-    decisions = manifest.decisions
-    lasting_s = 1.5 if decisions is None else 1.5 + 3.0 * window_s + _decision_s(manifest)
-    frames = round((at_s + lasting_s) * rate)
+    lasting_s = 1.5 if decisions is None else 1.5 + 3.0 * window_s + _decision_s(decisions, scenario.rate_hz)
     frame = round(at_s * rate)
-    times = (np.arange(frames) - frame) / rate
-    sound = np.exp(-0.5 * np.square(times / PULSE_S)) if decisions is None else np.where(times >= 0.0, 0.9, 0.0)
-    source = ClipSource((0.5 * sound if decisions is None else sound).astype(np.float32), rate)
-    ledger = KeptLedger()
-    nothing = no_recorders(frames * SECOND_NS // rate, manifest.geometry.sample_rate_hz)
-    recorders = dataclasses.replace(nothing, ledger=ledger)
-    pipeline = Pipeline(
-        manifest, labels, ProbeRuntime(manifest), profile, policy, ring_samples, prefill_samples, recorders, ()
+    times = (np.arange(round((at_s + lasting_s) * rate)) - frame) / rate
+    sound = 0.5 * np.exp(-0.5 * np.square(times / PULSE_S)) if decisions is None else np.where(times >= 0.0, 0.9, 0.0)
+    scenario = dataclasses.replace(
+        scenario,
+        bundle=Bundle(scenario.bundle.path, manifest),
+        sound=clip_sound(sound.astype(np.float32), rate, "probe"),
+        profile=profile,
     )
+    ledger = KeptLedger()
     played: list[tuple[int, Array]] = []
-    if pipeline.playback is not None:
-        pipeline.playback.on_read = lambda now, block: played.append((now, block))
-    run_virtual(pipeline, device_stretches(profile, source, seed, faults), source, compute, faults)
+    pipeline = scenario.pipeline(
+        ProbeRuntime(manifest),
+        dataclasses.replace(scenario.recorders(), ledger=ledger),
+        Observer(on_read=lambda now, block: played.append((now, block))),
+    )
+    scenario.run_virtual(pipeline)
     put_in_ns = round(frame * SECOND_NS / rate)
     if pipeline.playback is not None:
-        heard_ns = _heard_ns(pipeline, played)
+        heard_ns = _heard_ns(pipeline.playback, played)
         entry = next((e for e in reversed(ledger.kept["block"]) if e[0] <= put_in_ns), None)
         if heard_ns is None or entry is None:
             return None
         return _judge("impulse", entry[1], heard_ns - put_in_ns, 1.0, profile.output_rate_hz)
-    events = [] if pipeline.event_stage is None else pipeline.event_stage.events
-    if not events:
+    if not pipeline.events:
         return None
-    hop = pipeline.loop.hop
-    return _judge(
-        "onset",
-        events[0].delay_ns,
-        events[0].emitted_at_ns - put_in_ns,
-        float(hop),
-        manifest.geometry.sample_rate_hz,
-    )
+    event, hop = pipeline.events[0], float(scenario.hop_samples)
+    return _judge("onset", event.delay_ns, event.emitted_at_ns - put_in_ns, hop, scenario.rate_hz)
 
 
-def _decision_s(manifest: Manifest) -> float:
-    decisions = manifest.decisions
-    if decisions is None:
-        return 0.0
-    hop_s = manifest.hop_samples / manifest.geometry.sample_rate_hz
+def _decision_s(decisions: Decisions, rate_hz: int) -> float:
+    hop_s = decisions.window_hop_samples / rate_hz
     return decisions.smoothing_windows * hop_s + decisions.min_on_ms / 1000.0 + 2.0 * hop_s
 
 
-def _heard_ns(pipeline: Pipeline, played: list[tuple[int, Array]]) -> int | None:
+def _heard_ns(playback: Playback, played: list[tuple[int, Array]]) -> int | None:
     """When the pulse's peak was in the air."""
-    playback = pipeline.playback
-    if playback is None or not played:
+    if not played:
         return None
     sound = np.concatenate([block for _, block in played]).astype(np.float64)
     peak = int(np.argmax(sound))

@@ -6,26 +6,24 @@ import dataclasses
 import itertools
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.common.errors import UsageError
+from models.common.files import atomic_file
+from models.common.progress import Progress, silent
 from runtimes.bundle import Bundle
 from runtimes.engines import choose
 from streaming.measure.calibration import Calibration
 from streaming.metrics.quantiles import summarise
 from streaming.simulator.delay_check import ProbeRuntime
-from streaming.simulator.device.callbacks import ClipSource, device_callbacks, stretches
-from streaming.simulator.device.compute import from_calibration
-from streaming.simulator.device.profile import SCHEMA, DeviceProfile, RateChange, figure_limits
-from streaming.simulator.device.trace_file import DeviceTrace
-from streaming.simulator.pipeline.pipeline import Pipeline
-from streaming.simulator.pipeline.recorders import no_recorders
+from streaming.simulator.device.profile import SCHEMA, DeviceProfile, RateChange, figure_limits, load_profile
+from streaming.simulator.device.trace_file import DeviceTrace, read_trace
 from streaming.simulator.replay import check_fits
-from streaming.simulator.scenario import default_prefill, default_ring
+from streaming.simulator.scenario import Scenario, Settings, calibration_of, silence
 from streaming.simulator.timeline import SECOND_NS
-from streaming.simulator.virtual import run_virtual
 
 LEAST_CALLS = 20
 LEAST_CALLBACKS = 20
@@ -58,8 +56,58 @@ class FittedProfile:
     toml: str
     predictions: list[Prediction]
 
+    def save(self, path: str | Path) -> None:
+        """Write the TOML text.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        with atomic_file(Path(path)) as file:
+            file.write(self.toml.encode())
+
 
 def fit_device(
+    trace: str | Path,
+    bundle: Bundle | str | Path,
+    *,
+    output: str | Path | None = None,
+    calibration: str | Path | None = None,
+    like: str = "this-machine",
+    engine: str | None = None,
+    progress: Progress = silent,
+) -> FittedProfile:
+    """Turn a device's trace into a profile.
+
+    Args:
+        trace: file that a sample app wrote.
+        bundle: the bundle that ran on the device, or its folder.
+        output: the .toml to write; its name is the profile's.
+        calibration: file of compute times of this machine; measured for 5 s without.
+        like: device whose playout is assumed.
+        engine: of the calibration's times.
+        progress: called with (what, fraction done).
+
+    Returns:
+        the profile, its text, and how well it predicts the trace.
+
+    Raises:
+        UsageError: a trace, a bundle or a calibration that does not fit.
+        OutputError: the profile cannot be written.
+    """
+    bundle, recorded = Bundle.of(bundle), read_trace(trace)
+    file = None if output is None else Path(output)
+    if file is not None and file.suffix != ".toml":
+        raise UsageError(f"--output: a profile is a .toml file, got {file.name!r}")
+    assumed = load_profile(like)
+    check_fits(recorded, bundle)
+    times = calibration_of(bundle, calibration, recorded.bundle.artefact_id, engine, progress)
+    fitted = fit_profile(recorded, bundle, times, "device" if file is None else file.stem, assumed, engine)
+    if file is not None:
+        fitted.save(file)
+    return fitted
+
+
+def fit_profile(
     trace: DeviceTrace,
     bundle: Bundle,
     calibration: Calibration,
@@ -68,7 +116,7 @@ def fit_device(
     engine: str | None = None,
     seed: int = 0,
 ) -> FittedProfile:
-    """Turn a trace into a profile.
+    """Turn a trace in memory into a profile.
 
     Args:
         trace: of the bundle's artefact, at least 20 callbacks and calls.
@@ -92,7 +140,8 @@ def fit_device(
             f"the trace has {len(trace.callbacks)} callbacks and {len(trace.calls)} calls; a profile needs at least "
             f"{LEAST_CALLBACKS} and {LEAST_CALLS}"
         )
-    choice = choose(bundle, trace.bundle.artefact_id, engine)
+    settings = Settings(seed=seed, calibration=calibration, artefact=trace.bundle.artefact_id, engine=engine)
+    choice = choose(bundle, settings.artefact, engine)
     entry = calibration.entry(choice.artefact.id, choice.engine, bundle.manifest.buffer.samples)
     here = entry.paced_ns or entry.back_to_back_ns
     source = f"fitted from a trace of {trace.name}: {len(trace.callbacks)} callbacks, {len(trace.calls)} calls"
@@ -103,8 +152,11 @@ def fit_device(
         sources["slowdown"] += "; against back-to-back times of this machine"
         figures["paced_penalty"], sources["paced_penalty"] = 1.0, "in the slowdown already"
     profile = dataclasses.replace(like, name=name, title=trace.name, sources=sources, **figures)  # type: ignore[arg-type]
-    predictions = _predict(trace, bundle, profile, from_calibration(entry, profile, seed, "", None).points_ns, seed)
-    return FittedProfile(profile, to_toml(profile), predictions)
+    # The first block of the trace is where capture begins: what is lost before it is not in the trace.
+    warm = dataclasses.replace(profile, cold_input_ms=0.0)
+    scenario = Scenario(bundle, silence(trace.duration_s, warm.rate_hz), warm, settings).without_dsp()
+    scenario = scenario.changed(ring_samples=max(scenario.ring_samples, trace.audio.ring_samples or 0))
+    return FittedProfile(profile, to_toml(profile), _predict(trace, scenario))
 
 
 def _lateness_ns(trace: DeviceTrace) -> NDArray[np.float64]:
@@ -141,8 +193,8 @@ def _capture_figures(trace: DeviceTrace) -> dict[str, object]:
     jitter = float(on_time.std()) / 0.603
     constant = max(0.0, float(on_time.mean()) - 0.798 * jitter)
     minutes = max(trace.duration_s / 60.0, 1e-9)
-    told = next((r.system_input_latency_ns for r in trace.routes if r.system_input_latency_ns is not None), None)
-    route = min(constant, float(told)) if told is not None else constant
+    reported = next((r.system_input_latency_ns for r in trace.routes if r.system_input_latency_ns is not None), None)
+    route = min(constant, float(reported)) if reported is not None else constant
     begins = late & ~np.concatenate([[False], late[:-1]])  # what comes behind a late one is its burst
     losses = [(c.lost, c.rate_hz) for c in plan if c.reason == "dropout"]
     losses += [(g.samples, g.rate_hz) for g in trace.gaps if g.kind in ("capture_overrun", "capture_gap")] * (
@@ -197,36 +249,19 @@ def _compute_figures(trace: DeviceTrace, here_ns: int) -> dict[str, object]:
     }
 
 
-def _predict(
-    trace: DeviceTrace, bundle: Bundle, profile: DeviceProfile, points_ns: list[int], seed: int
-) -> list[Prediction]:
+def _predict(trace: DeviceTrace, scenario: Scenario) -> list[Prediction]:
     """The profile's own run, as long as the trace, with a probe for the net."""
-    from streaming.simulator.device.compute import ComputeModel
-
-    # The first block of the trace is where capture begins: what is lost before it is not in the trace.
-    warm = dataclasses.replace(profile, cold_input_ms=0.0)
-    rate = warm.rate_hz
-    source = ClipSource(np.zeros(rate, np.float32), rate, trace.duration_s)
-    manifest = bundle.manifest.model_copy(update={"dsp": None})
-    recorders = no_recorders(round(trace.duration_s * 1e9), manifest.geometry.sample_rate_hz)
-    ring = max(default_ring(bundle, warm, "drop_oldest"), trace.audio.ring_samples or 0)
-    pipeline = Pipeline(
-        manifest,
-        bundle.labels(),
-        ProbeRuntime(manifest),
-        warm,
-        "drop_oldest",
-        ring,
-        default_prefill(bundle, warm),
-        recorders,
-    )
-    plan = list(device_callbacks(warm, source, seed))
-    run_virtual(pipeline, stretches(plan), source, ComputeModel(points_ns, "paced", warm, seed, ""))
+    recorders = scenario.recorders()
+    pipeline = scenario.pipeline(ProbeRuntime(scenario.bundle.manifest), recorders)
+    plan = list(scenario.callbacks())
+    scenario.run_virtual(pipeline, callbacks=plan)
     recorders.close()
-    ledger = recorders.ledger.summaries()[0]
+    ledger, compute = recorders.ledger.summaries()[0], pipeline.compute_times
+    if compute is None:
+        raise UsageError("the trace is too short for a call of the model: nothing to predict")
     times = summarise(np.array([c.end_ns - c.begin_ns for c in trace.calls], np.int64))
     waits = summarise(np.maximum(0, trace.delays_ns()[0]))
-    compute, wait = pipeline.output_stage.compute.summary(), ledger.parts["ring_wait"]
+    wait = ledger.parts["ring_wait"]
     recorded_steps = summarise(np.diff(np.array([c.time_ns for c in trace.callbacks], np.int64)))
     steps = summarise(np.diff(np.array([c.time_ns for c in plan], np.int64)))
     rows = [

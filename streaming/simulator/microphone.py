@@ -1,4 +1,4 @@
-"""The machine's own microphone as the capture of a run in wall clock (extra `live`)."""
+"""The machine's own microphone as the capture of a run in real time (extra `live`)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from runtimes.bundle import Bundle
 from streaming.runs.record import AudioRecord, RunRecord
 from streaming.simulator.device.callbacks import Callback, ClipSource
 from streaming.simulator.device.profile import LONGEST_S, DeviceProfile
+from streaming.simulator.pipeline.pipeline import Observer
 from streaming.simulator.realtime import Feeder
-from streaming.simulator.scenario import Settings, Sound
-from streaming.simulator.simulate import Tick, simulate
+from streaming.simulator.run import run_scenario
+from streaming.simulator.scenario import Scenario, Settings, Sound
 from streaming.simulator.timeline import SECOND_NS
 
 _DEFAULT_S = 3600.0
@@ -36,14 +37,19 @@ def _sounddevice() -> Any:
 
 def run_microphone(
     bundle: Bundle,
+    like: DeviceProfile,
     settings: Settings,
-    output: Path | None,
-    command: Sequence[str],
-    artefact: str | None,
-    engine: str | None,
-    tick: Tick | None,
+    seconds: float | None = None,
+    output: Path | None = None,
+    command: Sequence[str] = (),
+    observer: Observer = Observer(),
 ) -> RunRecord:
-    """Listen until `settings.seconds` are over or Ctrl-C.
+    """Listen until `seconds` are over (an hour without) or Ctrl-C.
+
+    Args:
+        bundle, settings: what runs.
+        like: gives what the sound card does not say.
+        seconds, output, command, observer: as in streaming.simulator.simulate.
 
     Raises:
         MissingDependencyError: sounddevice is not installed.
@@ -57,9 +63,8 @@ def run_microphone(
             f"no microphone was found ({exc}); connect one, or give an audio file instead of --mic"
         ) from exc
     rate = round(info["default_samplerate"])
-    profile = _profile(settings.profile, rate, str(info["name"]))
-    seconds = min(LONGEST_S, settings.seconds or _DEFAULT_S)
-    settings = dataclasses.replace(settings, profile=profile, clock="wall", seconds=seconds, check=False)
+    profile = _profile(like, rate, str(info["name"]))
+    seconds = min(LONGEST_S, seconds or _DEFAULT_S)
     # Only its length is looked at: the blocks come from the sound card.
     source = ClipSource(np.zeros(rate, np.float32), rate, seconds)
     sound = Sound(source, AudioRecord("microphone", "", rate, seconds))
@@ -83,22 +88,13 @@ def run_microphone(
         except (sounddevice.PortAudioError, ValueError) as exc:
             raise AudioError(f"the microphone cannot be opened: {exc}") from exc
 
-    return simulate(
-        bundle,
-        sound,
-        settings,
-        output=output,
-        command=command,
-        artefact=artefact,
-        engine=engine,
-        tick=tick,
-        live=feed,
-    )
+    scenario = Scenario(bundle, sound, profile, dataclasses.replace(settings, clock="realtime", check=False))
+    return run_scenario(scenario, output=output, command=command, observer=observer, live=feed)
 
 
 def _profile(like: DeviceProfile, rate: int, name: str) -> DeviceProfile:
-    told = f"the sound card: {name}"
-    sources = {**like.sources, "rate_hz": told, "slowdown": "by definition: this machine"}
+    source = f"the sound card: {name}"
+    sources = {**like.sources, "rate_hz": source, "slowdown": "by definition: this machine"}
     return dataclasses.replace(
         like,
         name="microphone",

@@ -1,4 +1,4 @@
-"""The wall clock: real threads, paced in real time. Capture is never blocked by inference.
+"""Real time: real threads, paced by the clock. Capture is never blocked by inference.
 
 A capture thread brings each block when the profile says, an inference thread calls the net, a playout thread reads when
 the device would. They share the rings only, each under a lock that is held for a copy. A profile slower than this
@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.common.errors import HearpackError
-from streaming.simulator.device.callbacks import Callback, Source
+from streaming.simulator.device.callbacks import AudioSource, Callback
 from streaming.simulator.device.faults import Fault, stalled_until
 from streaming.simulator.pipeline.pipeline import Pipeline
 from streaming.simulator.timeline import SECOND_NS
@@ -59,7 +59,7 @@ class RealtimeRun:
         """Time since the run began."""
         return time.perf_counter_ns() - self._origin
 
-    def run(self, callbacks: Iterator[Callback], source: Source, tick: Callable[[int], None] | None = None) -> int:
+    def run(self, callbacks: Iterable[Callback], source: AudioSource, tick: Callable[[int], None] | None = None) -> int:
         """Run to the end of the callbacks.
 
         Args:
@@ -150,7 +150,7 @@ class RealtimeRun:
         with self._wake:
             self._wake.notify()
 
-    def _capture(self, callbacks: Iterator[Callback], source: Source) -> None:
+    def _capture(self, callbacks: Iterable[Callback], source: AudioSource) -> None:
         pipeline = self.pipeline
         for callback in callbacks:
             block = source.read(callback.rate_hz, callback.first_frame, callback.frames)
@@ -169,10 +169,10 @@ class RealtimeRun:
         pipeline = self.pipeline
         while not self._stop.is_set():
             with self._wake:
-                if not pipeline.ready and not self._captured.is_set():
+                if pipeline.lacking > 0 and not self._captured.is_set():
                     self._wake.wait(_TICK_S)
-            if not pipeline.ready:
-                if self._captured.is_set() and not pipeline.ready:
+            if pipeline.lacking > 0:
+                if self._captured.is_set() and pipeline.lacking > 0:
                     break
                 continue
             if self._stalls and not self._sleep_until(stalled_until(self._stalls, "stall", self.now_ns())):

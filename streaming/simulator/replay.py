@@ -13,8 +13,8 @@ from streaming.runs.record import RunRecord
 from streaming.simulator.device.compute import ComputeModel
 from streaming.simulator.device.profile import DeviceProfile
 from streaming.simulator.device.trace_file import DeviceTrace
-from streaming.simulator.scenario import Settings, Sound
-from streaming.simulator.simulate import simulate
+from streaming.simulator.run import Recorded, run_scenario
+from streaming.simulator.scenario import Scenario
 
 
 class RecordedTimes(ComputeModel):
@@ -52,13 +52,13 @@ def check_fits(trace: DeviceTrace, bundle: Bundle) -> None:
 
 
 def replay_profile(trace: DeviceTrace, like: DeviceProfile) -> DeviceProfile:
-    """The trace's capture, nothing added; playout as in `like`, of which traces tell nothing."""
+    """The trace's capture, nothing added; playout as in `like`, for traces have none."""
     frames = [c.frames for c in trace.callbacks if c.frames]
-    told = f"trace of {trace.name}"
+    source = f"trace of {trace.name}"
     zeros = ("scheduling_delay_us", "jitter_us", "late_per_minute", "dropouts_per_hour", "input_latency_ms")
     figures: dict[str, object] = {**dict.fromkeys(zeros, 0.0), "cold_input_ms": 0.0, "slowdown": 1.0, "wakeup_us": 0.0}
     figures |= {"rate_hz": trace.audio.granted.rate_hz, "block_frames": (min(frames), max(frames))}
-    sources = {**like.sources, **dict.fromkeys(figures, told)}
+    sources = {**like.sources, **dict.fromkeys(figures, source)}
     return dataclasses.replace(
         like,
         name=f"replay-{trace.device.model}",
@@ -71,23 +71,15 @@ def replay_profile(trace: DeviceTrace, like: DeviceProfile) -> DeviceProfile:
 
 
 def replay_run(
-    bundle: Bundle,
-    trace: DeviceTrace,
-    sound: Sound,
-    settings: Settings,
-    output: Path | None = None,
-    command: Sequence[str] = (),
-    artefact: str | None = None,
-    engine: str | None = None,
+    scenario: Scenario, trace: DeviceTrace, output: Path | None = None, command: Sequence[str] = ()
 ) -> RunRecord:
     """Replay a trace.
 
     Args:
-        bundle: the one that ran on the device.
+        scenario: the bundle that ran on the device, a sound (the trace holds none), policy, sizes and seed; its profile
+            gives the playout.
         trace: what was recorded.
-        sound: what the microphone is to hear; the trace holds none.
-        settings: policy, sizes, seed; its profile gives the playout.
-        output, command, artefact, engine: as in streaming.simulator.simulate.simulate.
+        output, command: as in streaming.simulator.run.run_scenario.
 
     Returns:
         the record; `search` has recorded_* and replayed_* times, ns: delay is from a buffer's last callback to the
@@ -96,33 +88,23 @@ def replay_run(
     Raises:
         UsageError: the trace is of another bundle.
     """
-    check_fits(trace, bundle)
-    profile = replay_profile(trace, settings.profile)
-    ring = settings.ring_samples or trace.audio.ring_samples
-    settings = dataclasses.replace(settings, profile=profile, clock="virtual", check=False, ring_samples=ring)
-    recorded = summarise(trace.delays_ns()[1])
+    check_fits(trace, scenario.bundle)
+    profile = replay_profile(trace, scenario.profile)
+    ring = scenario.settings.ring_samples or trace.audio.ring_samples
+    scenario = dataclasses.replace(scenario, profile=profile).changed(check=False, ring_samples=ring)
+    delays = summarise(trace.delays_ns()[1])
 
     def compared(record: RunRecord) -> dict[str, float]:
         if not record.ledger:
             return {}
         parts = record.ledger[0].parts
         return {
-            "recorded_delay_p50_ns": float(recorded.p50),
-            "recorded_delay_p95_ns": float(recorded.p95),
+            "recorded_delay_p50_ns": float(delays.p50),
+            "recorded_delay_p95_ns": float(delays.p95),
             "replayed_compute_p50_ns": float(parts["compute"].p50),
             "replayed_wait_p50_ns": float(parts["ring_wait"].p50),
             "replayed_wait_p95_ns": float(parts["ring_wait"].p95),
         }
 
-    return simulate(
-        bundle,
-        sound,
-        settings,
-        output=output,
-        command=command,
-        artefact=artefact,
-        engine=engine,
-        callbacks=iter(trace.plan()),
-        compute=RecordedTimes(trace, profile),
-        found=compared,
-    )
+    recorded = Recorded(trace.plan(), RecordedTimes(trace, profile), compared)
+    return run_scenario(scenario, output=output, command=command, recorded=recorded)

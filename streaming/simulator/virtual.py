@@ -2,9 +2,9 @@
 
 What happens next is a callback, a call's begin or its end, whichever comes first, in this order at equal times. The net
 really computes, at once; that its result is there `compute` later is the simulation. Two things make it cheap, and
-change nothing of what a run tells: callbacks between two calls come all at once
-(streaming/simulator/pipeline/input.py), and results, which act back on nothing before them, are acted on many at a
-time, with the playout's reads between them (streaming/simulator/pipeline/output.py).
+change nothing of what a run reports: callbacks between two calls come all at once, and results, which act back on
+nothing before them, are acted on many at a time, with the playout's reads between them
+(streaming/simulator/pipeline/at_once.py).
 """
 
 from __future__ import annotations
@@ -14,36 +14,33 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from streaming.simulator.device.callbacks import Callback, Source, Stretch
+from streaming.simulator.device.callbacks import AudioSource, Callback, Stretch
 from streaming.simulator.device.compute import GATED_NS, ComputeModel
 from streaming.simulator.device.faults import Fault, stalled_until
-from streaming.simulator.pipeline.input import Ready
+from streaming.simulator.pipeline.at_once import BatchPlayback, Ready
 from streaming.simulator.pipeline.pipeline import Pipeline
 
 NEVER = 1 << 62
-_CALLS = 64
 _FRAMES_AT_ONCE = 131_072
 
 
 def run_virtual(
     pipeline: Pipeline,
     plan: Iterable[Stretch],
-    source: Source,
+    source: AudioSource,
     compute: ComputeModel,
     faults: Sequence[Fault] = (),
     tick: Callable[[int], None] | None = None,
-    calls_at_once: int | None = None,
 ) -> int:
     """Run to the end of the audio, and until all of it has come out.
 
     Args:
-        pipeline: a fresh one.
+        pipeline: a fresh one, made for the virtual clock.
         plan: callbacks, see streaming.simulator.device.callbacks.device_stretches and stretches.
         source: the sound.
         compute: times of the calls.
         faults: stalls are for here.
         tick: called with the time after callbacks, for progress.
-        calls_at_once: calls between two looks at their results; default: as many as do.
 
     Returns:
         when the run ended, ns.
@@ -51,9 +48,6 @@ def run_virtual(
     Raises:
         ArtefactError: the model failed too often in a row; KeyboardInterrupt passes through.
     """
-    if calls_at_once is None:  # with playout no more than a second: its ring is to hold them
-        calls_at_once = _CALLS if pipeline.playback is None else max(1, pipeline.rate_hz // pipeline.loop.hop)
-    pipeline.output_stage.begin_virtual(calls_at_once)
     capture = _Capture(pipeline, plan, source, [f for f in faults if f.kind == "stall"])
     free_ns = 0  # when the net is free for another call
     while True:
@@ -76,7 +70,7 @@ def _wind_up(pipeline: Pipeline, compute: ComputeModel, now: int) -> int:
         now += compute.next_ns(now)
         pipeline.deliver(call, now)
     pipeline.finish(now)
-    return now if pipeline.playback is None else pipeline.playback.play_out(now)
+    return pipeline.playback.play_out(now) if isinstance(pipeline.playback, BatchPlayback) else now
 
 
 class _Capture:
@@ -86,8 +80,8 @@ class _Capture:
         now: time of the last one that came.
     """
 
-    def __init__(self, pipeline: Pipeline, plan: Iterable[Stretch], source: Source, stalls: Sequence[Fault]) -> None:
-        self._pipeline, self._input, self._ring = pipeline, pipeline.input_stage, pipeline.ring
+    def __init__(self, pipeline: Pipeline, plan: Iterable[Stretch], source: AudioSource, stalls: Sequence[Fault]) -> None:
+        self._pipeline = pipeline
         self._plan, self._source, self._stalls = iter(plan), source, stalls
         self._wakeup_ns = round(pipeline.profile.wakeup_us * 1e3)
         self._ready: Ready | None = None
@@ -110,17 +104,14 @@ class _Capture:
                 return start_ns
         self._come(free_ns)
         start_ns = free_ns
-        if self._lacking() > 0:
+        if self._pipeline.lacking > 0:
             self._come(NEVER)
-            if self._lacking() > 0:
+            if self._pipeline.lacking > 0:
                 return None
             start_ns = self.now + self._wakeup_ns
         start_ns = self._awake(start_ns)
         self._come(start_ns)
         return start_ns
-
-    def _lacking(self) -> int:
-        return self._pipeline.needed - self._ring.held
 
     def _awake(self, time_ns: int) -> int:
         return stalled_until(self._stalls, "stall", time_ns) if self._stalls else time_ns
@@ -128,7 +119,7 @@ class _Capture:
     def _at_once(self, ready: Ready, free_ns: int) -> int | None:
         """`until_a_call` where no more than `ready` is needed to tell."""
         begin, times, ends = self._begin, ready.times_ns, ready.ends
-        wanted = self._lacking() + (ends[begin - 1] if begin else ready.entered)
+        wanted = self._pipeline.lacking + (ends[begin - 1] if begin else ready.entered)
         end = bisect_right(times, free_ns, begin)
         if (ends[end - 1] if end else ready.entered) >= wanted:
             start_ns = free_ns
@@ -142,14 +133,14 @@ class _Capture:
         if end == len(ends):
             return None
         if end > begin:
-            self._input.admit(ready, begin, end)
+            self._pipeline.admit(ready, begin, end)
             self._begin, self.now = end, times[end - 1]
         return start_ns
 
     def _come(self, time_ns: int) -> None:
         """Every callback of `time_ns` or before comes; NEVER: until there is enough for a call, or to the end."""
         while not self._over:
-            lacking = self._lacking()
+            lacking = self._pipeline.lacking
             if time_ns == NEVER and lacking <= 0:
                 return
             if not (self._one(time_ns) if self._ready is None else self._some(self._ready, time_ns, lacking)):
@@ -164,7 +155,7 @@ class _Capture:
             end = bisect_right(ready.times_ns, time_ns, begin)
             if end == begin:
                 return False
-        self._input.admit(ready, begin, end)
+        self._pipeline.admit(ready, begin, end)
         self._begin, self.now = end, ready.times_ns[end - 1]
         if end == len(ends):
             self._ready = None
@@ -176,7 +167,7 @@ class _Capture:
         if callback.time_ns > time_ns:
             return False
         self._singly.pop()
-        self._input.capture(callback, self._source.read(callback.rate_hz, callback.first_frame, callback.frames))
+        self._pipeline.capture(callback, self._source.read(callback.rate_hz, callback.first_frame, callback.frames))
         self.now = callback.time_ns
         if not self._singly:
             self._prepare()
@@ -187,7 +178,7 @@ class _Capture:
         stretch = next(self._plan, None)
         if stretch is None:
             self._over = True
-            self._input.end_capture(self.now)
+            self._pipeline.end_capture(self.now)
             return
         self._stretch, self._place = stretch, 1
         self._upto = np.cumsum(stretch.frames)
@@ -203,6 +194,6 @@ class _Capture:
         end = max(begin + 1, int(np.searchsorted(upto, before + _FRAMES_AT_ONCE, "right")))
         block = self._source.read(stretch.rate_hz, stretch.first_frame + before, int(upto[end - 1]) - before)
         self._place, self._begin = end, 0
-        self._ready = self._input.prepare(stretch, begin, end, block)
+        self._ready = self._pipeline.prepare(stretch, begin, end, block)
         if self._ready is None:
             self._singly = list(stretch.callbacks(begin, end))[::-1]

@@ -84,7 +84,7 @@ class Stretch(NamedTuple):
         return self.captured_ns + int(self.frames[:end].sum()) * SECOND_NS // self.rate_hz
 
 
-class Source(Protocol):
+class AudioSource(Protocol):
     """Where sound comes from; the same sound at any rate."""
 
     def frames(self, rate_hz: int) -> int:
@@ -170,7 +170,7 @@ class _Draws:
 
 
 def device_stretches(
-    profile: DeviceProfile, source: Source, seed: int, faults: Sequence[Fault] = ()
+    profile: DeviceProfile, source: AudioSource, seed: int, faults: Sequence[Fault] = ()
 ) -> Iterator[Stretch]:
     """Every callback of a run, in order; the same arguments give the same callbacks.
 
@@ -275,7 +275,7 @@ class _Planner:
 
 
 def device_callbacks(
-    profile: DeviceProfile, source: Source, seed: int, faults: Sequence[Fault] = ()
+    profile: DeviceProfile, source: AudioSource, seed: int, faults: Sequence[Fault] = ()
 ) -> Iterator[Callback]:
     """`device_stretches`, one callback after the other."""
     for stretch in device_stretches(profile, source, seed, faults):

@@ -1,4 +1,4 @@
-"""A classifier's scores on their way to events, and when each event was told."""
+"""A classifier's scores on their way to events, and when each event was reported."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.common.errors import UsageError
 from streaming.core.decisions import DecisionTracker, SoundEvent
 from streaming.runs.record import EventRecord
-from streaming.simulator.pipeline.ledger import Ledger
-from streaming.simulator.pipeline.perfetto import TraceWriter
-from streaming.simulator.pipeline.writers import RawWriter
+from streaming.simulator.pipeline.config import PipelineConfig
+from streaming.simulator.pipeline.recorders import Recorders
 from streaming.simulator.timeline import SECOND_NS
 
 Array = NDArray[np.float32]
@@ -32,7 +32,7 @@ class Reported:
     delay_ns: int
 
 
-class CallTimes(NamedTuple):
+class WindowTimes(NamedTuple):
     """When a call's buffer was complete, when it began and ended; samples of the stream (flush pads past them)."""
 
     ready_ns: int
@@ -46,50 +46,44 @@ class EventStage:
     """Scores in, events out.
 
     Args:
-        tracker: the decisions.
+        config: decisions, labels, rate and route.
         captured: index of a sample (model's rate, from the stream's start) -> ns its content was captured.
-        rate_hz: the model's rate.
-        route_ns: part of the ledger that is constant here.
-        ledger, trace: where entries and events go.
-        scores, ends: spools, or None.
+        recorders: where entries, events, scores and their ends go.
+
+    Attributes:
+        tracker: the decisions.
+        events_total: events closed so far.
     """
 
-    def __init__(
-        self,
-        tracker: DecisionTracker,
-        captured: Callable[[int], int],
-        rate_hz: int,
-        route_ns: int,
-        ledger: Ledger,
-        trace: TraceWriter,
-        scores: RawWriter | None,
-        ends: RawWriter | None,
-    ) -> None:
-        self.tracker, self._captured = tracker, captured
-        self._sample_ns = SECOND_NS // rate_hz
-        self._route_ns = route_ns
-        self._ledger, self._trace, self._scores, self._ends = ledger, trace, scores, ends
+    def __init__(self, config: PipelineConfig, captured: Callable[[int], int], recorders: Recorders) -> None:
+        decisions = config.manifest.decisions
+        if decisions is None:
+            raise UsageError(f"{config.manifest.name}: scores without decisions give no events")
+        self.tracker = tracker = DecisionTracker(decisions, config.labels, config.rate_hz)
+        self._captured, self._sample_ns, self._route_ns = captured, SECOND_NS // config.rate_hz, config.route_ns
+        self._ledger, self._trace = recorders.ledger, recorders.trace
+        self._scores, self._ends = recorders.scores, recorders.ends
         longest = max(rule.min_on_samples for rule in tracker.rules)
         self._raw: deque[tuple[int, Array]] = deque(maxlen=tracker.depth + int(longest // tracker.hop) + 2)
-        self._told: dict[int, Reported] = {}
+        self._reported: dict[int, Reported] = {}
         self._base = 0
         # Compact: an hour may hold thousands. Six whole numbers each, and the confidences.
         self._closed = array("q")
         self._confidences = array("d")
         self.events_total = 0
-        self.last_scores: Array | None = None
+        self._last: Array | None = None
 
-    def push(self, scores: Array, ends: list[int], calls: list[CallTimes]) -> None:
+    def push(self, scores: Array, ends: list[int], calls: list[WindowTimes]) -> None:
         """Windows' scores, float32 [windows, labels]; `ends` from the last reset."""
         if self._scores is not None and self._ends is not None:
             self._scores.add(scores.astype("<f4", copy=False))
             self._ends.add(self._base + np.array(ends, "<i8"))
-        self.last_scores = scores[-1]
+        self._last = scores[-1]
         for row, end, call, events in zip(scores, ends, calls, self.tracker.push_many(scores, ends), strict=True):
             self._raw.append((end, row))
             for event in events:
                 if event.offset_sample is None:
-                    self._tell(event, end, call)
+                    self._report(event, end, call)
                 else:
                     self._close(event)
 
@@ -97,7 +91,7 @@ class EventStage:
         """The stream is over, or is reset: close what is on."""
         for event in self.tracker.flush(end):
             self._close(event)
-        self._told.clear()
+        self._reported.clear()
 
     def reset(self, base: int) -> None:
         """A new stream whose sample 0 is sample `base` of the run."""
@@ -105,7 +99,7 @@ class EventStage:
         self._raw.clear()
         self._base = base
 
-    def _tell(self, event: SoundEvent, end: int, call: CallTimes) -> None:
+    def _report(self, event: SoundEvent, end: int, call: WindowTimes) -> None:
         """The ledger's entry of an event that turned on."""
         hop, threshold = self.tracker.hop, self.tracker.rules[event.index].on_threshold
         first = event.onset_sample + hop
@@ -135,16 +129,24 @@ class EventStage:
             until(end) - until(first),
         )
         delay = self._ledger.add("event", event.index, self._base + begin, captured, parts)
-        self._told[event.index] = Reported(self._base + end, call.end_ns, delay)
+        self._reported[event.index] = Reported(self._base + end, call.end_ns, delay)
         self._trace.instant("events", event.label, call.end_ns, onset=event.onset_sample, delay_ns=delay)
 
     def _close(self, event: SoundEvent) -> None:
-        told = self._told.pop(event.index)
+        reported = self._reported.pop(event.index)
         self.events_total += 1
         if len(self._confidences) < KEPT_EVENTS and event.offset_sample is not None:
             onset, offset = self._base + event.onset_sample, self._base + event.offset_sample
-            self._closed.extend((event.index, onset, offset, told.at_sample, told.at_ns, told.delay_ns))
+            self._closed.extend((event.index, onset, offset, reported.at_sample, reported.at_ns, reported.delay_ns))
             self._confidences.append(event.confidence)
+
+    @property
+    def best(self) -> tuple[str, float] | None:
+        """The highest label of the last window, and its score."""
+        if self._last is None:
+            return None
+        index = int(np.argmax(self._last))
+        return self.tracker.labels[index], float(self._last[index])
 
     @property
     def events(self) -> list[EventRecord]:
@@ -155,9 +157,3 @@ class EventStage:
             label = self.tracker.labels[index]
             records.append(EventRecord(label, index, onset, offset, confidence, at_sample, at_ns, delay_ns))
         return records
-
-    def close(self) -> None:
-        """End the files."""
-        for spool in (self._scores, self._ends):
-            if spool is not None:
-                spool.close()

@@ -1,31 +1,23 @@
 """The capture side of the loop: callbacks -> resampler -> DSP -> ring, and when each sample's content was captured.
 
 *Entered* counts samples that came into the ring, in order; those that "newest" refused are not among them.
-
-A live callback comes through `capture`. Where a whole stretch of callbacks is known beforehand, as in the virtual
-clock, `prepare` resamples many at once and `admit` lets them come when their time is there: the resampler gives the
-same bits in any partition, so nothing differs but the cost.
 """
 
 from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.common.errors import AudioError
-from runtimes.stages import Stage
 from streaming.core.dsp import InputChain
 from streaming.core.resample import Resampler
 from streaming.core.ring import RingBuffer
-from streaming.runs.record import Policy
-from streaming.simulator.device.callbacks import Callback, Stretch
-from streaming.simulator.device.faults import Fault, FaultLog
-from streaming.simulator.device.profile import DeviceProfile
+from streaming.simulator.device.callbacks import Callback
+from streaming.simulator.device.faults import FaultLog
+from streaming.simulator.pipeline.config import PipelineConfig
 from streaming.simulator.pipeline.recorders import Recorders
 from streaming.simulator.timeline import SECOND_NS, ContentClock
 
@@ -33,26 +25,6 @@ Array = NDArray[np.float32]
 
 _NAN_SAMPLES = 8
 _KEPT_ARRIVALS = 8192
-
-
-class Ready(NamedTuple):
-    """Callbacks whose samples are resampled and have yet to come.
-
-    Attributes:
-        times_ns: of each.
-        brought: frames that they bring, up to each.
-        longest: most frames of one, up to each.
-        samples: float32 [n] at the model's rate, of all.
-        entered: the entered count before the first of them.
-        ends: the entered count after each, if the ring refuses none.
-    """
-
-    times_ns: list[int]
-    brought: NDArray[np.int64]
-    longest: NDArray[np.int64]
-    samples: Array
-    entered: int
-    ends: list[int]
 
 
 class _Arrivals:
@@ -86,44 +58,32 @@ class InputStage:
     """See the module's text. `capture` and `end_capture` are for one thread, `pull` and `captured_at` for another.
 
     Args:
-        rate_hz: the model's.
-        profile: the device.
-        policy: "grow_delay" refuses new samples when the ring is full, the others drop old ones.
-        ring_samples: its capacity.
-        stages: the manifest's `dsp`.
+        config: device, ring and `dsp` stages; with "grow_delay" a full ring refuses new samples, else it drops old
+            ones. Of the faults nan is for here.
         recorders, log: where occupancy, trace and faults go.
-        faults: nan is for here.
+        metered: whether the level of what comes in is measured.
 
     Attributes:
         ring: the ring.
-        meter: level of what came in, while `metered`.
+        meter: level of what came in, if metered.
         callbacks, captured, lost, nan_samples, rate_changes: counts, frames at the device's rate.
         block_ns: the longest block so far: what it brings at once is no backlog.
         resampler_ns: group delay of the resampler in use.
     """
 
-    def __init__(
-        self,
-        rate_hz: int,
-        profile: DeviceProfile,
-        policy: Policy,
-        ring_samples: int,
-        stages: Sequence[Stage] | None,
-        recorders: Recorders,
-        log: FaultLog,
-        faults: Sequence[Fault],
-    ) -> None:
-        self.rate_hz, self._policy = rate_hz, policy
-        self.ring = RingBuffer(ring_samples, "newest" if policy == "grow_delay" else "oldest")
+    def __init__(self, config: PipelineConfig, recorders: Recorders, log: FaultLog, metered: bool = False) -> None:
+        self.rate_hz = rate_hz = config.rate_hz
+        self._policy, profile, stages = config.policy, config.profile, config.manifest.dsp
+        self.ring = RingBuffer(config.ring_samples, "newest" if self._policy == "grow_delay" else "oldest")
         self._resampler = Resampler(profile.rate_hz, rate_hz)
         self._before = InputChain(stages, rate_hz)
-        self._filters = any(stage.kind in ("highpass", "gain") for stage in stages or ())
-        self.metered, self.meter = False, self._before.meter
+        self._processed = metered or any(stage.kind in ("highpass", "gain") for stage in stages or ())
+        self.meter = self._before.meter
         self._clock = ContentClock(rate_hz)
         self._arrivals = _Arrivals()
         self._lock = threading.Lock()
         self._occupancy, self._trace, self._log = recorders.occupancy, recorders.trace, log
-        self._nan = sorted(f.begin_ns for f in faults if f.kind == "nan")
+        self._nan = sorted(f.begin_ns for f in config.faults if f.kind == "nan")
         self.block_ns = profile.block_ns
         self.callbacks = self.captured = self.lost = self.nan_samples = self.rate_changes = 0
         self._lead_in = 0
@@ -178,53 +138,6 @@ class InputStage:
             samples = samples[cut:]
         self._store(samples, callback.time_ns)
 
-    def prepare(self, stretch: Stretch, begin: int, end: int, block: Array) -> Ready | None:
-        """Resample callbacks begin..end-1 of a stretch, which come next; not its first one, for that takes `capture`.
-
-        Args:
-            stretch, begin, end: which.
-            block: float32 [n], all of their frames.
-
-        Returns:
-            what `admit` takes, or None where they have to come one by one: a NaN is in it, or is about to be put in,
-            or a change of rate is not over.
-        """
-        if self._lead_in or (self._nan and stretch.captured_before_ns(end) >= self._nan[0]):
-            return None
-        resampler, entered = self._resampler, self.ring.entered
-        before, there = resampler.in_samples, resampler.out_samples
-        try:
-            samples = resampler.process(block)
-        except AudioError:
-            return None
-        if self._filters or self.metered:
-            samples = self._before.process(samples)
-        frames = stretch.frames[begin:end]
-        brought, longest = np.cumsum(frames), np.maximum.accumulate(frames)
-        ends = -(-(before + brought) * resampler.up // resampler.down) + (entered - there)
-        times = stretch.times_ns[begin:end].tolist()
-        return Ready(times, brought, longest, samples, entered, ends.tolist())
-
-    def admit(self, ready: Ready, begin: int, end: int) -> None:
-        """Callbacks begin..end-1 of `ready` come."""
-        ends, times = ready.ends, ready.times_ns[begin:end]
-        self.callbacks += end - begin
-        self.captured += int(ready.brought[end - 1]) - (int(ready.brought[begin - 1]) if begin else 0)
-        self._brought(int(ready.longest[end - 1]))
-        ring, origin = self.ring, ready.entered
-        first, last = ends[begin - 1] if begin else origin, ends[end - 1]
-        if last - first > ring.capacity - ring.held or not self._trace.full:
-            for place in range(begin, end):
-                self._put(ready.samples[first - origin : ends[place] - origin], times[place - begin])
-                first = ends[place]
-            return
-        reached = ends[begin:end]
-        with self._lock:
-            held, refused = ring.held, first - ring.entered
-            ring.write(ready.samples[first - origin : last - origin])
-            self._arrivals.extend([e - refused for e in reached] if refused else reached, times)
-        self._occupancy.rise(times, held - first, reached)
-
     def _brought(self, frames: int) -> None:
         """A block so long came."""
         self.block_ns = max(self.block_ns, frames * SECOND_NS // self._resampler.in_rate_hz)
@@ -249,7 +162,10 @@ class InputStage:
         return np.where(finite, block, np.float32(0.0))
 
     def _store(self, samples: Array, time_ns: int) -> None:
-        self._put(self._before.process(samples) if self._filters or self.metered else samples, time_ns)
+        self._put(self._filtered(samples), time_ns)
+
+    def _filtered(self, samples: Array) -> Array:
+        return self._before.process(samples) if self._processed else samples
 
     def _put(self, samples: Array, time_ns: int) -> None:
         with self._lock:

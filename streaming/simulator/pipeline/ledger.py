@@ -17,7 +17,7 @@ sample whose content comes out at n (c = n - delay_samples), T(.) when a sample'
     hysteresis         event: from there to the window that had lasted min_on_ms
 
 For a "window" or an "event" the effect is the end of the call. Differences of time stamps: the sum is exact.
-Entries are spooled to a CSV file as they come; only sketches stay in memory.
+Entries are written to a CSV file as they come; only quantile sketches stay in memory.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _WIDTH = 3 + len(PARTS) + 1  # index, content_sample, captured_ns, parts, total_
 
 
 class Ledger:
-    """Takes entries, spools them, keeps sketches.
+    """Takes entries, writes them, keeps quantile sketches.
 
     Args:
         file: CSV file to write, or None to keep only the sketches.
@@ -85,10 +85,10 @@ class Ledger:
             self._rows[kind][place : place + count] = rows[:count]
             self._filled[kind] = place + count
             if place + count == _BATCH:
-                self._spool(kind)
+                self._write_batch(kind)
             rows = rows[count:]
 
-    def _spool(self, kind: Kind) -> None:
+    def _write_batch(self, kind: Kind) -> None:
         rows = self._rows[kind][: self._filled[kind]]
         self._filled[kind] = 0
         if len(rows) == 0:
@@ -105,7 +105,7 @@ class Ledger:
     def close(self) -> None:
         """Write what is left."""
         for kind in KINDS:
-            self._spool(kind)
+            self._write_batch(kind)
         if self._stream is not None:
             try:
                 self._stream.close()

@@ -1,8 +1,8 @@
 """What becomes of a call's result: counts, ledger, and on to the speaker or the decisions.
 
-Nothing here acts back on capture or on the next call, so results may wait and be worked on many at once. What each says
-of its time was noted when it was made. With the wall clock every result is acted on at once; in the virtual clock
-`settle` takes all that wait, and the playout's reads take their turns between them.
+Nothing here acts back on capture or on the next call, so results may be pending and be worked on many at once. What each
+says of its time was noted when it was made. In real time every result is acted on at once; in the virtual clock `settle`
+takes all that are pending.
 
 The ledger's entry of a call follows its oldest new sample n; see streaming/simulator/pipeline/ledger.py.
 """
@@ -10,17 +10,17 @@ The ledger's entry of a call follows its oldest new sample n; see streaming/simu
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtimes.bundle import Manifest
 from streaming.core.dsp import OutputChain
 from streaming.metrics.quantiles import QuantileSketch
 from streaming.runs.record import PARTS
 from streaming.simulator.device.faults import FaultLog
-from streaming.simulator.pipeline.call import Call
-from streaming.simulator.pipeline.events import CallTimes, EventStage
+from streaming.simulator.pipeline.config import PipelineConfig
+from streaming.simulator.pipeline.events import EventStage, WindowTimes
 from streaming.simulator.pipeline.playback import Playback, Written
 from streaming.simulator.pipeline.recorders import Recorders
 from streaming.simulator.timeline import SECOND_NS
@@ -33,57 +33,82 @@ _FED = 4096  # samples
 _HEAD = 3 + PARTS.index("compute") + 1  # of a ledger's row: what is known when a call ends
 
 
+@dataclass(slots=True)
+class Call:
+    """One call of the net.
+
+    Attributes:
+        number: of the call, from 0.
+        first: stream index of its oldest new sample. end: after its newest. local_end: the same since the last reset.
+        in_end: after the newest sample that really came in: less than `end` where a flush added zeros.
+        arrival_ns: callback that brought `first`. ready_ns: callback that completed the buffer.
+        resampler_ns: group delay of the resampler that was in use.
+        late_ns: a call that ends after this has missed its deadline.
+        start_ns, end_ns: begin and end.
+        values: float32, what came out; None where it failed.
+        skipped, gated: the net was not run.
+    """
+
+    number: int
+    first: int
+    end: int
+    local_end: int
+    in_end: int
+    arrival_ns: int
+    ready_ns: int
+    resampler_ns: int
+    late_ns: int
+    start_ns: int
+    end_ns: int = 0
+    values: Array | None = None
+    skipped: bool = False
+    gated: bool = False
+
+
 class OutputStage:
     """See the module's text.
 
     Args:
-        manifest: delay, rate, output stages.
-        route_ns: the input's route.
+        config: delay, rates, output stages, and how many results may be pending.
         captured: stream indices -> when their content was captured, ns; int64 [n] both.
         recorders, log: where things go.
         playback, event_stage: one of them, by the bundle's task.
+        on_call: called with each call when it is over.
 
     Attributes:
         misses: calls that ended too late.
         compute: times of the calls that ran.
         last_delay_ns: of the last call, as far as it is known then.
-        on_values: told (end, values) of each result, if set.
     """
 
     def __init__(
         self,
-        manifest: Manifest,
-        route_ns: int,
+        config: PipelineConfig,
         captured: Callable[[Int64], Int64],
         recorders: Recorders,
         log: FaultLog,
         playback: Playback | None,
         event_stage: EventStage | None,
+        on_call: Callable[[Call], None] | None = None,
     ) -> None:
-        geometry = manifest.stream_geometry
-        self._rate_hz, self._delay, self._route_ns = geometry.sample_rate_hz, geometry.delay_samples, route_ns
-        self._captured = captured
+        geometry = config.manifest.stream_geometry
+        self._rate_hz, self._delay, self._route_ns = geometry.sample_rate_hz, geometry.delay_samples, config.route_ns
+        self._captured, self._on_call = captured, on_call
         self._recorders, self._ledger, self._trace, self._log = recorders, recorders.ledger, recorders.trace, log
         self._playback, self._events = playback, event_stage
-        self._chain = OutputChain(manifest.dsp, self._rate_hz, self._delay)
+        self._chain = OutputChain(config.manifest.dsp, self._rate_hz, self._delay)
+        self._at_once = config.calls_at_once or 1
         self._calls: list[Call] = []
-        self._heard: list[Array] = []
+        self._given: list[Array] = []
         self._fed = 0  # samples in it
         self._times: list[int] = []
-        self._at_once = 1
-        self._virtual = False
         self.misses = 0
         self.compute = QuantileSketch()
         self.last_delay_ns = 0
-        self.on_values: Callable[[int, Array], None] | None = None
-
-    def begin_virtual(self, calls_at_once: int) -> None:
-        """Results wait until so many are there; the playout's reads are made here, as their times come."""
-        self._at_once, self._virtual = calls_at_once, True
 
     def feed(self, samples: Array) -> None:
         """What a call was given, float32 [n]; kept as it is for a while."""
-        self._heard.append(samples)
+        self._given.append(samples)
         self._fed += len(samples)
         if self._fed >= _FED:
             self._feed()
@@ -105,8 +130,8 @@ class OutputStage:
         self._chain.feed(np.zeros(count, np.float32))
 
     def settle(self) -> None:
-        """Act on everything that waits."""
-        if self._heard:
+        """Act on everything that is pending."""
+        if self._given:
             self._feed()
         if not self._calls:
             return
@@ -115,21 +140,20 @@ class OutputStage:
         self._check(calls)
         rows = self._rows(calls)
         self.last_delay_ns = int(rows[-1, 3:].sum())
-        if self.on_values is not None:
+        if self._on_call is not None:
             for call in calls:
-                if call.values is not None and not call.skipped:
-                    self.on_values(call.end, call.values)
+                self._on_call(call)
         if self._playback is not None:
             self._play(self._playback, calls, rows)
         elif self._events is not None:
-            self._hear(self._events, calls, rows)
+            self._decide(self._events, calls, rows)
 
     def _feed(self) -> None:
-        heard = self._heard[0] if len(self._heard) == 1 else np.concatenate(self._heard)
-        self._heard.clear()
+        given = self._given[0] if len(self._given) == 1 else np.concatenate(self._given)
+        self._given.clear()
         self._fed = 0
-        self._recorders.heard.add(heard)
-        self._chain.feed(heard)
+        self._recorders.heard.add(given)
+        self._chain.feed(given)
 
     def _count(self, calls: list[Call]) -> None:
         self._times += [c.end_ns - c.start_ns for c in calls if not (c.skipped or c.gated)]
@@ -193,9 +217,9 @@ class OutputStage:
             whole = np.zeros(len(silent), np.float32)
             whole[~silent] = samples
             samples = whole
-        playback.write(samples, Written(lengths, [c.end_ns for c in calls], rows), self._virtual)
+        playback.write(samples, Written(lengths, [c.end_ns for c in calls], rows))
 
-    def _hear(self, event_stage: EventStage, calls: list[Call], rows: Int64) -> None:
+    def _decide(self, event_stage: EventStage, calls: list[Call], rows: Int64) -> None:
         given = [c.values is not None and not c.skipped for c in calls]
         scores = [c.values for c in calls if c.values is not None and not c.skipped]
         if not scores:
@@ -204,13 +228,13 @@ class OutputStage:
         whole[:, :_HEAD] = rows[given]
         whole[:, -1] = whole[:, 3:].sum(axis=1)
         self._ledger.add_rows("window", whole)
-        calls = [c for c, told in zip(calls, given, strict=True) if told]
-        times = [CallTimes(c.ready_ns, c.start_ns, c.end_ns, c.in_end, c.resampler_ns) for c in calls]
+        calls = [c for c, scored in zip(calls, given, strict=True) if scored]
+        times = [WindowTimes(c.ready_ns, c.start_ns, c.end_ns, c.in_end, c.resampler_ns) for c in calls]
         event_stage.push(np.stack(scores), [c.local_end for c in calls], times)
 
     def finish(self, now_ns: int) -> None:
         """Nothing more comes: the rest of the playout is written, figures are complete."""
         self.settle()
         if self._playback is not None:
-            self._playback.finish(now_ns, self._virtual)
+            self._playback.finish(now_ns)
         self._flush_times()

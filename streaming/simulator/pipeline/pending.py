@@ -1,4 +1,4 @@
-"""Ledger entries of an enhancer's blocks that wait for their first sample's turn in the playout ring."""
+"""Ledger entries of an enhancer's blocks, pending until their first sample's turn in the playout ring."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WIDTH = 3 + len(PARTS) + 1
 _HEAD = 3 + PARTS.index("output_resampler")  # what a row begins with: all that was known when its call ended
 
 
-class Waiting:
+class Pending:
     """See the module's text. A *place* counts the samples written into the ring, fractions of one too.
 
     Args:

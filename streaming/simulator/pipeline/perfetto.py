@@ -1,4 +1,4 @@
-"""A trace of a run in the Chrome format, spooled to disk as it goes: open it in ui.perfetto.dev.
+"""A trace of a run in the Chrome format, written to disk as it goes: open it in ui.perfetto.dev.
 
 Tracks: callback, inference, playout, faults and events as instants, occupancy of the rings as counters. Times are
 microseconds with three digits, so every nanosecond is kept. After `limit` slices only faults, events and errors are
@@ -33,7 +33,7 @@ class TraceWriter:
     def __init__(self, file: Path | None, limit: int = 200_000) -> None:
         self._file, self._left = file, limit
         self._lines: list[str] = []
-        self._lock = threading.Lock()  # in wall mode three threads write
+        self._lock = threading.Lock()  # in real time three threads write
         self._stream: IO[str] | None = None
         self.full = file is None
         if file is None:

@@ -1,6 +1,6 @@
 """An enhancer's output on its way to the speaker: resampled, into the playout ring, read by the device's clock.
 
-Every output block's ledger entry waits here until the sample it follows has its turn in the ring. With the policy
+Every output block's ledger entry is pending here until the sample it follows has its turn in the ring. With the policy
 "grow_delay" a delay that grew is shrunk again: when the ring's lowest level over half a second lies more than a hop
 above the prefill, every block written is halved by a linear cross-fade until the surplus is gone.
 """
@@ -18,11 +18,10 @@ from streaming.core.playout import LARGEST_CAPACITY, PlayoutRing
 from streaming.core.resample import Resampler
 from streaming.runs.record import OccupancyPoint, PlayoutRecord
 from streaming.simulator.device.faults import FaultLog
-from streaming.simulator.device.profile import DeviceProfile
-from streaming.simulator.pipeline.ledger import Ledger
-from streaming.simulator.pipeline.pending import Waiting
-from streaming.simulator.pipeline.perfetto import TraceWriter
-from streaming.simulator.pipeline.writers import Occupancy, WavWriter
+from streaming.simulator.pipeline.config import PipelineConfig
+from streaming.simulator.pipeline.pending import Pending
+from streaming.simulator.pipeline.recorders import Recorders
+from streaming.simulator.pipeline.writers import Occupancy
 from streaming.simulator.timeline import SECOND_NS
 
 Array = NDArray[np.float32]
@@ -46,150 +45,107 @@ class Written(NamedTuple):
     rows: NDArray[np.int64]
 
 
+def playout_sizes(config: PipelineConfig, hop_samples: int) -> tuple[int, int, int]:
+    """Capacity, prefill and dead band of the playout ring, at the device's rate."""
+    profile, prefill = config.profile, config.prefill_samples
+    rate_hz, hop = profile.output_rate_hz, _at_output(config, hop_samples)
+    burst = max(profile.output_block_frames, hop, round(profile.block_frames[1] * rate_hz / profile.rate_hz))
+    return min(LARGEST_CAPACITY, max(4 * prefill + 4 * burst, 2 * rate_hz)), prefill, burst // 2
+
+
+def _at_output(config: PipelineConfig, samples: int) -> int:
+    """So many of the model's samples at the device's rate."""
+    return max(1, round(samples * (config.profile.output_rate_hz / config.rate_hz)))
+
+
 class Playback:
     """See the module's text.
 
     Args:
-        profile: output rate, block, clock and route.
-        model_rate_hz: rate of what is written.
-        hop_samples: samples a write usually has.
-        prefill_samples: at the device's rate.
-        ledger, trace, log: where entries, reads and faults go.
-        spool: what was played, or None.
-        total_ns: length of the run expected.
-        shrink: whether a delay that grew is shrunk.
+        config: output rate, block, clock, route and prefill; with "grow_delay" a delay that grew is shrunk.
+        hop_samples: samples a write usually has, at the model's rate.
+        recorders, log: where entries, reads and faults go.
+        on_read: called with the time and the samples of each read.
+
+    Attributes:
+        ring: what is held. resampler: to the device's rate.
+        rate_hz, block, true_rate_hz: of the device, nominal; frames of a read; what its clock really does.
+        finished: whether nothing more comes.
+        trimmed: samples cut out to shrink the delay. high_water: most held.
     """
 
     def __init__(
         self,
-        profile: DeviceProfile,
-        model_rate_hz: int,
+        config: PipelineConfig,
         hop_samples: int,
-        prefill_samples: int,
-        ledger: Ledger,
-        trace: TraceWriter,
+        recorders: Recorders,
         log: FaultLog,
-        spool: WavWriter | None,
-        total_ns: int,
-        shrink: bool,
+        on_read: Callable[[int, Array], None] | None = None,
     ) -> None:
-        self._ledger, self._trace, self._log, self._spool, self._shrink = ledger, trace, log, spool, shrink
+        profile = config.profile
+        self._trace, self._writer, self._log, self._on_read = recorders.trace, recorders.output, log, on_read
+        self._shrink = config.policy == "grow_delay"
         self.rate_hz, self.block = profile.output_rate_hz, profile.output_block_frames
-        self.resampler = Resampler(model_rate_hz, self.rate_hz)
-        self._ratio = self.rate_hz / model_rate_hz
-        self.hop_out = max(1, round(hop_samples * self._ratio))
-        burst = max(self.block, self.hop_out, round(profile.block_frames[1] * self.rate_hz / profile.rate_hz))
-        capacity = min(LARGEST_CAPACITY, max(4 * prefill_samples + 4 * burst, 2 * self.rate_hz))
-        self.ring = PlayoutRing(capacity, prefill_samples, burst // 2)
+        self.resampler = Resampler(config.rate_hz, self.rate_hz)
+        self._ratio = self.rate_hz / config.rate_hz
+        self._hop_out = _at_output(config, hop_samples)
+        self.ring = PlayoutRing(*playout_sizes(config, hop_samples))
         self.true_rate_hz = self.rate_hz * (1.0 + profile.output_clock_ppm * 1e-6)
         self.route_ns = round(profile.output_latency_ms * 1e6)
-        self.delay_ns = self.resampler.delay_out_samples * SECOND_NS // self.rate_hz
-        self._lock = threading.Lock()  # in wall mode one thread writes and another reads
-        self._waiting = Waiting(ledger, self.delay_ns, self.route_ns, self.true_rate_hz)
+        delay_ns = self.resampler.delay_out_samples * SECOND_NS // self.rate_hz
+        self._lock = threading.Lock()  # in real time one thread writes and another reads
+        self._pending = Pending(recorders.ledger, delay_ns, self.route_ns, self.true_rate_hz)
         self._in = 0  # samples given to the resampler
         self._shift = 0  # of its outputs, how many never came into the ring
         self._reads = 0
         self.finished = False
         self.trimmed = self._to_trim = self.high_water = 0
         self._watch_reads = max(1, round(_WATCH_S * self.rate_hz / self.block))
-        self._watched, self._lowest = 0, capacity
-        self._occupancy = Occupancy(total_ns)
-        self.on_read: Callable[[int, Array], None] | None = None
+        self._watched, self._lowest = 0, self.ring.capacity_samples
+        self._occupancy = Occupancy(recorders.total_ns)
 
     def next_read_ns(self) -> int:
         """When the device wants its next block."""
         return round(self._reads * self.block * SECOND_NS / self.true_rate_hz)
 
-    def _reads_before(self, time_ns: int) -> Int64:
-        """When the reads are that come before `time_ns`."""
-        most = max(0, 2 + int((time_ns - self.next_read_ns()) * self.true_rate_hz / (SECOND_NS * self.block)))
-        blocks = np.arange(self._reads, self._reads + most, dtype=np.int64)
-        times = np.rint((blocks * self.block).astype(np.float64) * SECOND_NS / self.true_rate_hz).astype(np.int64)
-        return times[times < time_ns]
+    def _resampled(self, values: Array, lengths: list[int]) -> tuple[Array, Int64, Wide]:
+        """Results at the device's rate [n], where each begins there and the last ends, places of their entries."""
+        begins = self._in + np.cumsum([0, *lengths], dtype=np.int64)
+        edges = -(-begins * self.resampler.up // self.resampler.down) - self.resampler.out_samples
+        self._in = int(begins[-1])
+        places: Wide = begins[:-1].astype(np.float64) * self._ratio + self.resampler.delay_out_samples
+        return self.resampler.process(values), edges, places
 
-    def write(self, values: Array, written: Written, reading: bool = False) -> None:
+    def write(self, values: Array, written: Written) -> None:
         """Take in results; each ledger's entry follows its result's first sample.
 
         Args:
             values: float32 [n] at the model's rate, all of them.
             written: what they are.
-            reading: whether the device's reads are made here, each as its time comes between the results.
         """
-        begins = self._in + np.cumsum([0, *written.lengths], dtype=np.int64)
-        edges = -(-begins * self.resampler.up // self.resampler.down) - self.resampler.out_samples
-        block = self.resampler.process(values)
-        places: Wide = begins[:-1].astype(np.float64) * self._ratio + self.resampler.delay_out_samples
-        ends, rows, count, first = np.array(written.ends_ns, np.int64), written.rows, len(written.lengths), 0
+        block, edges, places = self._resampled(values, written.lengths)
+        ends = np.array(written.ends_ns, np.int64)
         with self._lock:
-            self._in = int(begins[-1])
-            while first < count:
-                last = first
-                if reading:
-                    begin = edges[first]
-                    last += self._at_once(
-                        block[begin:], edges[first:] - begin, places[first:], ends[first:], rows[first:]
-                    )
-                if last == first:
-                    last += 1
-                    if reading:
-                        self._read_until(int(ends[first]))
-                    self._waiting.add(places[first:last] - self._shift, ends[first:last], rows[first:last])
-                    self._put(block[edges[first] : edges[last]], int(ends[first]))
-                first = last
+            for k in range(len(ends)):
+                one = slice(k, k + 1)
+                self._put_result(block[edges[k] : edges[k + 1]], places[one], ends[one], written.rows[one])
 
-    def _at_once(self, block: Array, edges: Int64, entries: Wide, ends: Int64, rows: Int64) -> int:
-        """Results with the reads between them, as far as each read finds all it wants and nothing overflows.
+    def _put_result(self, block: Array, places: Wide, ends_ns: Int64, rows: Int64) -> None:
+        """One result into the ring, with its entry [1]."""
+        self._pending.add(places - self._shift, ends_ns, rows)
+        self._put(block, int(ends_ns[0]))
 
-        Args:
-            block: float32 [n], the results' outputs.
-            edges: where each begins and the last ends, int64 [results + 1].
-            entries, ends, rows: place of each one's entry, when it came, its row.
-
-        Returns:
-            how many were taken in, all reads before the last of them made.
-        """
-        ring = self.ring
-        if not ring.playing or self._to_trim or self._shrink:
-            return 0
-        times = self._reads_before(int(ends[-1]))
-        turns = ring.plan(self.block, edges[np.searchsorted(ends, times, "right")].tolist())
-        reads = len(turns.adjusts)
-        results = len(ends) if reads == len(times) else int(np.searchsorted(ends, times[reads], "right"))
-        consumed = turns.consumed
-        levels = ring.level + edges[1 : results + 1] - consumed[np.searchsorted(times[:reads], ends[:results])]
-        if results == 0 or levels.max() > ring.capacity_samples or ring.level + edges[results] > ring.capacity_samples:
-            return 0
-        held = ring.level + edges[np.searchsorted(ends, times[:reads], "right")] - consumed[1:]
-        ring.write(block[: edges[results]])
-        self.high_water = max(self.high_water, int(levels.max()))
-        out = ring.follow(turns, self.block)
-        self._reads += reads
-        self._waiting.add(entries[:results] - self._shift, ends[:results], rows[:results])
-        self._waiting.finish(turns.positions, turns.adjust_ppm, times[:reads])
-        self._note(times[:reads].tolist(), held.tolist(), out)
-        return results
-
-    def finish(self, now_ns: int, reading: bool = False) -> None:
+    def finish(self, now_ns: int) -> None:  # noqa: ARG002 reads are made by the device
         """The stream is over: what is inside plays to its end."""
         with self._lock:
-            if reading:
-                self._read_until(now_ns)
             self._put(self.resampler.flush(), 0)
             self.ring.finish()
             self.finished = True
 
-    def play_out(self, now_ns: int) -> int:
-        """Make the device's reads until all is played; when the last one was, or `now_ns` where there was none."""
-        with self._lock:
-            while not self.drained:
-                now_ns = self.next_read_ns()
-                self._read(now_ns)
-        return now_ns
-
     def _put(self, block: Array, now_ns: int) -> None:
         if self._to_trim and len(block) > 1:
             cut = min(self._to_trim, len(block) // 2)
-            self._waiting.shorten(self.ring.counts.written, len(block), cut)
+            self._pending.shorten(self.ring.counts.written, len(block), cut)
             self._shift += cut
             fade = np.arange(1, len(block) - cut + 1, dtype=np.float64) / (len(block) - cut + 1)
             block = (block[: len(block) - cut] * (1.0 - fade) + block[cut:] * fade).astype(np.float32)
@@ -197,7 +153,7 @@ class Playback:
             self.trimmed += cut
         dropped = self.ring.write(block)
         if dropped:
-            self._waiting.forget(self.ring.counts.written, dropped)
+            self._pending.forget(self.ring.counts.written, dropped)
             self._shift += dropped
             self._log.add(now_ns, "playout_overflow", dropped, self.rate_hz)
         level = self.ring.level
@@ -209,18 +165,13 @@ class Playback:
         with self._lock:
             return self._read(now_ns)
 
-    def _read_until(self, time_ns: int) -> None:
-        """The reads whose time comes before `time_ns`."""
-        while (now_ns := self.next_read_ns()) < time_ns:
-            self._read(now_ns)
-
     def _read(self, now_ns: int) -> Array:
         ring = self.ring
         before, was_playing = ring.position, ring.playing
         out = ring.read(self.block)
         self._reads += 1
         after, level = ring.position, ring.level
-        self._waiting.finish(np.array([before, after]), np.array([ring.adjust_ppm]), np.array([now_ns], np.int64))
+        self._pending.finish(np.array([before, after]), np.array([ring.adjust_ppm]), np.array([now_ns], np.int64))
         if was_playing and not ring.playing:
             self._log.add(now_ns, "playout_underrun", self.block - int(after - before), self.rate_hz)
             self._trace.instant("faults", "playout underrun", now_ns)
@@ -236,11 +187,11 @@ class Playback:
         if not self._trace.full:
             for time_ns, level in zip(times, held, strict=True):
                 self._trace.counter("playout", time_ns, level)
-        if self._spool is not None:
-            self._spool.add(out)
-        if self.on_read is not None:
+        if self._writer is not None:
+            self._writer.add(out)
+        if self._on_read is not None:
             for k, time_ns in enumerate(times):
-                self.on_read(time_ns, out[k * self.block : (k + 1) * self.block])
+                self._on_read(time_ns, out[k * self.block : (k + 1) * self.block])
 
     def _watch(self, level: int) -> None:
         self._lowest = min(self._lowest, level)
@@ -248,7 +199,7 @@ class Playback:
         if self._watched < self._watch_reads:
             return
         surplus = self._lowest - self.ring.prefill_samples
-        if self.ring.playing and surplus > self.hop_out:
+        if self.ring.playing and surplus > self._hop_out:
             self._to_trim = surplus
         self._watched, self._lowest = 0, self.ring.capacity_samples
 
@@ -280,8 +231,3 @@ class Playback:
             adjust_ppm=round(self.ring.adjust_ppm, 6),
             occupancy=[OccupancyPoint(*p) for p in self._occupancy.points],
         )
-
-    def close(self) -> None:
-        """End the file."""
-        if self._spool is not None:
-            self._spool.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 from streaming.runs.record import HEARD_LIMIT_S
 from streaming.simulator.pipeline.ledger import Ledger
 from streaming.simulator.pipeline.perfetto import TraceWriter
-from streaming.simulator.pipeline.writers import Heard, Occupancy, RawWriter, WavWriter
+from streaming.simulator.pipeline.writers import InputRecorder, Occupancy, RawWriter, WavWriter
 from streaming.simulator.timeline import SECOND_NS
 
 
@@ -24,7 +24,7 @@ class Recorders:
 
     ledger: Ledger
     trace: TraceWriter
-    heard: Heard
+    heard: InputRecorder
     occupancy: Occupancy
     output: WavWriter | None
     scores: RawWriter | None
@@ -36,14 +36,14 @@ class Recorders:
         self.ledger.close()
         self.trace.close()
         self.heard.close()
-        for spool in (self.output, self.scores, self.ends):
-            if spool is not None:
-                spool.close()
+        for writer in (self.output, self.scores, self.ends):
+            if writer is not None:
+                writer.close()
 
 
 def no_recorders(total_ns: int, rate_hz: int) -> Recorders:
     """Nothing is written; figures are kept."""
-    heard = Heard(total_ns * rate_hz // SECOND_NS, None)
+    heard = InputRecorder(total_ns * rate_hz // SECOND_NS, None)
     return Recorders(Ledger(None), TraceWriter(None), heard, Occupancy(total_ns), None, None, None, total_ns)
 
 
@@ -69,7 +69,7 @@ def file_recorders(
     return Recorders(
         Ledger(folder / "ledger.csv"),
         TraceWriter(folder / "trace.json", trace_limit),
-        Heard(total_ns * rate_hz // SECOND_NS, heard),
+        InputRecorder(total_ns * rate_hz // SECOND_NS, heard),
         Occupancy(total_ns),
         WavWriter(folder / "output.wav", output_rate_hz, "FLOAT") if enhancer and audio else None,
         None if enhancer else RawWriter(folder / "scores.f32"),

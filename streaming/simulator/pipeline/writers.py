@@ -95,17 +95,17 @@ class WavWriter(RawWriter):
         super().close()
 
 
-class Heard:
+class InputRecorder:
     """What the model was given: its envelope in memory, its samples on disk if asked for.
 
     Args:
         total_samples: length expected; the envelope gets about `points` points.
-        spool: a file for the samples, or None.
+        writer: of the samples, or None.
     """
 
-    def __init__(self, total_samples: int, spool: WavWriter | None, points: int = 1000) -> None:
+    def __init__(self, total_samples: int, writer: WavWriter | None, points: int = 1000) -> None:
         self.step = max(1, -(-total_samples // points))
-        self._spool = spool
+        self._writer = writer
         self._chunk: Array = np.zeros(max(self.step, (1 << 15) // self.step * self.step), np.float32)
         self._filled = 0
         self._envelope: list[NDArray[np.float64]] = []  # [2, points]: lows, highs
@@ -126,8 +126,8 @@ class Heard:
         self._filled = 0
         if len(chunk) == 0:
             return
-        if self._spool is not None:
-            self._spool.add(chunk)
+        if self._writer is not None:
+            self._writer.add(chunk)
         starts = np.arange(0, len(chunk), self.step)
         lows, highs = np.minimum.reduceat(chunk, starts), np.maximum.reduceat(chunk, starts)
         self._envelope.append(np.stack([lows, highs]).astype(np.float64))
@@ -142,8 +142,8 @@ class Heard:
     def close(self) -> None:
         """Take the last samples into account and end the file."""
         self._flush()
-        if self._spool is not None:
-            self._spool.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 class Occupancy:

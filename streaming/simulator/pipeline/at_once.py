@@ -1,0 +1,289 @@
+"""What the virtual clock does many at a time: callbacks between two calls, and playout reads between results.
+
+Nothing of what a run reports differs, to the byte: the resampler gives the same bits in any partition, and the reads
+made here find all they want, so that none acts on another. Where that is not so the plain forms are used
+(streaming/simulator/pipeline/input.py, playback.py; streaming/core/playout.py), one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.common.errors import AudioError
+from streaming.core.playout import ONE, PlayoutRing, controlled, playable
+from streaming.simulator.device.callbacks import Stretch
+from streaming.simulator.device.faults import FaultLog
+from streaming.simulator.pipeline.config import PipelineConfig
+from streaming.simulator.pipeline.input import InputStage
+from streaming.simulator.pipeline.playback import Playback, Written, playout_sizes
+from streaming.simulator.pipeline.recorders import Recorders
+from streaming.simulator.timeline import SECOND_NS
+
+Array = NDArray[np.float32]
+Int64 = NDArray[np.int64]
+Wide = NDArray[np.float64]
+
+_SAMPLES_AT_ONCE = 4096  # between samples, in `follow`: bounds the work arrays
+
+
+class Ready(NamedTuple):
+    """Callbacks whose samples are resampled and have yet to come.
+
+    Attributes:
+        times_ns: of each.
+        brought: frames that they bring, up to each.
+        longest: most frames of one, up to each.
+        samples: float32 [n] at the model's rate, of all.
+        entered: the entered count before the first of them.
+        ends: the entered count after each, if the ring refuses none.
+    """
+
+    times_ns: list[int]
+    brought: Int64
+    longest: Int64
+    samples: Array
+    entered: int
+    ends: list[int]
+
+
+class BatchInput(InputStage):
+    """An input stage that also takes callbacks known beforehand: `prepare` resamples many, `admit` lets them come."""
+
+    def prepare(self, stretch: Stretch, begin: int, end: int, block: Array) -> Ready | None:
+        """Resample callbacks begin..end-1 of a stretch, which come next; not its first one, for that takes `capture`.
+
+        Args:
+            stretch, begin, end: which.
+            block: float32 [n], all of their frames.
+
+        Returns:
+            what `admit` takes, or None where they have to come one by one: a NaN is in it, or is about to be put in,
+            or a change of rate is not over.
+        """
+        if self._lead_in or (self._nan and stretch.captured_before_ns(end) >= self._nan[0]):
+            return None
+        resampler, entered = self._resampler, self.ring.entered
+        before, there = resampler.in_samples, resampler.out_samples
+        try:
+            samples = resampler.process(block)
+        except AudioError:
+            return None
+        samples = self._filtered(samples)
+        frames = stretch.frames[begin:end]
+        brought, longest = np.cumsum(frames), np.maximum.accumulate(frames)
+        ends = -(-(before + brought) * resampler.up // resampler.down) + (entered - there)
+        times = stretch.times_ns[begin:end].tolist()
+        return Ready(times, brought, longest, samples, entered, ends.tolist())
+
+    def admit(self, ready: Ready, begin: int, end: int) -> None:
+        """Callbacks begin..end-1 of `ready` come."""
+        ends, times = ready.ends, ready.times_ns[begin:end]
+        self.callbacks += end - begin
+        self.captured += int(ready.brought[end - 1]) - (int(ready.brought[begin - 1]) if begin else 0)
+        self._brought(int(ready.longest[end - 1]))
+        ring, origin = self.ring, ready.entered
+        first, last = ends[begin - 1] if begin else origin, ends[end - 1]
+        if last - first > ring.capacity - ring.held or not self._trace.full:
+            for place in range(begin, end):
+                self._put(ready.samples[first - origin : ends[place] - origin], times[place - begin])
+                first = ends[place]
+            return
+        reached = ends[begin:end]
+        with self._lock:
+            held, refused = ring.held, first - ring.entered
+            ring.write(ready.samples[first - origin : last - origin])
+            self._arrivals.extend([e - refused for e in reached] if refused else reached, times)
+        self._occupancy.rise(times, held - first, reached)
+
+
+class Schedule(NamedTuple):
+    """Reads to come that find all they want.
+
+    Attributes:
+        origin: samples gone past the reader before the first.
+        places: the reader's place at each, in units of 2^-32 samples from there, and after the last.
+        adjusts: what drift correction adds to each step.
+        average, target, reads: the control's state after the last.
+    """
+
+    origin: int
+    places: list[int]
+    adjusts: list[int]
+    average: int
+    target: int
+    reads: int
+
+    @property
+    def positions(self) -> Wide:
+        """`PlayoutRing.position` at each, and after the last."""
+        places = np.array(self.places, np.int64)
+        positions: Wide = self.origin + (places >> 32) + (places & (ONE - 1)) / float(ONE)
+        return positions
+
+    @property
+    def consumed(self) -> Int64:
+        """Samples gone past the reader by then, from the first on."""
+        return np.array(self.places, np.int64) >> 32
+
+    @property
+    def adjust_ppm(self) -> Wide:
+        """`PlayoutRing.adjust_ppm` at each."""
+        return np.array(self.adjusts, np.int64) / float(ONE) * 1e6
+
+
+class BatchRing(PlayoutRing):
+    """A playout ring that also makes many reads at a time: `plan` them, write what is to come, `follow`."""
+
+    def plan(self, frames: int, come: Sequence[int]) -> Schedule:
+        """What the next reads do, as far as they find all they want; nothing changes yet.
+
+        Args:
+            frames: samples of a read.
+            come: for each read, how many samples will have been written by then, from now on.
+
+        Returns:
+            one place a read, up to the first that is filling, or would find too little, or comes after the end.
+        """
+        place, state = self._fraction, (self._average, self._target, self._reads, self._adjust)
+        places, adjusts = [place], []
+        held, free = self.level, self.deadband_samples << 16
+        for more in come if self.playing and not self._ended else ():
+            level = held + more - (place >> 32)
+            after = controlled(state, level, free) if self.drift_correction else state
+            if playable(frames, level, place & (ONE - 1), after[3], False) < frames:
+                break
+            state = after
+            place += frames * (ONE + state[3])
+            places.append(place)
+            adjusts.append(state[3])
+        return Schedule(self._index, places, adjusts, *state[:3])
+
+    def follow(self, schedule: Schedule, frames: int) -> Array:
+        """Make planned reads: as many calls of `read`, with all that was to come written by now.
+
+        Args:
+            schedule: what `plan` gave, before those writes.
+            frames: as given to it.
+
+        Returns:
+            float32 [reads * frames].
+        """
+        begin, count = 0, len(schedule.adjusts)
+        out = np.empty(count * frames, np.float32)
+        touched = [bool(a or p & (ONE - 1)) for a, p in zip(schedule.adjusts, schedule.places, strict=False)]
+        most = max(1, _SAMPLES_AT_ONCE // frames)
+        while begin < count:
+            kind = touched[begin]
+            end = begin + 1
+            while end < count and touched[end] == kind and (end - begin < most or not kind):
+                end += 1
+            first, last = schedule.places[begin], schedule.places[end]
+            if kind:
+                starts = np.array(schedule.places[begin:end], np.int64) - (first >> 32 << 32)
+                steps = ONE + np.array(schedule.adjusts[begin:end], np.int64)
+                places = starts[:, None] + np.arange(frames, dtype=np.int64) * steps[:, None]
+                out[begin * frames : end * frames] = self._between(places.reshape(-1))
+            else:
+                out[begin * frames : end * frames] = self._span(0, (end - begin) * frames)
+            self._index, self._fraction = schedule.origin + (last >> 32), last & (ONE - 1)
+            begin = end
+        self._adjust = schedule.adjusts[-1] if count else self._adjust
+        self._average, self._target, self._reads = schedule.average, schedule.target, schedule.reads
+        self._played += count * frames
+        return out
+
+
+class BatchPlayback(Playback):
+    """A playback whose `write` and `finish` also make the device's reads, each as its time comes between the results.
+
+    Args: as of Playback.
+    """
+
+    def __init__(
+        self,
+        config: PipelineConfig,
+        hop_samples: int,
+        recorders: Recorders,
+        log: FaultLog,
+        on_read: Callable[[int, Array], None] | None = None,
+    ) -> None:
+        super().__init__(config, hop_samples, recorders, log, on_read)
+        self.ring: BatchRing = BatchRing(*playout_sizes(config, hop_samples))
+
+    def write(self, values: Array, written: Written) -> None:
+        """Take in results, and read until the last of them came."""
+        block, edges, places = self._resampled(values, written.lengths)
+        ends, rows, count, first = np.array(written.ends_ns, np.int64), written.rows, len(written.lengths), 0
+        with self._lock:
+            while first < count:
+                begin = edges[first]
+                taken = self._write_at_once(
+                    block[begin:], edges[first:] - begin, places[first:], ends[first:], rows[first:]
+                )
+                if taken == 0:
+                    taken, one = 1, slice(first, first + 1)
+                    self._read_until(int(ends[first]))
+                    self._put_result(block[begin : edges[first + 1]], places[one], ends[one], rows[one])
+                first += taken
+
+    def _write_at_once(self, block: Array, edges: Int64, entries: Wide, ends: Int64, rows: Int64) -> int:
+        """Results with the reads between them, as far as each read finds all it wants and nothing overflows.
+
+        Args:
+            block: float32 [n], the results' outputs.
+            edges: where each begins and the last ends, int64 [results + 1].
+            entries, ends, rows: place of each one's entry, when it came, its row.
+
+        Returns:
+            how many were taken in, all reads before the last of them made.
+        """
+        ring = self.ring
+        if not ring.playing or self._to_trim or self._shrink:
+            return 0
+        times = self._reads_before(int(ends[-1]))
+        schedule = ring.plan(self.block, edges[np.searchsorted(ends, times, "right")].tolist())
+        reads = len(schedule.adjusts)
+        results = len(ends) if reads == len(times) else int(np.searchsorted(ends, times[reads], "right"))
+        consumed = schedule.consumed
+        levels = ring.level + edges[1 : results + 1] - consumed[np.searchsorted(times[:reads], ends[:results])]
+        if results == 0 or levels.max() > ring.capacity_samples or ring.level + edges[results] > ring.capacity_samples:
+            return 0
+        held = ring.level + edges[np.searchsorted(ends, times[:reads], "right")] - consumed[1:]
+        ring.write(block[: edges[results]])
+        self.high_water = max(self.high_water, int(levels.max()))
+        out = ring.follow(schedule, self.block)
+        self._reads += reads
+        self._pending.add(entries[:results] - self._shift, ends[:results], rows[:results])
+        self._pending.finish(schedule.positions, schedule.adjust_ppm, times[:reads])
+        self._note(times[:reads].tolist(), held.tolist(), out)
+        return results
+
+    def _reads_before(self, time_ns: int) -> Int64:
+        """When the reads are that come before `time_ns`."""
+        most = max(0, 2 + int((time_ns - self.next_read_ns()) * self.true_rate_hz / (SECOND_NS * self.block)))
+        blocks = np.arange(self._reads, self._reads + most, dtype=np.int64)
+        times = np.rint((blocks * self.block).astype(np.float64) * SECOND_NS / self.true_rate_hz).astype(np.int64)
+        return times[times < time_ns]
+
+    def _read_until(self, time_ns: int) -> None:
+        """The reads whose time comes before `time_ns`."""
+        while (now_ns := self.next_read_ns()) < time_ns:
+            self._read(now_ns)
+
+    def finish(self, now_ns: int) -> None:
+        """The stream is over: what is inside plays to its end."""
+        with self._lock:
+            self._read_until(now_ns)
+        super().finish(now_ns)
+
+    def play_out(self, now_ns: int) -> int:
+        """Make the device's reads until all is played; when the last one was, or `now_ns` where there was none."""
+        with self._lock:
+            while not self.drained:
+                now_ns = self.next_read_ns()
+                self._read(now_ns)
+        return now_ns
