@@ -33,13 +33,11 @@ from runtimes.bundle import Bundle
 from runtimes.engines import choose, open_runtime
 from streaming.core.loop import make_loop
 from streaming.core.resample import Resampler
-from streaming.simulator.device.callbacks import ClipSource, device_callbacks, device_stretches
 from streaming.simulator.device.compute import ComputeModel
-from streaming.simulator.device.profile import DeviceProfile, load_profile
-from streaming.simulator.pipeline.pipeline import Pipeline
-from streaming.simulator.pipeline.recorders import file_recorders
-from streaming.simulator.scenario import default_prefill, default_ring
-from streaming.simulator.virtual import run_virtual
+from streaming.simulator.device.profile import load_profile
+from streaming.simulator.pipeline.output import Call
+from streaming.simulator.pipeline.pipeline import Observer
+from streaming.simulator.scenario import Scenario, Settings, clip_sound
 
 MINUTE_NS = 60_000_000_000
 
@@ -60,20 +58,21 @@ def speech() -> tuple[NDArray[np.float32], int]:
     return np.concatenate([c.mono() for c in clips]), clips[0].sample_rate_hz
 
 
-def stream(bundle: Bundle, profile: DeviceProfile, source: ClipSource, total_ns: int) -> dict[str, Any]:
+def stream(scenario: Scenario) -> dict[str, Any]:
     """The simulator's run."""
-    manifest = bundle.manifest
-    runtime = open_runtime(bundle, choose(bundle))
-    step = 200_000 if manifest.task == "enhancer" else 4_000_000
+    bundle, profile = scenario.bundle, scenario.profile
+    runtime = open_runtime(bundle, scenario.choice)
+    step = 200_000 if bundle.manifest.decisions is None else 4_000_000
     compute = ComputeModel(list(range(step, 3 * step, step // 50)), "paced", profile, 0, "")
-    ring, prefill = default_ring(bundle, profile, "drop_oldest"), default_prefill(bundle, profile)
     digest, memory, marks = hashlib.sha256(), [], [1, *range(10, 241, 10)]
+
+    def note(call: Call) -> None:
+        if call.values is not None:
+            digest.update(call.values.tobytes())
+
     with tempfile.TemporaryDirectory() as folder:
-        recorders = file_recorders(
-            Path(folder), total_ns, manifest.geometry.sample_rate_hz, profile.output_rate_hz, True, False, 200_000
-        )
-        pipeline = Pipeline(manifest, bundle.labels(), runtime, profile, "drop_oldest", ring, prefill, recorders)
-        pipeline.output_stage.on_values = lambda _end, values: digest.update(values.tobytes())
+        recorders = scenario.recorders(Path(folder))
+        pipeline = scenario.pipeline(runtime, recorders, Observer(on_call=note))
 
         def tick(now_ns: int) -> None:
             if now_ns >= marks[0] * MINUTE_NS:
@@ -81,20 +80,20 @@ def stream(bundle: Bundle, profile: DeviceProfile, source: ClipSource, total_ns:
                 print(f"  {bundle.path.name}: {memory[-1][0]:3d} min, {memory[-1][1]:.2f} MB resident", flush=True)
 
         began = time.perf_counter()
-        run_virtual(pipeline, device_stretches(profile, source, 0), source, compute, tick=tick)
+        scenario.run_virtual(pipeline, compute=compute, tick=tick)
         took = time.perf_counter() - began
         recorders.close()
         ledger = recorders.ledger.summaries()[0]
         spooled = (Path(folder) / "ledger.csv").stat().st_size
     runtime.close()
-    playback = pipeline.playback
+    counts, playout = pipeline.counts, pipeline.playout_record
     return {
         "sha256": digest.hexdigest(),
-        "calls": pipeline.calls,
-        "callbacks": pipeline.input_stage.callbacks,
-        "dropped": pipeline.ring.dropped,
-        "misses": pipeline.output_stage.misses,
-        "underruns": 0 if playback is None else playback.ring.counts.underruns,
+        "calls": counts.calls,
+        "callbacks": counts.callbacks,
+        "dropped": counts.dropped,
+        "misses": counts.misses,
+        "underruns": 0 if playout is None else playout.underruns,
         "memory_mb": memory,
         "delay_ms": [round(v / 1e6, 3) for v in (ledger.total.min, ledger.total.p50, ledger.total.max)],
         "ledger_mb": round(spooled / 1e6, 1),
@@ -102,12 +101,13 @@ def stream(bundle: Bundle, profile: DeviceProfile, source: ClipSource, total_ns:
     }
 
 
-def plain(bundle: Bundle, profile: DeviceProfile, source: ClipSource) -> dict[str, Any]:
+def plain(scenario: Scenario) -> dict[str, Any]:
     """The artefact called back to back."""
+    bundle, profile, source = scenario.bundle, scenario.profile, scenario.sound.source
     runtime = open_runtime(bundle, choose(bundle))
     loop, digest = make_loop(bundle.manifest, runtime), hashlib.sha256()
     resampler = Resampler(profile.rate_hz, bundle.manifest.geometry.sample_rate_hz)
-    first = next(device_callbacks(profile, source, 0)).first_frame
+    first = next(scenario.callbacks()).first_frame
     frames, calls = source.frames(profile.rate_hz), 0
     began = time.perf_counter()
     for start in range(first, frames, profile.rate_hz):
@@ -126,9 +126,9 @@ def measure(folder: str, device: str, minutes: float) -> dict[str, Any]:
     """Both runs of one bundle."""
     bundle, profile = Bundle.open(folder), load_profile(device)
     samples, rate = speech()
-    source = ClipSource(samples, rate, 60.0 * minutes)
-    total_ns = source.frames(profile.rate_hz) * 1_000_000_000 // profile.rate_hz
-    simulated, reference = stream(bundle, profile, source, total_ns), plain(bundle, profile, source)
+    sound = clip_sound(samples, rate, "speech", 60.0 * minutes)
+    scenario = Scenario(bundle, sound, profile, Settings(keep_audio=False))
+    simulated, reference = stream(scenario), plain(scenario)
     levels = [mb for _, mb in simulated["memory_mb"]]
     return {
         "bundle": bundle.path.name,

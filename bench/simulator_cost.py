@@ -41,13 +41,10 @@ from runtimes.protocol import Runtime
 from streaming.core.loop import make_loop
 from streaming.core.playout import PlayoutRing
 from streaming.core.resample import Resampler, resample
-from streaming.simulator.device.callbacks import ClipSource, device_callbacks, device_stretches
 from streaming.simulator.device.compute import ComputeModel
 from streaming.simulator.device.profile import DeviceProfile, load_profile
 from streaming.simulator.pipeline.pipeline import Pipeline
-from streaming.simulator.pipeline.recorders import no_recorders
-from streaming.simulator.scenario import default_prefill, default_ring
-from streaming.simulator.virtual import run_virtual
+from streaming.simulator.scenario import Scenario, clip_sound
 
 
 def calls(bundle: Bundle, runtime: Runtime, samples: Any, count: int) -> Callable[[], list[Any]]:
@@ -80,12 +77,12 @@ def bare(bundle: Bundle, profile: DeviceProfile, noise: Any, run_calls: Callable
     return run
 
 
-def phone(bundle: Bundle, runtime: Runtime, profile: DeviceProfile, source: ClipSource) -> Callable[[], None]:
+def phone(scenario: Scenario, runtime: Runtime) -> Callable[[], None]:
     """The calls, and what any host has to do around them."""
-    rate = bundle.manifest.geometry.sample_rate_hz
-    plan = list(device_callbacks(profile, source, 0))
+    bundle, profile, source, rate = scenario.bundle, scenario.profile, scenario.sound.source, scenario.rate_hz
+    plan = list(scenario.callbacks())
     back = Resampler(rate, profile.output_rate_hz)
-    prefill = default_prefill(bundle, profile)
+    prefill = scenario.prefill_samples
 
     def run() -> None:
         resampler, loop = Resampler(profile.rate_hz, rate), make_loop(bundle.manifest, runtime)
@@ -106,17 +103,13 @@ def phone(bundle: Bundle, runtime: Runtime, profile: DeviceProfile, source: Clip
     return run
 
 
-def simulator(bundle: Bundle, runtime: Runtime, profile: DeviceProfile, source: ClipSource) -> Callable[[], Pipeline]:
+def simulator(scenario: Scenario, runtime: Runtime) -> Callable[[], Pipeline]:
     """The virtual run."""
-    manifest = bundle.manifest
-    ring, prefill = default_ring(bundle, profile, "drop_oldest"), default_prefill(bundle, profile)
-    total_ns = source.frames(profile.rate_hz) * 1_000_000_000 // profile.rate_hz
 
     def run() -> Pipeline:
-        recorders = no_recorders(total_ns, manifest.geometry.sample_rate_hz)
-        pipeline = Pipeline(manifest, bundle.labels(), runtime, profile, "drop_oldest", ring, prefill, recorders)
-        compute = ComputeModel([200_000, 400_000], "paced", profile, 0, "")
-        run_virtual(pipeline, device_stretches(profile, source, 0), source, compute)
+        recorders = scenario.recorders()
+        pipeline = scenario.pipeline(runtime, recorders)
+        scenario.run_virtual(pipeline, compute=ComputeModel([200_000, 400_000], "paced", scenario.profile, 0, ""))
         recorders.close()
         return pipeline
 
@@ -132,16 +125,16 @@ def measure(bundle: Bundle, device: str, seconds: float, rounds: int) -> dict[st
     """Medians of the three."""
     profile = load_profile(device)
     noise = (0.05 * np.random.default_rng(0).standard_normal(round(seconds * profile.rate_hz))).astype(np.float32)
-    source = ClipSource(noise, profile.rate_hz)
+    scenario = Scenario(bundle, clip_sound(noise, profile.rate_hz, "noise"), profile)
     samples = resample(noise, profile.rate_hz, bundle.manifest.geometry.sample_rate_hz)
-    blocks = sum(1 for _ in device_callbacks(profile, source, 0))
+    blocks = sum(1 for _ in scenario.callbacks())
     runtime = open_runtime(bundle, choose(bundle))
-    simulate = simulator(bundle, runtime, profile, source)
+    simulate = simulator(scenario, runtime)
     run_calls = calls(bundle, runtime, samples, simulate().calls)
     runs: dict[str, Callable[[], Any]] = {
         "calls": run_calls,
         "bare": bare(bundle, profile, noise, run_calls),
-        "phone": phone(bundle, runtime, profile, source),
+        "phone": phone(scenario, runtime),
         "simulator": simulate,
     }
     times: dict[str, list[float]] = {name: [] for name in runs}

@@ -20,10 +20,8 @@ from models.common.version import __version__
 if TYPE_CHECKING:
     from converters.export import export as export
     from converters.verify import verify as verify
-    from hearpack.api import fit_device as fit_device
     from hearpack.api import inspect as inspect
     from hearpack.api import run as run
-    from hearpack.api import simulate as simulate
     from hearpack.api_tools import advise as advise
     from hearpack.api_tools import calibrate as calibrate
     from hearpack.api_tools import coldstart as coldstart
@@ -38,6 +36,8 @@ if TYPE_CHECKING:
     from models.pretrained import pull as pull
     from runtimes.bundle import Bundle as Bundle
     from runtimes.bundle import Decisions as Decisions
+    from streaming.simulator.fit import fit_device as fit_device
+    from streaming.simulator.simulate import simulate as simulate
 
 _HOMES = {
     "Bundle": "runtimes.bundle",
@@ -51,13 +51,13 @@ _HOMES = {
     "calibrate": "hearpack.api_tools",
     "coldstart": "hearpack.api_tools",
     "export": "converters.export",
-    "fit_device": "hearpack.api",
+    "fit_device": "streaming.simulator.fit",
     "gate": "hearpack.api_tools",
     "inspect": "hearpack.api",
     "pull": "models.pretrained",
     "report": "hearpack.api_tools",
     "run": "hearpack.api",
-    "simulate": "hearpack.api",
+    "simulate": "streaming.simulator.simulate",
     "tune": "hearpack.api_tools",
     "verify": "converters.verify",
 }

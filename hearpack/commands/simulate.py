@@ -97,8 +97,8 @@ def simulate(
 
 def _mode(
     audio: Path | None,
-    clock: str,
-    search: str | None,
+    clock: Any,  # the two choices are checked here
+    search: Any,
     replay: Path | None,
     mic: bool,
     common: dict[str, Any],
@@ -165,15 +165,16 @@ def _parity(
 @contextmanager
 def _display(live: bool) -> Iterator[Observer]:
     """In real time: level, score and delay on stderr, ten times a second."""
-    from rich.console import Console
-    from rich.live import Live
-
-    from hearpack.commands.live import live_line
     from streaming.simulator.pipeline.pipeline import Observer
 
     if not live:
         yield Observer()
         return
+    from rich.console import Console
+    from rich.live import Live
+
+    from hearpack.commands.live import live_line
+
     with Live(console=Console(stderr=True), refresh_per_second=10, transient=True) as shown:
         yield Observer(on_tick=lambda pipeline, now, total: shown.update(live_line(pipeline.status, now, total)))
 

@@ -14,7 +14,7 @@ from runtimes.bundle import Bundle
 from streaming.runs.record import AudioRecord, RunRecord
 from streaming.simulator.device.callbacks import Callback, ClipSource
 from streaming.simulator.device.profile import LONGEST_S, DeviceProfile
-from streaming.simulator.pipeline.pipeline import Observer
+from streaming.simulator.pipeline.pipeline import NOBODY, Observer
 from streaming.simulator.realtime import Feeder
 from streaming.simulator.run import run_scenario
 from streaming.simulator.scenario import Scenario, Settings, Sound
@@ -42,7 +42,7 @@ def run_microphone(
     seconds: float | None = None,
     output: Path | None = None,
     command: Sequence[str] = (),
-    observer: Observer = Observer(),
+    observer: Observer = NOBODY,
 ) -> RunRecord:
     """Listen until `seconds` are over (an hour without) or Ctrl-C.
 

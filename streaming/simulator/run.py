@@ -25,7 +25,7 @@ from streaming.runs.record import RUN_FILE, ComputeTimes, DelayCheck, EndReason,
 from streaming.simulator.delay_check import check_delay
 from streaming.simulator.device.callbacks import Callback
 from streaming.simulator.device.compute import ComputeModel
-from streaming.simulator.pipeline.pipeline import Observer, Pipeline
+from streaming.simulator.pipeline.pipeline import NOBODY, Observer, Pipeline
 from streaming.simulator.pipeline.recorders import Recorders
 from streaming.simulator.realtime import Feeder, RealtimeRun
 from streaming.simulator.scenario import Scenario
@@ -61,7 +61,7 @@ def run_scenario(
     *,
     output: Path | None = None,
     command: Sequence[str] = (),
-    observer: Observer = Observer(),
+    observer: Observer = NOBODY,
     runtime: Runtime | None = None,
     recorded: Recorded | None = None,
     live: Callable[[Feeder], Any] | None = None,
@@ -106,7 +106,9 @@ def run_scenario(
                 end = _drive(scenario, pipeline, observer, recorded, compute, live)
             finally:
                 recorders.close()
-            check = check_delay(scenario.changed(faults=())) if settings.check and virtual and recorded is None else None
+            check = (
+                check_delay(scenario.changed(faults=())) if settings.check and virtual and recorded is None else None
+            )
             record = _record(scenario, net, pipeline, recorders, compute, end, check)
             record = dataclasses.replace(record, command=list(command), search=dict(search or {}))
             if recorded is not None and recorded.figures is not None:

@@ -1,8 +1,8 @@
 """What a run is made of: a bundle, a sound, a device and settings; and what follows from them.
 
-    scenario = Scenario(bundle, sound, load_profile("iphone-tap"), Settings(compute_ns=2_000_000))
-    pipeline = scenario.pipeline(runtime, scenario.recorders())
-    end_ns = scenario.run_virtual(pipeline)
+scenario = Scenario(bundle, sound, load_profile("iphone-tap"), Settings(compute_ns=2_000_000))
+pipeline = scenario.pipeline(runtime, scenario.recorders())
+end_ns = scenario.run_virtual(pipeline)
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from streaming.simulator.device.compute import ComputeModel, fixed, from_calibra
 from streaming.simulator.device.faults import Fault
 from streaming.simulator.device.profile import LONGEST_S, DeviceProfile
 from streaming.simulator.pipeline.config import PipelineConfig
-from streaming.simulator.pipeline.pipeline import Observer, Pipeline
+from streaming.simulator.pipeline.pipeline import NOBODY, Observer, Pipeline
 from streaming.simulator.pipeline.recorders import Recorders, file_recorders, no_recorders
 from streaming.simulator.timeline import SECOND_NS
 from streaming.simulator.virtual import run_virtual
@@ -231,9 +231,7 @@ class Scenario:
         entry = self.calibrated
         if entry is None or settings.calibration is None:
             raise UsageError("the virtual clock needs the time of a call: a calibration or a fixed time")
-        return from_calibration(
-            entry, self.profile, settings.seed, settings.calibration.machine, settings.slowdown
-        )
+        return from_calibration(entry, self.profile, settings.seed, settings.calibration.machine, settings.slowdown)
 
     def plan(self) -> Iterator[Stretch]:
         """The device's callbacks, stretch by stretch."""
@@ -256,7 +254,7 @@ class Scenario:
         self,
         runtime: Runtime,
         recorders: Recorders | None = None,
-        observer: Observer = Observer(),
+        observer: Observer = NOBODY,
         calls_at_once: int | None = None,
     ) -> Pipeline:
         """A pipeline for one run.

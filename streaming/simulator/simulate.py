@@ -17,7 +17,7 @@ from streaming.simulator.device.profile import DeviceProfile, load_profile
 from streaming.simulator.device.trace_file import read_trace
 from streaming.simulator.microphone import run_microphone
 from streaming.simulator.modes import LONGEST_RING_MS, Microphone, Replay, Search, Simulate
-from streaming.simulator.pipeline.pipeline import Observer, Pipeline
+from streaming.simulator.pipeline.pipeline import NOBODY, Observer, Pipeline
 from streaming.simulator.replay import replay_run
 from streaming.simulator.run import run_scenario
 from streaming.simulator.scenario import Scenario, Settings, calibration_of, file_sound, silence
@@ -30,7 +30,7 @@ def simulate(
     output: str | Path | None = None,
     command: Sequence[str] = (),
     progress: Progress = silent,
-    observer: Observer = Observer(),
+    observer: Observer = NOBODY,
 ) -> RunRecord:
     """Run the loop of a phone over a sound and account for its delay.
 

@@ -80,7 +80,9 @@ class _Capture:
         now: time of the last one that came.
     """
 
-    def __init__(self, pipeline: Pipeline, plan: Iterable[Stretch], source: AudioSource, stalls: Sequence[Fault]) -> None:
+    def __init__(
+        self, pipeline: Pipeline, plan: Iterable[Stretch], source: AudioSource, stalls: Sequence[Fault]
+    ) -> None:
         self._pipeline = pipeline
         self._plan, self._source, self._stalls = iter(plan), source, stalls
         self._wakeup_ns = round(pipeline.profile.wakeup_us * 1e3)

@@ -14,9 +14,9 @@ from runtimes.engines import choose
 from streaming.measure.calibration import Calibration, CalibrationEntry
 from streaming.simulator.device.profile import load_profile
 from streaming.simulator.device.trace_file import read_trace
-from streaming.simulator.fit import fit_device
+from streaming.simulator.fit import fit_profile
 from streaming.simulator.replay import replay_run
-from streaming.simulator.scenario import Settings, clip_sound
+from streaming.simulator.scenario import Scenario, clip_sound
 from tools.android import jvm, parts
 
 
@@ -54,7 +54,7 @@ def test_a_trace_that_kotlin_wrote_is_replayed_and_fitted(
     bundle = Bundle.open(exported["yamnet"])
     trace = read_trace(kotlin.folder / "traces" / "yamnet.json")
     sound = clip_sound(np.zeros(48_000, np.float32), 48_000, "silence", trace.duration_s)
-    record = replay_run(bundle, trace, sound, Settings(load_profile("this-machine")))
+    record = replay_run(Scenario(bundle, sound, load_profile("this-machine")), trace)
     assert (record.counts.calls, record.counts.dropped) == (20, 0)
     assert record.counts.captured == 480_000
     choice = choose(bundle)
@@ -63,7 +63,7 @@ def test_a_trace_that_kotlin_wrote_is_replayed_and_fitted(
         bundle.path.name, choice.artefact.id, "0", choice.engine, "1", 1, 15_600, 480_000_000, points, [], 20, 0
     )
     calibration = Calibration("hearpack-calibration/1", "made for a test", "0", [entry])
-    fitted = fit_device(trace, bundle, calibration, "phone", load_profile("this-machine"))
+    fitted = fit_profile(trace, bundle, calibration, "phone", load_profile("this-machine"))
     (tmp_path / "phone.toml").write_text(fitted.toml, encoding="utf-8")
     found = load_profile(str(tmp_path / "phone.toml"))
     assert (found.rate_hz, found.block_frames) == (48_000, (192, 192))

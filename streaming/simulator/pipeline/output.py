@@ -1,8 +1,8 @@
 """What becomes of a call's result: counts, ledger, and on to the speaker or the decisions.
 
-Nothing here acts back on capture or on the next call, so results may be pending and be worked on many at once. What each
-says of its time was noted when it was made. In real time every result is acted on at once; in the virtual clock `settle`
-takes all that are pending.
+Nothing here acts back on capture or on the next call, so results may be pending and be worked on many at once. What
+each says of its time was noted when it was made. In real time every result is acted on at once; in the virtual clock
+`settle` takes all that are pending.
 
 The ledger's entry of a call follows its oldest new sample n; see streaming/simulator/pipeline/ledger.py.
 """

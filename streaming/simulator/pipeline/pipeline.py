@@ -55,6 +55,9 @@ class Observer:
     metered: bool = False
 
 
+NOBODY = Observer()
+
+
 @dataclass(frozen=True)
 class Status:
     """A pipeline at a moment, for a display.
@@ -113,7 +116,7 @@ class Pipeline:
     """
 
     def __init__(
-        self, config: PipelineConfig, runtime: Runtime, recorders: Recorders, observer: Observer = Observer()
+        self, config: PipelineConfig, runtime: Runtime, recorders: Recorders, observer: Observer = NOBODY
     ) -> None:
         manifest = config.manifest
         refuse_separator(manifest, "simulate")

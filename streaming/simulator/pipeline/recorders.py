@@ -48,7 +48,13 @@ def no_recorders(total_ns: int, rate_hz: int) -> Recorders:
 
 
 def file_recorders(
-    folder: Path, total_ns: int, rate_hz: int, output_rate_hz: int, enhancer: bool, audio: bool, trace_limit: int
+    folder: Path,
+    total_ns: int,
+    rate_hz: int,
+    output_rate_hz: int,
+    enhancer: bool,
+    audio: bool,
+    trace_limit: int = 200_000,
 ) -> Recorders:
     """The files of a run's folder (streaming/runs/record.py).
 

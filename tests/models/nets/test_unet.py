@@ -356,17 +356,19 @@ def test_what_takes_one_channel_refuses_it_in_a_line(bundle: Path, tmp_path: Pat
     from typer.testing import CliRunner
 
     from converters.install.android import PLATFORMS, install
-    from hearpack.api import check_partitions, simulate
     from hearpack.cli import app
     from runtimes.bundle import Bundle
     from streaming.measure.calibrate import measure_calls
+    from streaming.metrics.partition import check_partitions
+    from streaming.simulator.modes import Simulate
+    from streaming.simulator.simulate import simulate
 
     write_wav(tmp_path / "song.wav", music[:, :44100], 44100)
     (tmp_path / "bundle-schema.txt").write_text("hearpack/1\n")
     opened = Bundle.open(bundle)
     message = r"unet-separator is a separator \(2 channels in, 4 outputs\), which .* does not take"
     for refuse in (
-        lambda: simulate(bundle, tmp_path / "song.wav"),
+        lambda: simulate(bundle, Simulate(tmp_path / "song.wav")),
         lambda: check_partitions(bundle, tmp_path / "song.wav"),
         lambda: measure_calls(opened),
         lambda: install(opened, PLATFORMS["android"], tmp_path),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from models.common.errors import UsageError
 from streaming.measure.calibration import TimeDraw, parse_calibration
 from streaming.metrics.quantiles import QuantileSketch, summarise
-from streaming.simulator.pipeline.writers import Heard, Occupancy, WavWriter
+from streaming.simulator.pipeline.writers import InputRecorder, Occupancy, WavWriter
 from streaming.simulator.timeline import ContentClock, IndexMap
 
 
@@ -50,7 +50,7 @@ def test_spooled_wav_is_what_went_in(tmp_path: Path) -> None:
 
 def test_envelope_has_every_extreme() -> None:
     samples = np.random.default_rng(0).uniform(-1, 1, 100_000).astype(np.float32)
-    heard = Heard(len(samples), None, points=100)
+    heard = InputRecorder(len(samples), None, points=100)
     for part in np.array_split(samples, 333):
         heard.add(part)
     heard.close()

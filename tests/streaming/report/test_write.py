@@ -154,11 +154,11 @@ def test_a_comparison_shows_what_differs_and_only_that(make_run: Callable[..., P
 
 
 def test_measured_runs_are_not_compared_with_modelled_ones(make_run: Callable[..., Path], tmp_path: Path) -> None:
-    virtual, wall = load_run(make_run("a")), load_run(make_run("b", clock="wall"))
-    found = compare(virtual, wall)
+    virtual, realtime = load_run(make_run("a")), load_run(make_run("b", clock="realtime"))
+    found = compare(virtual, realtime)
     assert found.figures == ()
     assert "A's times were modelled, B's measured: not comparable" in found.why_not
-    write_report([virtual.folder, wall.folder], tmp_path / "ab.html")
+    write_report([virtual.folder, realtime.folder], tmp_path / "ab.html")
     assert "not comparable" in (tmp_path / "ab.html").read_text()
     with pytest.raises(UsageError, match="expected two of the same task"):
         compare(virtual, load_run(make_run("c", "classifier")))

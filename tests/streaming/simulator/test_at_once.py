@@ -1,4 +1,4 @@
-"""What the virtual clock does many at a time tells the same as one at a time: to the byte and the nanosecond."""
+"""What the virtual clock does many at a time reports the same as one at a time: to the byte and the nanosecond."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from streaming.core.decisions import DecisionTracker
 from streaming.core.playout import PlayoutRing
 from streaming.runs.record import Policy
 from streaming.simulator.delay_check import ProbeRuntime
-from streaming.simulator.device.callbacks import ClipSource, Stretch, device_callbacks, device_stretches, stretches
+from streaming.simulator.device.callbacks import Stretch, stretches
 from streaming.simulator.device.compute import ComputeModel
 from streaming.simulator.device.faults import Fault, parse_fault
 from streaming.simulator.device.profile import DeviceProfile, load_profile
-from streaming.simulator.pipeline.pipeline import Pipeline
+from streaming.simulator.pipeline.at_once import BatchRing
+from streaming.simulator.pipeline.pipeline import Observer
 from streaming.simulator.pipeline.recorders import file_recorders
-from streaming.simulator.scenario import default_prefill, default_ring
+from streaming.simulator.scenario import Scenario, Settings, clip_sound
 from streaming.simulator.timeline import SECOND_NS, ContentClock, IndexMap
 from streaming.simulator.virtual import run_virtual
 
@@ -40,13 +41,13 @@ CASES = [
 ]
 
 
-def singly(profile: DeviceProfile, source: ClipSource, faults: tuple[Fault, ...]) -> Iterator[Stretch]:
+def singly(scenario: Scenario) -> Iterator[Stretch]:
     """The same callbacks, each a stretch of its own: nothing can be prepared."""
-    for callback in device_callbacks(profile, source, 5, faults):
+    for callback in scenario.callbacks():
         yield from stretches([callback])
 
 
-def told(
+def reported(
     bundle: Bundle,
     profile: DeviceProfile,
     policy: Policy,
@@ -56,58 +57,33 @@ def told(
     trace_limit: int,
     one_by_one: bool,
 ) -> dict[str, Any]:
-    """Everything that a run tells."""
+    """Everything that a run reports."""
     manifest = bundle.manifest
     sound = 0.3 * np.random.default_rng(3).standard_normal(round(7.3 * profile.rate_hz))
-    source = ClipSource(sound.astype(np.float32), profile.rate_hz, seconds)
+    clip = clip_sound(sound.astype(np.float32), profile.rate_hz, "noise", seconds)
+    scenario = Scenario(bundle, clip, profile, Settings(seed=5, policy=policy, faults=faults))
     folder.mkdir()
-    recorders = file_recorders(
-        folder,
-        round(seconds * SECOND_NS),
-        16_000,
-        profile.output_rate_hz,
-        manifest.task != "classifier",
-        True,
-        trace_limit,
-    )
-    pipeline = Pipeline(
-        manifest,
-        bundle.labels(),
-        ProbeRuntime(manifest),
-        profile,
-        policy,
-        default_ring(bundle, profile, policy),
-        default_prefill(bundle, profile),
-        recorders,
-        faults,
-    )
+    enhancer = manifest.task != "classifier"
+    recorders = file_recorders(folder, scenario.total_ns, 16_000, profile.output_rate_hz, enhancer, True, trace_limit)
+    pipeline = scenario.pipeline(ProbeRuntime(manifest), recorders, Observer(), calls_at_once=1 if one_by_one else None)
     step = 9_000_000 if manifest.task == "classifier" else 200_000
     compute = ComputeModel(list(range(step, 3 * step, step // 50)), "paced", profile, 5, "")
-    plan = singly(profile, source, faults) if one_by_one else device_stretches(profile, source, 5, faults)
-    stalls = [f for f in faults if f.kind == "stall"]
-    end_ns = run_virtual(pipeline, plan, source, compute, stalls, calls_at_once=1 if one_by_one else None)
+    plan = singly(scenario) if one_by_one else scenario.plan()
+    end_ns = run_virtual(pipeline, plan, clip.source, compute, faults)
     recorders.close()
-    ring, input_stage = pipeline.ring, pipeline.input_stage
     return {
         **{file.name: file.read_bytes() for file in folder.iterdir() if file.name != "trace.json"},
         # In the order of time a trace's lines are the same; in the file they need not be.
         "trace": sorted(line.rstrip(",") for line in (folder / "trace.json").read_text().splitlines()),
         "ledger": recorders.ledger.summaries(),
-        "occupancy": recorders.occupancy.points,
         "envelope": recorders.heard.envelope,
         "faults": sorted(map(str, pipeline.log.kept)),
-        "playout": None if pipeline.playback is None else pipeline.playback.record(),
-        "events": None if pipeline.event_stage is None else pipeline.event_stage.events,
-        "compute": pipeline.output_stage.compute.summary(),
-        "calls": (pipeline.calls, pipeline.output_stage.misses, pipeline.skipped_hops, pipeline.failed_calls),
-        "capture": (
-            input_stage.callbacks,
-            input_stage.captured,
-            input_stage.lost,
-            input_stage.nan_samples,
-            input_stage.block_ns,
-        ),
-        "ring": (ring.written, ring.read, ring.held, ring.dropped, ring.overruns, ring.high_water),
+        "playout": pipeline.playout_record,
+        "events": pipeline.events,
+        "compute": pipeline.compute_times,
+        "counts": pipeline.counts,
+        "ring": pipeline.ring_record,
+        "longest block": pipeline._input.block_ns,
         "end": end_ns,
     }
 
@@ -125,12 +101,12 @@ def test_at_once_is_as_one_by_one(
 ) -> None:
     bundle, put_in = Bundle.open(exported[kind]), tuple(map(parse_fault, faults))
     at_once, one_by_one = (
-        told(bundle, load_profile(device), policy, put_in, 14.0, tmp_path / name, trace_limit, name == "one")
+        reported(bundle, load_profile(device), policy, put_in, 14.0, tmp_path / name, trace_limit, name == "one")
         for name in ("many", "one")
     )
     for what, value in one_by_one.items():
         assert at_once[what] == value, what
-    assert one_by_one["calls"][0] > 20
+    assert one_by_one["counts"].calls > 20
 
 
 def test_at_once_is_as_one_by_one_while_drift_is_corrected(exported: dict[str, Path], tmp_path: Path) -> None:
@@ -138,7 +114,8 @@ def test_at_once_is_as_one_by_one_while_drift_is_corrected(exported: dict[str, P
     profile = dataclasses.replace(load_profile("android-burst-192"), output_clock_ppm=-300.0)
     bundle = Bundle.open(exported["dtln"])
     at_once, one_by_one = (
-        told(bundle, profile, "drop_oldest", (), 60.0, tmp_path / name, 1, name == "one") for name in ("many", "one")
+        reported(bundle, profile, "drop_oldest", (), 60.0, tmp_path / name, 1, name == "one")
+        for name in ("many", "one")
     )
     playout = one_by_one["playout"]
     assert playout.underruns == 0
@@ -152,17 +129,17 @@ def test_at_once_is_as_one_by_one_while_drift_is_corrected(exported: dict[str, P
 def test_planned_reads_are_the_reads(seed: int, frames: int, deadband: int, drift: bool, played: int) -> None:
     """plan, all the writes, follow: the same samples and the same ring as write and read by turns."""
     random = np.random.default_rng(seed)
-    one, other = (PlayoutRing(60_000, 900, deadband, drift) for _ in range(2))
+    one, other = PlayoutRing(60_000, 900, deadband, drift), BatchRing(60_000, 900, deadband, drift)
     for ring in (one, other):  # 2^33 samples: two days of 48 kHz
         ring._written = ring._index = played
     for _ in range(12):
         lengths = random.integers(0, 2 * frames + 20, 25).tolist()
         blocks = [random.standard_normal(n).astype(np.float32) for n in lengths]
-        turns = other.plan(frames, np.cumsum(lengths).tolist())
-        count = len(turns.adjusts)
+        schedule = other.plan(frames, np.cumsum(lengths).tolist())
+        count = len(schedule.adjusts)
         for block in blocks[:count]:
             other.write(block)
-        given = other.follow(turns, frames)
+        given = other.follow(schedule, frames)
         for block in blocks[count:]:
             other.write(block)
             given = np.concatenate([given, other.read(frames)])
@@ -176,7 +153,7 @@ def test_planned_reads_are_the_reads(seed: int, frames: int, deadband: int, drif
 
 def test_some_reads_are_planned() -> None:
     """The test above would pass if nothing ever were."""
-    ring = PlayoutRing(60_000, 900, 0)
+    ring = BatchRing(60_000, 900, 0)
     ring.write(np.zeros(2_000, np.float32))
     ring.read(100)
     assert len(ring.plan(100, [0] * 30).adjusts) == 19

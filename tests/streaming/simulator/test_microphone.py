@@ -15,7 +15,8 @@ import pytest
 
 from models.common.errors import AudioError, MissingDependencyError
 from runtimes.bundle import Bundle
-from streaming.simulator.command import SimulateOptions, run_session
+from streaming.simulator.modes import Microphone
+from streaming.simulator.simulate import simulate
 
 
 class FakeStream:
@@ -64,11 +65,10 @@ def test_blocks_of_a_sound_card_go_through(
     exported: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
 ) -> None:
     fake(monkeypatch)
-    options = SimulateOptions(microphone=True, seconds=2.0)
-    record = run_session(Bundle.open(exported[kind]), None, options, output=tmp_path / "x.run")
+    record = simulate(exported[kind], Microphone(seconds=2.0), output=tmp_path / "x.run")
     assert record.ended == "finished"
     assert record.audio.name == "microphone"
-    assert record.clock == "wall"
+    assert record.clock == "realtime"
     assert record.profile.figures["rate_hz"].source == "the sound card: a card"
     counts = record.counts
     assert counts.callbacks > 50
@@ -85,10 +85,10 @@ def test_no_microphone_is_said(exported: dict[str, Path], monkeypatch: pytest.Mo
     fake(monkeypatch, query_devices=none)
     bundle = Bundle.open(exported["dtln"])
     with pytest.raises(AudioError, match="no microphone was found"):
-        run_session(bundle, None, SimulateOptions(microphone=True))
+        simulate(bundle, Microphone())
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     with pytest.raises(MissingDependencyError, match="live"):
-        run_session(bundle, None, SimulateOptions(microphone=True))
+        simulate(bundle, Microphone())
 
 
 def test_a_stream_that_cannot_be_opened_is_said(exported: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,6 @@ def test_a_stream_that_cannot_be_opened_is_said(exported: dict[str, Path], monke
 
     fake(monkeypatch, InputStream=refuse)
     began = time.monotonic()
-    options = SimulateOptions(microphone=True, seconds=30.0)
     with pytest.raises(AudioError, match="cannot be opened: Invalid sample rate"):
-        run_session(Bundle.open(exported["dtln"]), None, options)
+        simulate(exported["dtln"], Microphone(seconds=30.0))
     assert time.monotonic() - began < 20.0

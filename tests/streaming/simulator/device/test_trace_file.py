@@ -17,26 +17,17 @@ from runtimes.bundle import Bundle
 from runtimes.engines import choose
 from streaming.measure.calibration import Calibration, CalibrationEntry
 from streaming.simulator.delay_check import ProbeRuntime
-from streaming.simulator.device.callbacks import ClipSource, device_callbacks, stretches
-from streaming.simulator.device.compute import ComputeModel
 from streaming.simulator.device.profile import DeviceProfile, load_profile, parse_profile
 from streaming.simulator.device.trace_file import read_trace
-from streaming.simulator.fit import fit_device, to_toml
-from streaming.simulator.pipeline.call import Call
-from streaming.simulator.pipeline.pipeline import Pipeline
-from streaming.simulator.pipeline.recorders import no_recorders
+from streaming.simulator.fit import fit_profile, to_toml
+from streaming.simulator.pipeline.output import Call
+from streaming.simulator.pipeline.pipeline import Observer
 from streaming.simulator.replay import replay_run
-from streaming.simulator.scenario import Settings, clip_sound, default_prefill, default_ring
-from streaming.simulator.virtual import run_virtual
+from streaming.simulator.scenario import Scenario, Settings, clip_sound
 
 FIXTURES = Path(__file__).resolve().parents[3] / "fixtures" / "device_trace"
 START_NS = 700_000_000
 MS = 1_000_000
-
-
-@pytest.fixture(scope="module")
-def dtln(exported: dict[str, Path]) -> Bundle:
-    return Bundle.open(exported["dtln"])
 
 
 def calibration(bundle: Bundle) -> Calibration:
@@ -52,30 +43,14 @@ def recorded(
     bundle: Bundle, profile: DeviceProfile, seconds: float, seed: int, hardware: bool = True
 ) -> dict[str, Any]:
     """The trace that a device of this profile would write: the simulator plays the device."""
-    source = ClipSource(np.zeros(profile.rate_hz, np.float32), profile.rate_hz, seconds)
-    plan = list(device_callbacks(profile, source, seed))
     manifest = bundle.manifest
-    pipeline = Pipeline(
-        manifest,
-        (),
-        ProbeRuntime(manifest),
-        profile,
-        "drop_oldest",
-        default_ring(bundle, profile, "drop_oldest"),
-        default_prefill(bundle, profile),
-        no_recorders(round(seconds * 1e9), 16_000),
-    )
+    sound = clip_sound(np.zeros(profile.rate_hz, np.float32), profile.rate_hz, "silence", seconds)
+    scenario = Scenario(bundle, sound, profile, Settings(seed=seed, calibration=calibration(bundle)))
+    plan = list(scenario.callbacks())
     calls: list[Call] = []
-    deliver = pipeline.deliver
-
-    def note(call: Call, end_ns: int) -> None:
-        deliver(call, end_ns)
-        calls.append(call)
-
-    pipeline.deliver = note  # type: ignore[method-assign]
-    points = calibration(bundle).entries[0].paced_ns
-    run_virtual(pipeline, stretches(plan), source, ComputeModel(points, "paced", profile, seed, ""))
-    in_samples = pipeline.loop.in_samples
+    pipeline = scenario.pipeline(ProbeRuntime(manifest), observer=Observer(on_call=calls.append))
+    scenario.run_virtual(pipeline, callbacks=plan)
+    in_samples = pipeline.in_samples
     callbacks = []
     for c in plan:
         row = {"time_ns": START_NS + c.time_ns, "frames": c.frames}
@@ -133,7 +108,7 @@ def test_the_apps_fixtures_are_read(name: str) -> None:
 @pytest.mark.parametrize("hardware", [True, False])
 def test_fit_finds_the_device_again(dtln: Bundle, tmp_path: Path, hardware: bool) -> None:
     trace = read_trace(written(tmp_path, recorded(dtln, DEVICE, 60.0, seed=8, hardware=hardware)))
-    fitted = fit_device(trace, dtln, calibration(dtln), "mine", load_profile("this-machine"))
+    fitted = fit_profile(trace, dtln, calibration(dtln), "mine", load_profile("this-machine"))
     found = fitted.profile
     assert found.slowdown == pytest.approx(4.0, rel=0.03)
     assert (found.rate_hz, found.block_frames) == (48_000, (192, 192))
@@ -153,7 +128,7 @@ def test_fit_finds_the_device_again(dtln: Bundle, tmp_path: Path, hardware: bool
 
 def test_a_fitted_profile_is_a_profile(dtln: Bundle, tmp_path: Path) -> None:
     trace = read_trace(written(tmp_path, recorded(dtln, DEVICE, 10.0, seed=8)))
-    fitted = fit_device(trace, dtln, calibration(dtln), "mine", load_profile("this-machine"))
+    fitted = fit_profile(trace, dtln, calibration(dtln), "mine", load_profile("this-machine"))
     again = parse_profile(fitted.toml, "mine", "mine.toml")
     assert again == fitted.profile
     sources = again.record().figures
@@ -167,7 +142,7 @@ def test_a_fitted_profile_is_a_profile(dtln: Bundle, tmp_path: Path) -> None:
 def test_throttling_is_seen(dtln: Bundle, tmp_path: Path) -> None:
     hot = dataclasses.replace(DEVICE, throttle=((0.0, 1.0), (20.0, 1.0), (40.0, 2.0)))
     trace = read_trace(written(tmp_path, recorded(dtln, hot, 60.0, seed=3)))
-    found = fit_device(trace, dtln, calibration(dtln), "hot", load_profile("this-machine")).profile
+    found = fit_profile(trace, dtln, calibration(dtln), "hot", load_profile("this-machine")).profile
     assert found.slowdown == pytest.approx(4.0, rel=0.03)
     assert found.throttle[0][1] == pytest.approx(1.0, abs=0.05)
     assert found.throttle[-1][1] == pytest.approx(2.0, rel=0.05)
@@ -180,7 +155,7 @@ def test_losses_and_rate_changes_are_seen(dtln: Bundle, tmp_path: Path) -> None:
         DEVICE, dropouts_per_hour=1200.0, dropout_ms=15.0, rate_changes=(RateChange(20.0, 16_000, 0.0),)
     )
     trace = read_trace(written(tmp_path, recorded(dtln, lossy, 40.0, seed=3)))
-    found = fit_device(trace, dtln, calibration(dtln), "lossy", load_profile("this-machine")).profile
+    found = fit_profile(trace, dtln, calibration(dtln), "lossy", load_profile("this-machine")).profile
     assert 500 < found.dropouts_per_hour < 2500
     assert found.dropout_ms == pytest.approx(15.0, rel=0.05)
     assert [c.rate_hz for c in found.rate_changes] == [16_000]
@@ -190,7 +165,7 @@ def test_losses_and_rate_changes_are_seen(dtln: Bundle, tmp_path: Path) -> None:
 def test_a_replay_is_what_was_recorded(dtln: Bundle, tmp_path: Path) -> None:
     trace = read_trace(written(tmp_path, recorded(dtln, DEVICE, 10.0, seed=2)))
     sound = clip_sound(np.zeros(48_000, np.float32), 48_000, "silence", trace.duration_s)
-    record = replay_run(dtln, trace, sound, Settings(load_profile("this-machine")), tmp_path / "x.run")
+    record = replay_run(Scenario(dtln, sound, load_profile("this-machine")), trace, tmp_path / "x.run")
     assert record.counts.callbacks == len(trace.callbacks)
     assert record.counts.captured == 10 * 48_000
     assert record.compute[0].provenance == "measured"
@@ -214,9 +189,9 @@ def test_calls_beyond_the_callbacks_kept_do_not_seem_late(dtln: Bundle, tmp_path
     assert 0.4 * len(whole.calls) < len(waits) == len(delays) < 0.6 * len(whole.calls)
     assert waits.tolist() == whole.delays_ns()[0][: len(waits)].tolist()
     sound = clip_sound(np.zeros(48_000, np.float32), 48_000, "silence", short.duration_s)
-    search = replay_run(dtln, short, sound, Settings(load_profile("this-machine"))).search
+    search = replay_run(Scenario(dtln, sound, load_profile("this-machine")), short).search
     assert search["recorded_delay_p95_ns"] < 200 * MS
-    fitted = fit_device(short, dtln, calibration(dtln), "x", load_profile("this-machine"))
+    fitted = fit_profile(short, dtln, calibration(dtln), "x", load_profile("this-machine"))
     assert max(p.recorded for p in fitted.predictions if p.figure.startswith("wait")) < 200 * MS
 
 
@@ -310,7 +285,7 @@ def test_traces_that_make_no_profile(dtln: Bundle, tmp_path: Path) -> None:
         trace = json.loads(json.dumps(good))
         change(trace)
         with pytest.raises(UsageError) as caught:
-            fit_device(read_trace(written(tmp_path, trace)), dtln, calibration(dtln), "x", like)
+            fit_profile(read_trace(written(tmp_path, trace)), dtln, calibration(dtln), "x", like)
         return str(caught.value)
 
     assert "emulator" in fitting(lambda t: t["device"].update(emulated=True))
