@@ -91,7 +91,7 @@ def test_runs_that_have_no_kind_in_common_have_counts_alone(run: LoadedRun) -> N
 
 
 def test_measured_and_modelled_times_are_not_compared(run: LoadedRun) -> None:
-    found = compare(run, with_ledger(run, *run.ledger, clock="wall"))
+    found = compare(run, with_ledger(run, *run.ledger, clock="realtime"))
     assert (found.kind, found.figures) == ("mixed", ())
     assert found.why_not.startswith("A's times were modelled, B's measured: not comparable")
     assert [name for name, _, _ in found.apart] == ["clock"]
