@@ -124,6 +124,12 @@ def export(
 def open_model(name: str, geometry: GeometrySource = None, weights: str | Path | None = None) -> ModelEntry:
     """The entry of a model of the catalogue, or of a custom net, loaded and checked.
 
+    Args:
+        name, geometry, weights: as in `export`.
+
+    Returns:
+        what `export` takes instead of a name.
+
     Raises:
         UsageError: unknown model, or a geometry for one of the catalogue.
         HearpackError: as `converters.custom.open_custom`.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from hearpack import __version__
 from hearpack.commands import (
@@ -32,8 +34,28 @@ from hearpack.commands import (
 )
 from models.common.errors import HearpackError
 
+
+class _FlagsTakeNothing:
+    """Help names no type behind a flag: `--json`, not `--json <bool>`."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for flag in (param for param in params if getattr(param, "is_flag", False)):
+            flag.metavar = ""
+        return params
+
+
+class _Command(_FlagsTakeNothing, TyperCommand):
+    pass
+
+
+class _Group(_FlagsTakeNothing, TyperGroup):
+    pass
+
+
 app = typer.Typer(
     name="hearpack",
+    cls=_Group,
     help="Package audio classifiers and speech enhancers for iOS and Android.",
     no_args_is_help=True,
     add_completion=False,
@@ -41,29 +63,25 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (
-    models.models,
-    pull.pull,
-    export.export,
-    scaffold.scaffold,
-    verify.verify,
-    inspect.inspect,
-    run.run,
-    predict.predict,
-    simulate.simulate,
-    devices.devices,
-    calibrate.calibrate,
-    fit_device.fit_device,
-    coldstart.coldstart,
-    advise.advise,
-    tune.tune,
-    gate.gate,
-    report.report,
-    install.install,
-    demo.demo,
-    doctor.doctor,
-):
-    app.command()(command)
+PANELS = {
+    "Make a bundle": (
+        models.models,
+        pull.pull,
+        scaffold.scaffold,
+        export.export,
+        verify.verify,
+        inspect.inspect,
+        install.install,
+        demo.demo,
+        doctor.doctor,
+    ),
+    "Simulate": (simulate.simulate, devices.devices, fit_device.fit_device),
+    "Measure": (run.run, predict.predict, calibrate.calibrate, coldstart.coldstart),
+    "Decide": (tune.tune, advise.advise, gate.gate, report.report),
+}
+for panel, commands in PANELS.items():
+    for command in commands:
+        app.command(cls=_Command, rich_help_panel=panel)(command)
 
 
 def _version(value: bool) -> None:

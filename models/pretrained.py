@@ -5,6 +5,7 @@ Light: numpy and safetensors; torch is imported only to read a torch checkpoint,
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from models.catalog import CATALOG, find
@@ -42,6 +43,53 @@ def sources_of(name: str) -> tuple[Source, ...]:
 def is_cached(name: str) -> bool:
     """Whether a model's weights are in the cache with the right sha256; UsageError if the model is unknown."""
     return is_pinned(name) and not fault(_item(name))
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """A net of the catalogue, as `hearpack models` lists it; `models.entry.ModelEntry` explains each."""
+
+    name: str
+    task: str
+    summary: str
+    sample_rate_hz: int
+    window_samples: int
+    hop_samples: int
+    delay_samples: int
+    buffer_kind: str
+    max_hops_per_call: int
+    parameters_millions: float
+    weights_cached: bool
+    licence: str
+    weights_from: str
+    paper: str
+
+
+def models() -> tuple[ModelSummary, ...]:
+    """The nets hearpack knows, with their geometry and whether their weights are here.
+
+    Returns:
+        a summary of each, in the order of the catalogue.
+    """
+    return tuple(
+        ModelSummary(
+            name=e.name,
+            task=e.task,
+            summary=e.summary,
+            sample_rate_hz=e.geometry.sample_rate_hz,
+            window_samples=e.geometry.window_samples,
+            hop_samples=e.geometry.hop_samples,
+            delay_samples=e.geometry.delay_samples,
+            buffer_kind=e.buffer_kind,
+            max_hops_per_call=e.max_hops,
+            parameters_millions=e.parameters_millions,
+            weights_cached=is_cached(e.name),
+            licence=", ".join(s.licence for s in sources_of(e.name)),
+            weights_from=e.weights_from,
+            paper=e.paper,
+        )
+        for e in CATALOG.values()
+    )
 
 
 def pull(name: str, force: bool = False, on_progress: Progress | None = None) -> WeightsFile:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from hearpack.commands.shared import JsonOption, print_json, progress_bars, wide_console
+from hearpack.commands.shared import JsonOption, print_json, progress_bars, show_table, wide_console
+
+if TYPE_CHECKING:
+    from streaming.advice.advise import Advice, DeviceAdvice
 
 
 def advise(
@@ -25,62 +29,56 @@ def advise(
     json_output: bool = JsonOption,
 ) -> None:
     """Weigh delay against load against misses on simulated devices, and recommend a buffer for each."""
-    from rich.table import Table
+    from models.common.files import check_place
+    from streaming.advice.advise import advise as run_advise
 
-    from hearpack.api_tools import advise as run_advise
-
+    check_place(output)
     with progress_bars(json_output) as progress:
         advice = run_advise(
             *bundles,
-            devices=tuple(device),
-            artefacts=tuple(artefact),
+            devices=device,
+            artefacts=artefact,
             engine=engine,
             calibration=calibration,
             seconds=seconds,
             seed=seed,
-            output=output,
             progress=progress,
         )
+    if output is not None:
+        advice.save(output)
     if json_output:
         print_json(advice)
         return
+    show(advice)
+    if output is not None:
+        wide_console().print(f"wrote {output}")
+
+
+def show(advice: Advice) -> None:
+    """Candidates by device, and what is recommended."""
     console = wide_console()
     console.print(
         f"modelled: {advice.seconds:g} s each on the virtual clock, compute times of {advice.machine}, times each "
-        f"device's figures, many of them assumptions (hearpack devices)",
-        highlight=False,
+        f"device's figures, many of them assumptions (hearpack devices)"
     )
-    heads = (
-        "device",
-        "bundle, artefact",
-        "hop ms",
-        "load",
-        "p99/hop",
-        "p50 ms",
-        "p95 ms",
-        "late",
-        "lost",
-        "dry (own)",
-        "",
+    heads = ("device", "bundle, artefact", "hop ms", "load", "p99/hop", "p50 ms", "p95 ms", "late", "lost", "dry (own)")
+    show_table((*heads, ""), (_row(d, number) for d in advice.devices for number in range(len(d.candidates))))
+    for found in advice.devices:
+        console.print(f"- {found.why}")
+
+
+def _row(found: DeviceAdvice, number: int) -> tuple[str, ...]:
+    c = found.candidates[number]
+    return (
+        found.device if number == 0 else "",
+        c.name,
+        f"{c.buffer_ms:g}",
+        f"{c.load:.1%}",
+        f"{c.p99_of_hop:.0%}",
+        f"{c.delay_p50_ms:.1f}",
+        f"{c.delay_p95_ms:.1f}",
+        str(c.misses),
+        str(c.dropped),
+        f"{c.underruns} ({c.own_underruns})",
+        "recommended" if number == found.recommended else "clean" if c.clean else "",
     )
-    table = Table(*heads, box=None, pad_edge=False)
-    for found in advice.devices:
-        for number, c in enumerate(found.candidates):
-            table.add_row(
-                found.device if number == 0 else "",
-                c.name,
-                f"{c.buffer_ms:g}",
-                f"{c.load:.1%}",
-                f"{c.p99_of_hop:.0%}",
-                f"{c.delay_p50_ms:.1f}",
-                f"{c.delay_p95_ms:.1f}",
-                str(c.misses),
-                str(c.dropped),
-                f"{c.underruns} ({c.own_underruns})",
-                "recommended" if number == found.recommended else "clean" if c.clean else "",
-            )
-    console.print(table)
-    for found in advice.devices:
-        console.print(f"- {found.why}", highlight=False)
-    if output is not None:
-        console.print(f"wrote {output}", highlight=False)

@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from hearpack.commands.shared import JsonOption, print_json, progress_bars, wide_console
+from hearpack.commands.shared import JsonOption, print_json, progress_bars, show_table, wide_console
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
+
+    from streaming.measure.calibrate import CallTimes
+    from streaming.measure.calibration import Calibration
 
 
 def calibrate(
@@ -24,48 +29,41 @@ def calibrate(
     json_output: bool = JsonOption,
 ) -> None:
     """Measure calls paced at the hop's real interval, and back to back beside it."""
-    import numpy as np
-    from rich.table import Table
+    from models.common.files import check_place
+    from streaming.measure.calibrate import calibrate as measure
 
-    from hearpack.api_tools import calibrate as measure
-
+    check_place(output)
     with progress_bars(json_output) as progress:
         calibration, times = measure(
-            *bundles,
-            output=output,
-            artefacts=tuple(artefact),
-            engine=engine,
-            seconds=seconds,
-            threads=threads,
-            progress=progress,
+            *bundles, artefacts=artefact, engine=engine, seconds=seconds, threads=threads, progress=progress
         )
+    if output is not None:
+        calibration.save(output)
     if json_output:
         print_json(calibration)
         return
+    show(calibration, times)
+    if output is not None:
+        wide_console().print(f"wrote {output}")
+
+
+def show(calibration: Calibration, times: Sequence[CallTimes]) -> None:
+    """Quantiles of paced and back-to-back calls, and how far apart their medians are."""
+    import numpy as np
+
     console = wide_console()
-    console.print(f"measured on {calibration.machine}; ms a call, copies in and out included", highlight=False)
-    heads = ("bundle, artefact", "engine", "called", "calls", "p50", "p95", "p99", "max", "late p99")
-    table = Table(*heads, box=None, pad_edge=False)
+    console.print(f"measured on {calibration.machine}; ms a call, copies in and out included")
+    rows = []
     for entry, measured in zip(calibration.entries, times, strict=True):
         paced, dense = measured.paced_us, measured.back_to_back_us
+        name = f"{entry.bundle.removesuffix('.hearpack')} {entry.artefact}"
         late = f"{np.quantile(measured.late_us, 0.99) / 1000.0:.2f}"
-        table.add_row(
-            f"{entry.bundle.removesuffix('.hearpack')} {entry.artefact}",
-            entry.engine,
-            f"every {measured.hop_ms:g} ms",
-            str(len(paced)),
-            *_quantiles(paced),
-            late,
-        )
-        table.add_row("", "", "back to back", str(len(dense)), *_quantiles(dense), "")
-    console.print(table)
+        rows.append((name, entry.engine, f"every {measured.hop_ms:g} ms", str(len(paced)), *_quantiles(paced), late))
+        rows.append(("", "", "back to back", str(len(dense)), *_quantiles(dense), ""))
+    show_table(("bundle, artefact", "engine", "called", "calls", "p50", "p95", "p99", "max", "late p99"), rows)
     for entry, measured in zip(calibration.entries, times, strict=True):
         ratio = float(np.median(measured.paced_us) / np.median(measured.back_to_back_us))
-        console.print(
-            f"{entry.bundle}: a paced call takes {ratio:.2f} times a back-to-back one, medians", highlight=False
-        )
-    if output is not None:
-        console.print(f"wrote {output}", highlight=False)
+        console.print(f"{entry.bundle}: a paced call takes {ratio:.2f} times a back-to-back one, medians")
 
 
 def _quantiles(values_us: NDArray[np.float64]) -> list[str]:

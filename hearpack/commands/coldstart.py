@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from hearpack.commands.shared import JsonOption, print_json, progress_bars, wide_console
+from hearpack.commands.shared import JsonOption, print_json, progress_bars, show_table, wide_console
 
 if TYPE_CHECKING:
+    from streaming.advice.cold_start import ConditionSummary
     from streaming.measure.cold_start import ColdStart
     from streaming.metrics.intervals import Spread
 
@@ -33,13 +34,14 @@ def coldstart(
     json_output: bool = JsonOption,
 ) -> None:
     """Measure cold starts: stages, calls 1 to 10, first decision, audio lost, memory; caches cold and warm."""
-    from hearpack.api_tools import coldstart as measure
+    from models.common.files import check_place
     from streaming.advice.cold_start import advice, summarise
+    from streaming.measure.cold_start import coldstart as measure
 
+    check_place(output)
     with progress_bars(json_output) as progress:
         report = measure(
             bundle,
-            output=output,
             runs=runs,
             artefact=artefact,
             engine=engine,
@@ -47,6 +49,8 @@ def coldstart(
             drop_caches=drop_caches,
             progress=progress,
         )
+    if output is not None:
+        report.save(output)
     if json_output:
         summaries = [summarise(c) for c in report.conditions]
         print_json({"report": report, "summary": summaries, "advice": advice(report)})
@@ -58,42 +62,42 @@ def coldstart(
 
 def show(report: ColdStart) -> None:
     """The table of conditions, one waterfall, the advice and what could not be done."""
-    from rich.table import Table
-
     from streaming.advice.cold_start import advice, summarise
 
     console = wide_console()
     summaries = [summarise(c) for c in report.conditions]
     runs = len(report.conditions[0].runs)
-    console.print(f"{report.bundle} {report.artefact} on {report.runtime}; {report.machine}", highlight=False)
-    console.print(
-        f"measured in {runs} fresh process{'es' if runs > 1 else ''} each; median (quartiles), ms", highlight=False
-    )
+    console.print(f"{report.bundle} {report.artefact} on {report.runtime}; {report.machine}")
+    console.print(f"measured in {runs} fresh process{'es' if runs > 1 else ''} each; median (quartiles), ms")
     heads = ("caches", "ready = audio lost", "on CPU", "loading", "call 1", "calls 6-10", "decision", "peak MB")
-    table = Table(*heads, box=None, pad_edge=False)
-    for s in summaries:
-        table.add_row(
-            s.name,
-            _cell(s.ready_ms),
-            f"{s.ready_cpu_ms.median:.1f}",
-            _cell(s.loading_ms),
-            f"{s.first_call_ms.median:.3f}",
-            f"{s.steady_call_ms.median:.3f}",
-            f"{s.first_decision_ms.median:.1f}",
-            f"{s.peak_memory_bytes.median / 1e6:.1f}",
-        )
-    console.print(table)
-    worst = summaries[0]
-    console.print(f"\n{worst.name}: where the time goes", highlight=False)
-    scale = WIDTH / max(bar.end_ms for bar in worst.bars)
-    for bar in worst.bars:
-        begin = round(bar.begin_ms * scale)
-        length = max(1, round(bar.end_ms * scale) - begin)
-        drawn = " " * begin + "█" * length
-        console.print(f"{drawn:{WIDTH + 1}}{bar.duration.median:8.1f}  {bar.title}", highlight=False)
-    console.print("")
+    show_table(heads, map(_row, summaries))
+    _show_waterfall(summaries[0])
     for line in (*advice(report), *(f"Note: {limit}." for limit in report.limits)):
-        console.print(f"- {line}", highlight=False)
+        console.print(f"- {line}")
+
+
+def _row(s: ConditionSummary) -> tuple[str, ...]:
+    return (
+        s.name,
+        _cell(s.ready_ms),
+        f"{s.ready_cpu_ms.median:.1f}",
+        _cell(s.loading_ms),
+        f"{s.first_call_ms.median:.3f}",
+        f"{s.steady_call_ms.median:.3f}",
+        f"{s.first_decision_ms.median:.1f}",
+        f"{s.peak_memory_bytes.median / 1e6:.1f}",
+    )
+
+
+def _show_waterfall(condition: ConditionSummary) -> None:
+    console = wide_console()
+    console.print(f"\n{condition.name}: where the time goes")
+    scale = WIDTH / max(bar.end_ms for bar in condition.bars)
+    for bar in condition.bars:
+        begin = round(bar.begin_ms * scale)
+        drawn = " " * begin + "█" * max(1, round(bar.end_ms * scale) - begin)
+        console.print(f"{drawn:{WIDTH + 1}}{bar.duration.median:8.1f}  {bar.title}")
+    console.print("")
 
 
 def _cell(figure: Spread) -> str:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from hearpack.commands.shared import JsonOption, print_json, progress_bars, wide_console
+from hearpack.commands.shared import JsonOption, print_json, progress_bars, show_table, wide_console
 
 if TYPE_CHECKING:
-    from hearpack.demo.run import DemoResult
+    from hearpack.start.demo.run import DemoResult
 
 
 def demo(
@@ -18,14 +18,11 @@ def demo(
     json_output: bool = JsonOption,
 ) -> None:
     """Export three models, verify them, listen to a street, clean up speech, write a report."""
-    from hearpack.demo.report import write_report
-    from hearpack.demo.run import run_demo
+    from hearpack.start.demo.report import demo as run_demo
 
     with progress_bars(json_output) as progress:
-        result = run_demo(output, progress)
-        progress("pictures and report", 0.0)
-        files = write_report(result, output)
-        progress("pictures and report", 1.0)
+        found = run_demo(output, progress=progress)
+    result, files = found.result, found.files
     if json_output:
         print_json({"bundles": result.bundles, "verifications": result.verifications, "files": files})
     else:
@@ -41,22 +38,19 @@ def demo(
 
 
 def _show(result: DemoResult) -> None:
-    from rich.table import Table
-
     from hearpack.commands.verify import show
-    from hearpack.demo.report import shown
+    from hearpack.start.demo.report import shown
 
     console = wide_console()
     for report in result.verifications:
         show(report)
         console.print()
-    columns = ("enhancer", "mixed at", "metric", "before", "after")
-    table = Table(*columns, box=None, pad_edge=False, title="speech in the street")
-    for enhancement in result.enhancements:
-        for before, after in zip(enhancement.before, enhancement.after, strict=True):
-            where = (enhancement.model, f"{enhancement.snr_db:g} dB")
-            table.add_row(*where, f"{before.name} ({before.unit})", shown(before), shown(after))
-    console.print(table)
+    rows = [
+        (enhanced.model, f"{enhanced.snr_db:g} dB", f"{before.name} ({before.unit})", shown(before), shown(after))
+        for enhanced in result.enhancements
+        for before, after in zip(enhanced.before, enhanced.after, strict=True)
+    ]
+    show_table(("enhancer", "mixed at", "metric", "before", "after"), rows, "speech in the street")
     timeline = result.timeline
     bells = ", ".join(f"{begin:.1f}–{end:.1f} s" for begin, end in timeline.labelled)
     heard = [e for e in timeline.events if e.label == "Bicycle bell"]

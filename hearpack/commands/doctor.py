@@ -2,113 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
-import os
-import platform
-import shutil
-from dataclasses import dataclass
-
 import typer
 
-from hearpack.commands.shared import JsonOption, megabytes, print_json
-from models.weights.fetch import cache_dir
-
-
-@dataclass(frozen=True)
-class Check:
-    """One ability.
-
-    Attributes:
-        what: what can be done.
-        available: whether it can be done here.
-        detail: versions, or what to install.
-    """
-
-    what: str
-    available: bool
-    detail: str
-
-
-ABILITIES = (
-    ("run .tflite", ("ai_edge_litert",), "pip install hearpack"),
-    ("read and write audio files", ("soundfile",), "pip install hearpack"),
-    ("run the torch original", ("torch",), "pip install 'hearpack[export]'"),
-    ("export to LiteRT", ("torch", "litert_torch"), "pip install 'hearpack[export]'"),
-    ("export to Core ML", ("torch", "coremltools"), "pip install 'hearpack[export]'"),
-    ("run .mlpackage in the evaluator (emulated halves)", ("torch", "coremltools"), "pip install 'hearpack[export]'"),
-    ("export Keras models", ("tensorflow",), "pip install 'hearpack[keras]'"),
-    ("capture from the microphone", ("sounddevice",), "pip install 'hearpack[live]'"),
-    (
-        "judge metadata with MediaPipe",
-        ("mediapipe",),
-        "pip install mediapipe (Debian also: apt install libegl1 libgles2)",
-    ),
-    ("PESQ in quality tables", ("pesq",), "pip install pesq (needs a C compiler)"),
-    ("DNSMOS in quality tables", ("onnxruntime",), "pip install 'hearpack[export]'"),
-)
-DISTRIBUTIONS = {
-    "ai_edge_litert": "ai-edge-litert",
-    "litert_torch": "litert-torch",
-    "ai_edge_quantizer": "ai-edge-quantizer",
-}
-
-
-def _version(module: str) -> str:
-    name = DISTRIBUTIONS.get(module, module)
-    try:
-        return f"{name} {importlib.metadata.version(name)}"
-    except importlib.metadata.PackageNotFoundError:
-        return name
-
-
-def _abilities() -> list[Check]:
-    checks = []
-    for what, modules, remedy in ABILITIES:
-        missing = [m for m in modules if importlib.util.find_spec(m) is None]
-        detail = ", ".join(map(_version, modules)) if not missing else f"missing {', '.join(missing)}: {remedy}"
-        checks.append(Check(what, not missing, detail))
-    mac = platform.system() == "Darwin" and importlib.util.find_spec("coremltools") is not None
-    checks.append(
-        Check("run .mlpackage in Core ML itself", mac, "macOS" if mac else "needs macOS; the evaluator runs it here")
-    )
-    return checks
-
-
-def _storage() -> list[Check]:
-    from models import pretrained
-    from models.catalog import CATALOG
-
-    cache = cache_dir()
-    present = cache
-    while not present.exists():
-        present = present.parent
-    writable = os.access(present, os.W_OK)
-    detail = f"{cache} ({'writable' if writable else 'NOT writable: set HEARPACK_CACHE to another folder'})"
-    free = shutil.disk_usage(present).free
-    checks = [Check("keep weights and exports", writable, detail)]
-    checks.append(
-        Check(
-            "free disk", free > 1_000_000_000, f"{megabytes(free)} at {present}; an export of both models needs 300 MB"
-        )
-    )
-    for name in filter(pretrained.is_pinned, CATALOG):
-        cached = pretrained.is_cached(name)
-        checks.append(Check(f"weights of {name}", cached, "in the cache" if cached else f"hearpack pull {name}"))
-    return checks
+from hearpack.commands.shared import JsonOption, print_json
 
 
 def doctor(json_output: bool = JsonOption) -> None:
     """Say what this machine can and cannot do, and what to install."""
-    checks = _abilities() + _storage()
-    machine = {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cores": os.cpu_count(),
-    }
+    from hearpack.start.doctor import doctor as diagnose
+
+    found = diagnose()
     if json_output:
-        print_json({"machine": machine, "checks": checks})
+        print_json(found)
         return
-    typer.echo(f"Python {machine['python']}, {machine['system']}, {machine['cores']} cores")
-    for check in checks:
+    typer.echo(f"Python {found.machine.python}, {found.machine.system}, {found.machine.cores} cores")
+    for check in found.checks:
         typer.echo(f"  {'yes' if check.available else 'no '}  {check.what}: {check.detail}")

@@ -22,7 +22,7 @@ def export(
     force: bool = typer.Option(False, help="Convert again even if the cache has this very export."),
     json_output: bool = JsonOption,
 ) -> None:
-    """Convert, execute, hold against the original, and write a bundle."""
+    """Convert, execute, compare with the original, and write a bundle."""
     from converters.export import export as export_model
     from converters.export import open_model
     from converters.spec import FORMATS, PRECISIONS, hops_from_arguments, parse_choices
@@ -65,7 +65,7 @@ def export(
     for sentence in getattr(model, "assumed", ()):
         typer.echo(f"assumed: {sentence}")
     for result, manifest, seconds in rows:
-        how = "unchanged, from the cache" if result.cached else "converted and held against the original"
+        how = "unchanged, from the cache" if result.cached else "converted and compared with the original"
         typer.echo(f"{result.path}: {how} in {seconds:.1f} s")
         for artefact in manifest.artefacts:
             typer.echo(f"  {artefact.id:14} {megabytes(artefact.size_bytes):>9}  {artefact.path}")

@@ -15,7 +15,7 @@ def inspect(
     json_output: bool = JsonOption,
 ) -> None:
     """Show I/O, states, ops, sizes, metadata and known traps."""
-    from hearpack.api import inspect as look
+    from runtimes.inspect.inspect import inspect as look
 
     report = look(path)
     if json_output:

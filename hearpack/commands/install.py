@@ -17,18 +17,9 @@ def install(
     json_output: bool = JsonOption,
 ) -> None:
     """Put a bundle into the Android or iOS sample, its hashes and golden vectors checked first."""
-    from converters.install.android import PLATFORMS
-    from converters.install.android import install as put
-    from models.common.errors import UsageError
-    from runtimes.bundle import Bundle
+    from converters.install.install import install as put
 
-    targets = {name: folder for name, folder in (("android", android), ("ios", ios)) if folder is not None}
-    if not targets:
-        raise UsageError("expected --android DIR or --ios DIR (or both), got neither; DIR is the sample's folder")
-    if artefact and len(targets) > 1:
-        raise UsageError("--artefact belongs to one platform; install for Android and iOS one after the other")
-    opened = Bundle.open(bundle)
-    results = [put(opened, PLATFORMS[name], folder, artefact) for name, folder in targets.items()]
+    results = put(bundle, android=android, ios=ios, artefacts=artefact)
     if json_output:
         print_json(results)
         return

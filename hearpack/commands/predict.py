@@ -7,7 +7,6 @@ from pathlib import Path
 import typer
 
 from hearpack.commands.shared import JsonOption, print_json
-from streaming.files.predict import predict_file
 
 
 def predict(
@@ -19,7 +18,9 @@ def predict(
     json_output: bool = JsonOption,
 ) -> None:
     """Run a Core ML package once, emulated on this CPU. A stateful one starts from zero, and its state is not kept."""
-    report = predict_file(package, inputs, output, mode=mode, function=function)
+    from streaming.files.predict import predict as run_once
+
+    report = run_once(package, inputs, output, mode=mode, function=function)
     if json_output:
         print_json(report)
         return

@@ -19,17 +19,15 @@ def report(
     json_output: bool = JsonOption,
 ) -> None:
     """Write one self-contained HTML page; two runs or more are compared, with intervals."""
-    from hearpack.api_tools import report as write
+    from streaming.report.write import report as write
 
     command = ("hearpack", *sys.argv[1:])
-    found = write(
-        *(runs or ()), output=output, cold_starts=tuple(coldstart), advices=tuple(advice), data=data, command=command
-    )
+    found = write(*(runs or ()), output=output, cold_starts=coldstart, advices=advice, data=data, command=command)
     if json_output:
-        print_json(found)
+        print_json(found.data)
         return
-    for compared in found["comparisons"]:
-        differ = [f["figure"] for f in compared["figures"] if f["shown"]]
-        told = compared["why_not"] or (f"differ in {', '.join(differ)}" if differ else "no difference shown")
-        typer.echo(f"{compared['a']} against {compared['b']}: {told}")
+    for number, compared in enumerate(found.comparisons, start=1):
+        differ = [f.figure for f in compared.figures if f.shown]
+        said = compared.why_not or (f"differ in {', '.join(differ)}" if differ else "no difference shown")
+        typer.echo(f"A against {chr(ord('A') + number)}: {said}")
     typer.echo(f"wrote {output} ({output.stat().st_size / 1e3:.0f} kB)")

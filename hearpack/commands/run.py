@@ -20,7 +20,7 @@ def run(
     json_output: bool = JsonOption,
 ) -> None:
     """Enhance a file, or list what is heard in it and when."""
-    from hearpack.api import run as run_file
+    from streaming.files.stream_file import run as run_file
 
     with progress_bars(json_output) as progress:
         result = run_file(bundle, audio, output=output, artefact=artefact, engine=engine, progress=progress)

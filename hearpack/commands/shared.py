@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +52,17 @@ def wide_console() -> Console:
     """A console on stdout; 120 columns where the output goes into a file or a pipe."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 120)
+    return Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+
+
+def show_table(heads: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
+    """A table without lines on stdout."""
+    from rich.table import Table
+
+    table = Table(*heads, box=None, pad_edge=False, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    wide_console().print(table)
 
 
 @contextlib.contextmanager

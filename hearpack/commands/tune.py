@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from hearpack.commands.shared import JsonOption, print_json, progress_bars, wide_console
+from hearpack.commands.shared import JsonOption, print_json, progress_bars, show_table, wide_console
 from models.common.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def tune(
     json_output: bool = JsonOption,
 ) -> None:
     """Set a classifier's decisions by a labelled recording, and show what they trade."""
-    from hearpack.api_tools import tune as run_tune
+    from streaming.tuning.tune import tune as run_tune
 
     if (judge_recording is None) != (judge_labels is None):
         raise UsageError("--judge-recording and --judge-labels: expected both or neither")
@@ -63,65 +63,18 @@ def tune(
 
 def show(report: TuneReport, dry_run: bool) -> None:
     """Figures before and after, the curve, the decisions, and what they are worth."""
-    from rich.table import Table
-
     console = wide_console()
-    console.print(
-        f"{report.bundle}, {', '.join(report.labels)}: {report.tried} settings on {report.recording}", highlight=False
-    )
-    table = Table(
-        "judged on",
-        "found",
-        "recall (95 %)",
-        "false alarms",
-        "an hour",
-        "at most (95 %)",
-        "delay s",
-        "events",
-        box=None,
-        pad_edge=False,
-    )
-    table.add_row("before: present decisions", *_figures(report.before))
-    table.add_row("after: the recording that chose them", *_figures(report.after))
-    held = report.held_out
-    for number, part in enumerate(held.parts, start=1):
-        table.add_row(f"held out: part {number}, chosen on the other", *_figures(part))
-    if report.other is not None:
-        table.add_row("after: the other recording", *_figures(report.other))
-    console.print(table)
-    if held.why_not is None:
-        console.print(
-            f"held out, both parts: {held.found} of {held.references} found, {held.false_alarms} false alarms",
-            highlight=False,
-        )
-    else:
-        console.print(f"held out: none, {held.why_not}", highlight=False)
-    if report.other is None:
-        console.print(
-            "The line 'after' was tuned and judged on the same recording: it flatters. Trust the held-out lines.",
-            highlight=False,
-        )
-    _show_curve(report)
+    console.print(f"{report.bundle}, {', '.join(report.labels)}: {report.tried} settings on {report.recording}")
+    _show_figures(report)
+    for name in report.labels:
+        _show_curve(report, name)
     for name in report.labels:
         own = report.decisions.per_label[name]
         console.print(
             f"{name}: on {own.on_threshold:g}, off {own.off_threshold:g}, at least {own.min_on_ms:g} ms on and "
-            f"{own.min_off_ms:g} ms off; smoothing over {report.decisions.smoothing_windows} windows (all labels)",
-            highlight=False,
+            f"{own.min_off_ms:g} ms off; smoothing over {report.decisions.smoothing_windows} windows (all labels)"
         )
-    others_before, others_after = report.other_events
-    if report.only:
-        console.print(
-            f"the other labels are silenced: their events go from {others_before} to {others_after} here (a score of "
-            f"exactly 1 still turns one on)",
-            highlight=False,
-        )
-    elif others_before != others_after:
-        console.print(
-            f"smoothing is shared: the other labels' events go from {others_before} to {others_after} here "
-            f"(--only silences them)",
-            highlight=False,
-        )
+    _show_other_labels(report)
     if report.written:
         console.print("decisions written to manifest.json; golden keeps its own copy")
     elif not report.met:
@@ -132,50 +85,66 @@ def show(report: TuneReport, dry_run: bool) -> None:
         console.print("nothing written (--dry-run)")
 
 
+def _show_figures(report: TuneReport) -> None:
+    held = report.held_out
+    rows = [
+        ("before: present decisions", report.before),
+        ("after: the recording that chose them", report.after),
+        *((f"held out: part {n}, chosen on the other", part) for n, part in enumerate(held.parts, start=1)),
+    ]
+    if report.other is not None:
+        rows.append(("after: the other recording", report.other))
+    heads = ("judged on", "found", "recall (95 %)", "false alarms", "an hour", "at most (95 %)", "delay s", "events")
+    show_table(heads, ((name, *_figures(quality)) for name, quality in rows))
+    console = wide_console()
+    if held.why_not is None:
+        console.print(
+            f"held out, both parts: {held.found} of {held.references} found, {held.false_alarms} false alarms"
+        )
+    else:
+        console.print(f"held out: none, {held.why_not}")
+    if report.other is None:
+        console.print(
+            "The line 'after' was tuned and judged on the same recording: it flatters. Trust the held-out lines."
+        )
+
+
 def _figures(q: DecisionQuality) -> list[str]:
-    delay = "-" if q.delay_s is None else f"{q.delay_s.median:.2f}"
     return [
         f"{q.found} of {q.references}",
         f"{q.recall:.2f} ({q.recall_low:.2f}-{q.recall_high:.2f})",
         str(q.false_alarms),
         f"{q.false_alarms_per_hour:.0f}",
         f"{q.false_alarms_per_hour_upper:.0f}",
-        delay,
+        "-" if q.delay_s is None else f"{q.delay_s.median:.2f}",
         str(len(q.detections)),
     ]
 
 
-def _show_curve(report: TuneReport) -> None:
-    from rich.table import Table
+def _show_curve(report: TuneReport, name: str) -> None:
+    rows = []
+    before: tuple[object, ...] = ()
+    for point in (p for p in report.curve if p.label == name):
+        figures = (point.recall, point.false_alarms_per_hour, point.delay_s)
+        if figures == before and not point.chosen:
+            continue  # nothing changes here
+        before = figures
+        delay = "-" if point.delay_s is None else f"{point.delay_s:.2f}"
+        bar, chosen = "█" * round(20 * point.recall), "chosen" if point.chosen else ""
+        alarms = f"{point.false_alarms_per_hour:.0f}"
+        rows.append((f"{point.on_threshold:g}", f"{point.recall:.2f}", bar, alarms, delay, chosen))
+    heads = ("on threshold", "recall", "", "false alarms an hour", "delay s", "")
+    show_table(heads, rows, f"trade-off: {name}")
 
-    console = wide_console()
-    for name in report.labels:
-        table = Table(
-            "on threshold",
-            "recall",
-            "",
-            "false alarms an hour",
-            "delay s",
-            "",
-            box=None,
-            pad_edge=False,
-            title=f"trade-off: {name}",
-            title_justify="left",
+
+def _show_other_labels(report: TuneReport) -> None:
+    before, after = report.other_events
+    if report.only:
+        wide_console().print(
+            f"the other labels are silenced: their events go from {before} to {after} here (a score of "
+            f"exactly 1 still turns one on)"
         )
-        before: tuple[object, ...] = ()
-        for point in (p for p in report.curve if p.label == name):
-            figures = (point.recall, point.false_alarms_per_hour, point.delay_s)
-            if figures == before and not point.chosen:
-                continue  # nothing changes here
-            before = figures
-            delay = "-" if point.delay_s is None else f"{point.delay_s:.2f}"
-            bar = "█" * round(20 * point.recall)
-            table.add_row(
-                f"{point.on_threshold:g}",
-                f"{point.recall:.2f}",
-                bar,
-                f"{point.false_alarms_per_hour:.0f}",
-                delay,
-                "chosen" if point.chosen else "",
-            )
-        console.print(table)
+    elif before != after:
+        wide_console().print(
+            f"smoothing is shared: the other labels' events go from {before} to {after} here (--only silences them)"
+        )

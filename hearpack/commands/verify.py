@@ -1,4 +1,4 @@
-"""`hearpack verify`: artefacts against the original over a minute of real audio; exit 1 past the tolerance."""
+"""`hearpack verify`: artefacts compared with the original over a minute of real audio; exit 1 past the tolerance."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from hearpack.commands.shared import JsonOption, print_json, progress_bars, wide_console
+from hearpack.commands.shared import JsonOption, print_json, progress_bars, show_table, wide_console
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from converters.verify import ArtefactReport, VerifyReport
 
 
@@ -25,7 +23,7 @@ def verify(
     geometry: Path | None = typer.Option(None, help="Its geometry.toml, if it was moved."),
     json_output: bool = JsonOption,
 ) -> None:
-    """Hold every artefact against the original; exit 1 if one is past its tolerance."""
+    """Compare every artefact with the original; exit 1 if one is past its tolerance."""
     from converters.verify import verify as run_verify
 
     with progress_bars(json_output) as progress:
@@ -49,28 +47,26 @@ def verify(
 
 def show(report: VerifyReport) -> None:
     """The report as text: a table of the stream, one of the stress streams, a verdict."""
-    from rich.table import Table
-
     console = wide_console()
     console.print(
         f"{report.bundle} against the {report.reference}: {report.seconds:.0f} s of {report.material}, {report.machine}"
     )
-    table = Table("artefact", "engine", "figure", "measured", "limit", "", box=None, pad_edge=False)
-    for item in report.artefacts:
-        for index, check in enumerate(item.checks):
-            table.add_row(
-                item.artefact if index == 0 else "",
-                item.engine if index == 0 else "",
-                check.metric,
-                f"{check.value:.4g}",
-                f"{check.direction} {check.limit:g}",
-                "ok" if check.passed else "FAILED",
-            )
-    console.print(table)
+    rows = [
+        (
+            *((item.artefact, item.engine) if index == 0 else ("", "")),
+            check.metric,
+            f"{check.value:.4g}",
+            f"{check.direction} {check.limit:g}",
+            "ok" if check.passed else "FAILED",
+        )
+        for item in report.artefacts
+        for index, check in enumerate(item.checks)
+    ]
+    show_table(("artefact", "engine", "figure", "measured", "limit", ""), rows)
     for item in report.artefacts:
         console.print(f"{item.artefact} on {item.engine}: {_worst(item)}")
     if any(item.stress for item in report.artefacts):
-        console.print(_stress_table(report))
+        _show_stress(report)
     console.print("passed" if report.passed else "FAILED: an artefact is past its tolerance")
 
 
@@ -89,15 +85,13 @@ def _worst(item: ArtefactReport) -> str:
     )
 
 
-def _stress_table(report: VerifyReport) -> Table:
-    from rich.table import Table
-
+def _show_stress(report: VerifyReport) -> None:
     names = [s.stream for s in report.artefacts[0].stress]
     audio = hasattr(report.artefacts[0].figures, "snr_db")
-    title = "stress streams: SNR in dB" if audio else "stress streams: largest score error"
-    table = Table("artefact", "engine", *names, "NaN", box=None, pad_edge=False, title=title, title_justify="left")
+    rows = []
     for item in report.artefacts:
         figures = [s.figures for s in item.stress]
         values = [f"{f.snr_db:.1f}" if hasattr(f, "snr_db") else f"{f.score_max_abs_error:.1e}" for f in figures]
-        table.add_row(item.artefact, item.engine, *values, str(sum(f.nan_count for f in figures)))
-    return table
+        rows.append((item.artefact, item.engine, *values, str(sum(f.nan_count for f in figures))))
+    title = "stress streams: SNR in dB" if audio else "stress streams: largest score error"
+    show_table(("artefact", "engine", *names, "NaN"), rows, title)

@@ -147,6 +147,12 @@ def write_atomic(path: Path, data: bytes | str, remedy: str = "nothing was chang
         file.write(data.encode() if isinstance(data, str) else data)
 
 
+def save_text(path: str | Path, text: str) -> None:
+    """Write a text file whole or not at all, in a folder that is there; OutputError if it cannot be written."""
+    with atomic_file(Path(path)) as file:
+        file.write(text.encode())
+
+
 def check_place(path: str | Path | None) -> None:
     """Raise OutputError where no file of this name can be made; to be asked before long work. None is no file."""
     if path is None:

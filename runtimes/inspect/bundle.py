@@ -44,13 +44,13 @@ class BundleReport:
     weights: tuple[str, ...]
 
 
-def describe_bundle(path: str | Path) -> BundleReport:
-    """Open a bundle and say what is inside, hashes checked.
+def describe_bundle(bundle: Bundle | str | Path) -> BundleReport:
+    """Say what is inside, hashes checked.
 
     Raises:
         BundleError: missing or invalid; a damaged artefact is reported, not raised.
     """
-    bundle = Bundle.open(path)
+    bundle = Bundle.of(bundle)
     manifest, geometry = bundle.manifest, bundle.manifest.stream_geometry
     summaries = []
     for artefact in manifest.artefacts:

@@ -16,17 +16,18 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
 from models.common.errors import UsageError
+from models.common.files import save_text
 from models.common.progress import Progress, silent
 from models.common.version import __version__
 from runtimes.bundle import Bundle
 from runtimes.engines import choose
 from streaming.measure.calibrate import calibrate
-from streaming.measure.calibration import Calibration
+from streaming.measure.calibration import Calibration, read_calibration
 from streaming.runs.record import RunRecord
 from streaming.simulator.delay_check import ProbeRuntime
 from streaming.simulator.device.profile import DeviceProfile, load_profile, profile_names
@@ -121,37 +122,46 @@ class Advice:
         data = {"schema": SCHEMA, "hearpack": __version__, **dataclasses.asdict(self)}
         return json.dumps(data, sort_keys=True, indent=1, allow_nan=False) + "\n"
 
+    def save(self, path: str | Path) -> None:
+        """Write an advice file; OutputError if it cannot be written."""
+        save_text(path, self.dump())
+
 
 def advise(
-    bundles: Sequence[Bundle],
-    *,
+    *bundles: Bundle | str | Path,
     devices: Sequence[str] = (),
     artefacts: Sequence[str] = (),
     engine: str | None = None,
-    calibration: Calibration | None = None,
+    calibration: Calibration | str | Path | None = None,
     seconds: float = SECONDS,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Advice:
-    """Run every bundle and artefact on every device, and recommend.
+    """Which buffer and artefact for which device: delay against load against misses, all modelled.
 
     Args:
-        bundles: of one model in several buffers, or of several models of one task.
+        bundles: bundles or their folders, of one model in several buffers, or of several models of one task.
         devices: profiles' names or .toml files; all that come with hearpack when empty.
         artefacts: ids, of each bundle; the usual one when empty.
         engine: whose times are scaled.
-        calibration: compute times of this machine; measured for `CALIBRATION_S` each when None.
+        calibration: compute times of this machine, or their file; measured for `CALIBRATION_S` each when None.
         seconds: of each run.
         seed: of everything random in them.
         progress: called with (what, fraction done).
+
+    Returns:
+        every candidate's figures on every device, the recommended one, and why.
 
     Raises:
         UsageError: no bundle, bundles of several tasks, an unknown device, or a calibration without what is needed.
         BundleError, ArtefactError: a bundle is damaged or does not run.
     """
-    if not bundles:
+    opened = [Bundle.of(bundle) for bundle in bundles]
+    if isinstance(calibration, str | Path):
+        calibration = read_calibration(calibration)
+    if not opened:
         raise UsageError("advise: expected at least one bundle")
-    tasks = {b.manifest.task for b in bundles}
+    tasks = {b.manifest.task for b in opened}
     if len(tasks) > 1:
         raise UsageError(
             f"advise: expected bundles of one task, got {', '.join(sorted(tasks))}; ask for each by itself"
@@ -160,8 +170,10 @@ def advise(
         raise UsageError(f"--seconds: expected 1 to 3600, got {seconds:g}")
     profiles = [load_profile(name) for name in devices or profile_names()]
     if calibration is None:
-        calibration, _ = calibrate(bundles, artefacts, engine, seconds=CALIBRATION_S, progress=progress)
-    pairs = [(bundle, artefact) for bundle in bundles for artefact in artefacts or (None,)]
+        calibration, _ = calibrate(
+            *opened, artefacts=artefacts, engine=engine, seconds=CALIBRATION_S, progress=progress
+        )
+    pairs = [(bundle, artefact) for bundle in opened for artefact in artefacts or (None,)]
     found = []
     for number, profile in enumerate(profiles):
         candidates = []
@@ -170,7 +182,7 @@ def advise(
             candidates.append(candidate(bundle, artefact, engine, profile, calibration, seconds, seed))
         found.append(recommend(profile.name, tuple(candidates)))
     progress("simulating devices", 1.0)
-    return Advice(calibration.machine, choose(bundles[0], None, engine).engine, seconds, seed, tuple(found))
+    return Advice(calibration.machine, choose(opened[0], None, engine).engine, seconds, seed, tuple(found))
 
 
 def candidate(
@@ -279,9 +291,3 @@ def _trouble(c: Candidate) -> str:
     if c.p99_of_hop > MARGIN:
         wrong.append(f"p99 of a call {c.p99_of_hop:.0%} of its hop")
     return f"{c.name} ({c.delay_p95_ms:.0f} ms): {', '.join(wrong) or 'clean'}"
-
-
-def as_plain(advice: Advice) -> dict[str, Any]:
-    """The advice as JSON's types, as a file has it."""
-    plain: dict[str, Any] = json.loads(advice.dump())
-    return plain

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from models.common.errors import UsageError
+from models.common.files import save_text
 from models.common.parsing import parse_toml
 
 # name: (unit, what it is)
@@ -87,6 +88,10 @@ class GateReport:
     def passed(self) -> bool:
         return all(check.passed for check in self.checks)
 
+    def save(self, path: str | Path) -> None:
+        """Write the report as JUnit XML; OutputError if it cannot be written."""
+        save_text(path, junit(self))
+
 
 def read_budget(path: Path) -> dict[str, float]:
     """The limits of a budget file, in its order.
@@ -132,7 +137,7 @@ def hold(subject: str, budget_name: str, budget: Mapping[str, float], figures: M
     return GateReport(subject, budget_name, checks)
 
 
-def junit(report: GateReport) -> bytes:
+def junit(report: GateReport) -> str:
     """The report as JUnit XML: one test case a figure; the same report gives the same bytes."""
     failed = sum(not c.passed for c in report.checks)
     totals = {"tests": str(len(report.checks)), "failures": str(failed), "errors": "0", "skipped": "0"}
@@ -149,4 +154,4 @@ def junit(report: GateReport) -> bytes:
             failure.text = FIGURES[check.name][1]
         ET.SubElement(case, "system-out").text = check.told
     ET.indent(suites)
-    return f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(suites, encoding="unicode")}\n'.encode()
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(suites, encoding="unicode")}\n'

@@ -20,7 +20,7 @@ from streaming.advice.advise import candidate
 from streaming.advice.budget import Figure, GateReport, hold, read_budget
 from streaming.advice.cold_start import summarise
 from streaming.measure.calibrate import calibrate
-from streaming.measure.cold_start import ColdStart, measure_cold_start, read_cold_start
+from streaming.measure.cold_start import ColdStart, coldstart, read_cold_start
 from streaming.runs.load import delay_kind
 from streaming.runs.record import RUN_FILE, RunRecord, read_run
 from streaming.simulator.device.profile import load_profile
@@ -34,47 +34,51 @@ DEVICE_FIGURES = frozenset({"delay_ms", "misses", "lost_samples"})
 
 
 def gate(
-    subject: Path,
-    budget_file: Path,
+    subject: Bundle | str | Path,
+    budget: str | Path,
     *,
-    bundle: Path | None = None,
-    cold_start: Path | None = None,
+    bundle: Bundle | str | Path | None = None,
+    cold_start: str | Path | None = None,
     artefact: str | None = None,
     device: str = "this-machine",
     progress: Progress = silent,
 ) -> GateReport:
-    """Hold a run or a bundle against a budget.
+    """Compare a run or a bundle with a budget.
 
     Args:
-        subject: a run's folder, or a bundle's.
-        budget_file: see streaming.advice.budget.
+        subject: a run's folder, whose figures are taken; or a bundle or its folder, whose figures are measured now.
+        budget: a TOML file, see streaming.advice.budget.
         bundle: the bundle of a run, for its size.
         cold_start: a file of cold starts; a bundle is started anew without one.
         artefact: of a bundle; the fp32 .tflite by default.
         device: for which a bundle's delay, misses and losses are modelled.
         progress: called with (what, fraction done).
 
+    Returns:
+        every figure with its limit; `passed` says whether all keep within.
+
     Raises:
         UsageError: neither a run nor a bundle, a wrong budget, or a figure that is not to be had.
         BundleError, ArtefactError: the bundle is damaged or does not run.
     """
-    budget = read_budget(budget_file)
+    limits = read_budget(Path(budget))
     figures: dict[str, Figure] = {}
+    opened, subject = (subject, subject.path) if isinstance(subject, Bundle) else (None, Path(subject))
     if (subject / RUN_FILE).is_file() or subject.name == RUN_FILE:
         record = read_run(subject)
         figures |= run_figures(record)
         if bundle is not None:
-            figures |= size_figure(Bundle.open(bundle), record.artefact)
+            figures |= size_figure(Bundle.of(bundle), record.artefact)
     elif (subject / MANIFEST).is_file() or subject.name == MANIFEST:
-        wanted = set(budget) if cold_start is None else set(budget) - START_FIGURES
-        figures |= _of_bundle(Bundle.open(subject), artefact, device, wanted, progress)
+        wanted = set(limits) if cold_start is None else set(limits) - START_FIGURES
+        figures |= _of_bundle(opened or Bundle.open(subject), artefact, device, wanted, progress)
     else:
         raise UsageError(
             f"{subject}: expected a run (a folder with {RUN_FILE}) or a bundle (one with {MANIFEST}), found neither"
         )
     if cold_start is not None:
         figures |= start_figures(read_cold_start(cold_start))
-    return hold(subject.name, budget_file.name, budget, figures)
+    return hold(subject.name, Path(budget).name, limits, figures)
 
 
 def run_figures(record: RunRecord) -> dict[str, Figure]:
@@ -121,7 +125,7 @@ def _of_bundle(
     figures = size_figure(bundle, chosen.id)
     if (CALL_FIGURES | DEVICE_FIGURES) & set(wanted):
         profile = load_profile(device)
-        calibration, (times,) = calibrate([bundle], (chosen.id,), seconds=PACED_SECONDS, progress=progress)
+        calibration, (times,) = calibrate(bundle, artefacts=(chosen.id,), seconds=PACED_SECONDS, progress=progress)
         how = f"{len(times.paced_us)} calls paced every {times.hop_ms:g} ms"
         figures["compute_p99_ms"] = Figure(float(np.quantile(times.paced_us, 0.99)) / 1e3, "measured", how)
         figures["rtf"] = Figure(float(times.paced_us.mean()) / 1e3 / times.hop_ms, "measured", how)
@@ -132,5 +136,5 @@ def _of_bundle(
             figures["misses"] = Figure(run.misses, "modelled", how)
             figures["lost_samples"] = Figure(run.dropped, "modelled", how)
     if START_FIGURES & set(wanted):
-        figures |= start_figures(measure_cold_start(bundle, chosen.id, runs=COLD_RUNS, progress=progress))
+        figures |= start_figures(coldstart(bundle, artefact=chosen.id, runs=COLD_RUNS, progress=progress))
     return figures

@@ -30,10 +30,10 @@ class PredictReport:
     outputs: dict[str, str]
 
 
-def predict_file(
-    package: Path, inputs: Path, output: Path, *, mode: str = "fp32", function: str | None = None
+def predict(
+    package: str | Path, inputs: str | Path, output: str | Path, *, mode: str = "fp32", function: str | None = None
 ) -> PredictReport:
-    """Run an .mlpackage once on the arrays of a .npz.
+    """Run an .mlpackage once on the arrays of a .npz, emulated on this CPU.
 
     Args:
         package: the .mlpackage.
@@ -55,7 +55,8 @@ def predict_file(
     from models.common.files import atomic_file
     from runtimes.mil import MLModel
 
-    arrays = _read(inputs)
+    package, output = Path(package), Path(output)
+    arrays = _read(Path(inputs))
     model = MLModel(package, function_name=function, mode=cast(Literal["fp32", "fp16"], mode))
     pictures = {f.name for f in model.input_features if f.type.WhichOneof("Type") == "imageType"}
     data = {name: _picture(name, value) if name in pictures else value for name, value in arrays.items()}

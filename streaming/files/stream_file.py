@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.common.errors import UsageError
-from models.common.files import atomic_file
+from models.common.files import as_path, save_text
 from models.common.progress import Progress, silent
 from runtimes.bundle import Bundle
 from runtimes.engines import choose, open_runtime
@@ -71,11 +71,11 @@ class RunResult:
     outputs: tuple[str, ...] = ()
 
 
-def run_file(
-    bundle: Bundle,
-    audio: Path,
+def run(
+    bundle: Bundle | str | Path,
+    audio: str | Path,
     *,
-    output: Path | None = None,
+    output: str | Path | None = None,
     artefact: str | None = None,
     engine: str | None = None,
     progress: Progress = silent,
@@ -83,7 +83,7 @@ def run_file(
     """Run one artefact of a bundle over an audio file.
 
     Args:
-        bundle: an opened bundle.
+        bundle: a bundle, or its folder.
         audio: file of any rate from 4,000 to 192,000 Hz, mono or stereo.
         output: an enhancer's .wav (default: beside nothing, in the working folder, named after both); a
             classifier's .csv or .json (default: none). A separator puts each source's name before .wav.
@@ -99,8 +99,9 @@ def run_file(
         UsageError: output and task do not fit, or the output would overwrite the input.
         BundleError, ArtefactError, OutputError: as their names say.
     """
+    bundle, audio = Bundle.of(bundle), Path(audio)
     task = bundle.manifest.task
-    destination = _destination(bundle, audio, output)
+    destination = _destination(bundle, audio, as_path(output))
     files = _source_files(bundle, audio, destination)
     clip = read_wav(audio)
     choice = choose(bundle, artefact, engine)
@@ -284,8 +285,7 @@ def _write_events(path: Path, events: tuple[SoundEvent, ...], sample_rate_hz: in
         writer.writeheader()
         writer.writerows({**row, "sample_rate_hz": sample_rate_hz} for row in rows)
         text = buffer.getvalue()
-    with atomic_file(path) as file:
-        file.write(text.encode())
+    save_text(path, text)
 
 
 def event_fields(event: SoundEvent) -> dict[str, object]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,7 @@ from models.common.version import __version__
 from runtimes.bundle import Bundle, refuse_separator
 from runtimes.engines import choose, open_runtime
 from runtimes.protocol import Array, Runtime, RuntimeInfo, State
-from streaming.measure.calibration import Calibration, CalibrationEntry
-from streaming.measure.machine import machine_text
+from streaming.measure.calibration import Calibration, CalibrationEntry, machine_text
 
 PACED_SECONDS = 30.0
 LEAST_CALLS = 20
@@ -112,23 +112,22 @@ def measure_calls(
 
 
 def calibrate(
-    bundles: Sequence[Bundle],
+    *bundles: Bundle | str | Path,
     artefacts: Sequence[str] = (),
     engine: str | None = None,
-    *,
     seconds: float = PACED_SECONDS,
     threads: int = 1,
     progress: Progress = silent,
 ) -> tuple[Calibration, tuple[CallTimes, ...]]:
-    """Measure several bundles or artefacts and put their distributions into one calibration.
+    """Measure what calls cost on this machine, paced at the hop's interval and back to back.
 
     Args:
-        bundles: at least one.
+        bundles: bundles, or their folders; at least one.
         artefacts: ids, of each bundle; the usual one when empty.
         engine, seconds, threads, progress: see `measure_calls`.
 
     Returns:
-        what `streaming.measure.calibration` reads, and the times in the order of time.
+        the distributions, from which a virtual simulation draws, and every call's time.
 
     Raises:
         UsageError: no bundle; see `measure_calls` for the rest.
@@ -136,7 +135,7 @@ def calibrate(
     if not bundles:
         raise UsageError("calibrate: expected at least one bundle")
     entries, measured = [], []
-    for bundle in bundles:
+    for bundle in [Bundle.of(b) for b in bundles]:
         for artefact in artefacts or (None,):
             times = measure_calls(bundle, artefact, engine, seconds=seconds, threads=threads, progress=progress)
             measured.append(times)

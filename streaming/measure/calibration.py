@@ -10,9 +10,12 @@ generator: the same seed gives the same times on every machine.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
+import os
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +27,7 @@ from pydantic import TypeAdapter
 
 from models.common.documents import DocumentKind
 from models.common.errors import UsageError
+from models.common.files import save_text
 
 SCHEMA = "hearpack-calibration/1"
 LONGEST_CALL_NS = 600_000_000_000
@@ -80,6 +84,10 @@ class Calibration:
     def dump(self) -> str:
         """The file's text: sorted keys, newline at the end."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True, indent=1, allow_nan=False) + "\n"
+
+    def save(self, path: str | Path) -> None:
+        """Write the file; OutputError if it cannot be written."""
+        save_text(path, self.dump())
 
     def entry(self, artefact: str, engine: str, buffer_samples: int, threads: int = 1) -> CalibrationEntry:
         """The entry that fits.
@@ -179,3 +187,19 @@ class TimeDraw:
         values = self._points[below] + (places - below) * (self._points[above] - self._points[below])
         drawn: list[int] = np.maximum(1, np.rint(values)).astype(np.int64).tolist()
         return drawn
+
+
+def machine_text() -> str:
+    """This machine, no host, no user: for instance "AMD EPYC, 2 cores, Linux x86_64, Python 3.11.7"."""
+    system = f"{platform.system()} {platform.machine()}"
+    cores = os.cpu_count() or 1
+    return f"{_processor()}, {cores} core{'s' if cores > 1 else ''}, {system}, Python {platform.python_version()}"
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() in ("model name", "Hardware") and value.strip():
+                return value.strip()
+    return platform.processor() or "processor not told"

@@ -22,11 +22,12 @@ from pydantic import BaseModel, ConfigDict
 
 from models.common.documents import DocumentKind
 from models.common.errors import ArtefactError, UsageError
+from models.common.files import save_text
 from models.common.progress import Progress, silent
 from models.common.version import __version__
 from runtimes.bundle import Artefact, Bundle, refuse_separator
 from runtimes.engines import choose
-from streaming.measure.machine import machine_text
+from streaming.measure.calibration import machine_text
 from streaming.measure.page_cache import can_evict, drop_everything, evict, resident_fraction, warm
 
 SCHEMA = "hearpack-coldstart/1"
@@ -120,6 +121,10 @@ class ColdStart(_Frozen):
         """The text of a cold-start file."""
         return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
 
+    def save(self, path: str | Path) -> None:
+        """Write a cold-start file; OutputError if it cannot be written."""
+        save_text(path, self.dump())
+
 
 _COLD_START = DocumentKind(
     SCHEMA,
@@ -131,35 +136,38 @@ _COLD_START = DocumentKind(
 )
 
 
-def read_cold_start(path: Path) -> ColdStart:
+def read_cold_start(path: str | Path) -> ColdStart:
     """Read what `hearpack coldstart -o` wrote.
 
     Raises:
         UsageError: not there, cut off, or another file.
     """
-    return _COLD_START.read(path, ColdStart.model_validate)
+    return _COLD_START.read(Path(path), ColdStart.model_validate)
 
 
-def measure_cold_start(
-    bundle: Bundle,
+def coldstart(
+    bundle: Bundle | str | Path,
+    *,
     artefact: str | None = None,
     engine: str | None = None,
-    *,
     runs: int = RUNS,
     threads: int = 1,
     drop_caches: bool = False,
     progress: Progress = silent,
 ) -> ColdStart:
-    """Start `runs` fresh processes for every condition of the caches.
+    """Start fresh processes and time them from their launch to their first decision.
 
     Args:
-        bundle: the bundle.
+        bundle: a bundle, or its folder.
         artefact: id; the fp32 .tflite by default.
         engine: by default "litert-compiled" for a .tflite, what phones run and what has a weight cache.
-        runs: processes a condition.
+        runs: processes for each condition of the caches.
         threads: compute threads.
         drop_caches: empty the page cache of the whole machine for cold runs, Python and its libraries included.
         progress: called with (what, fraction done).
+
+    Returns:
+        every run, by the caches that it found; streaming.advice.cold_start reads it.
 
     Raises:
         UsageError: fewer than one run, or drop_caches is not permitted here.
@@ -167,6 +175,7 @@ def measure_cold_start(
     """
     if runs < 1:
         raise UsageError(f"--runs: expected at least 1, got {runs}")
+    bundle = Bundle.of(bundle)
     chosen = choose(bundle, artefact, engine)
     name = chosen.engine
     if engine is None and chosen.artefact.format == "litert":

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.common.errors import UsageError
+from streaming.metrics.intervals import digits
 
 BOX = 1000.0
 COLOURS = 12  # classes c0 to c11
@@ -77,8 +78,8 @@ def linear_axis(low: float, high: float, title: str = "", count: int = 5) -> Axi
     step = next(m * power for m in (1.0, 2.0, 2.5, 5.0, 10.0) if m * power >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
-    digits = max(0, -math.floor(math.log10(step) + 1e-9) + (1 if step / power == 2.5 else 0))
-    ticks = tuple((k * step, f"{k * step:.{digits}f}") for k in range(first, last + 1))
+    places = max(0, -math.floor(math.log10(step) + 1e-9) + (1 if step / power == 2.5 else 0))
+    ticks = tuple((k * step, f"{k * step:.{places}f}") for k in range(first, last + 1))
     return Axis(low, high, ticks, title)
 
 
@@ -324,3 +325,18 @@ def png(levels: NDArray[np.float64]) -> str:
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
     )
     return "data:image/png;base64," + base64.b64encode(data).decode()
+
+
+def short(bundle: str) -> str:
+    """A bundle's name without its ending."""
+    return bundle.removesuffix(".hearpack")
+
+
+def tag(kind: str) -> str:
+    """The mark that says where a figure comes from."""
+    return f'<span class="tag {kind}">{kind}</span>'
+
+
+def ms(ns: float) -> str:
+    """Nanoseconds as milliseconds with three significant digits."""
+    return digits(ns / 1e6)

@@ -35,8 +35,8 @@ SHOWN_FAULTS = 20
 
 def gather(
     runs: Sequence[LoadedRun], cold_starts: Sequence[ColdStart], advices: Sequence[Data], command: Sequence[str]
-) -> Data:
-    """Everything the page shows.
+) -> tuple[Data, tuple[Comparison, ...]]:
+    """Everything the page shows, and the comparisons in it.
 
     Args:
         runs: first is A, the others are compared with it.
@@ -50,17 +50,20 @@ def gather(
     if not runs and not cold_starts and not advices:
         raise UsageError("report: expected at least one run (NAME.run), cold start or advice")
     names = [chr(ord("A") + number) for number in range(len(runs))]
-    return {
+    comparisons = tuple(compare(runs[0], run) for run in runs[1:])
+    data = {
         "schema": "hearpack-report/1",
         "hearpack": __version__,
         "command": list(command),
         "runs": [_run(name, run) for name, run in zip(names, runs, strict=True)],
         "comparisons": [
-            _comparison(names[0], name, compare(runs[0], run)) for name, run in zip(names[1:], runs[1:], strict=True)
+            {"a": names[0], "b": name, **dataclasses.asdict(found)}
+            for name, found in zip(names[1:], comparisons, strict=True)
         ],
         "cold_starts": [_cold_start(report) for report in cold_starts],
         "advice": list(advices),
     }
+    return data, comparisons
 
 
 def dump(data: Data) -> str:
@@ -140,10 +143,6 @@ def _score_lines(run: LoadedRun) -> Data | None:
         "values": [[round(float(scores[a:b, i].max()), 5) for a, b in parts] for i in shown],
         "others": len(names) - len([i for i in shown if i in names]),
     }
-
-
-def _comparison(a: str, b: str, found: Comparison) -> Data:
-    return {"a": a, "b": b, **dataclasses.asdict(found)}
 
 
 def _cold_start(report: ColdStart) -> Data:

@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from streaming.metrics.intervals import digits
-from streaming.report.charts import BarPart, BarRow, bar_rows, details, legend, linear_axis, table, text
+from streaming.report.charts import BarPart, BarRow, bar_rows, details, legend, linear_axis, short, table, tag, text
 from streaming.report.data import Data, dump
 from streaming.report.run_sections import Section, run_sections
-from streaming.report.text import short, tag
 
 _STYLE_FILE = Path(__file__).with_name("report.css")
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

@@ -22,15 +22,16 @@ from streaming.report.charts import (
     line,
     linear_axis,
     log_axis,
+    ms,
     plot,
     steps,
     table,
+    tag,
     text,
     time_axis,
     vertical,
 )
 from streaming.report.data import Data, part_order
-from streaming.report.text import ms, tag
 
 # What a reader sees for the parts of a delay (streaming.runs.record.PARTS).
 PART_TITLES = {

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from models.common.documents import DocumentKind
 from models.common.errors import UsageError
-from models.common.files import atomic_file
-from streaming.measure.cold_start import read_cold_start
+from models.common.files import save_text
+from streaming.measure.cold_start import ColdStart, read_cold_start
 from streaming.report.data import Data, dump, gather
 from streaming.report.page import page
+from streaming.runs.compare import Comparison
 from streaming.runs.load import load_run
+from streaming.runs.record import RunRecord
 
 _ADVICE = DocumentKind(
     "hearpack-advice/1",
@@ -22,47 +25,60 @@ _ADVICE = DocumentKind(
 )
 
 
-def write_report(
-    runs: Sequence[Path],
-    output: Path,
-    *,
-    cold_starts: Sequence[Path] = (),
-    advices: Sequence[Path] = (),
-    data_file: Path | None = None,
-    command: Sequence[str] = (),
-) -> Data:
-    """Read everything, draw, write: the page appears whole or not at all.
+@dataclass(frozen=True)
+class Report:
+    """A page that was written.
+
+    Attributes:
+        page: the .html.
+        runs: records of the runs; the first is A.
+        comparisons: of B, C and so on with A.
+        cold_starts: their measurements.
+        data: everything behind the page, as JSON's types.
+    """
+
+    page: Path
+    runs: tuple[RunRecord, ...]
+    comparisons: tuple[Comparison, ...]
+    cold_starts: tuple[ColdStart, ...]
+    data: Data
+
+
+def report(
+    *runs: str | Path,
+    output: str | Path,
+    cold_starts: Sequence[str | Path] = (),
+    advices: Sequence[str | Path] = (),
+    data: str | Path | None = None,
+    command: Sequence[str] = ("hearpack.report",),
+) -> Report:
+    """One HTML page, without script or network, of what the simulator and its tools wrote.
 
     Args:
-        runs: runs' folders; the first is A, the others are compared with it.
-        output: the .html to write.
+        runs: folders of `hearpack simulate`; the first is A, the others are compared with it.
+        output: the .html to write; it appears whole or not at all.
         cold_starts: files of `hearpack coldstart -o`.
         advices: files of `hearpack advise -o`.
-        data_file: where the data behind the page go as JSON, if anywhere.
-        command: the command line, to stand in the page.
+        data: where the data behind the page go as JSON, if anywhere.
+        command: how the page was asked for; its foot shows it.
 
     Returns:
-        the data behind the page.
+        what the page shows.
 
     Raises:
         UsageError: nothing to report, a file that is none of these or cut off, or another ending than .html.
         OutputError: the page cannot be written.
     """
-    if output.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"--output: a report is a page, expected NAME.html, got {output.name!r}")
-    data = gather(
-        [load_run(folder) for folder in runs],
-        [read_cold_start(file) for file in cold_starts],
-        [read_advice(file) for file in advices],
-        command,
-    )
-    html = page(data)
-    with atomic_file(output) as file:
-        file.write(html.encode())
-    if data_file is not None:
-        with atomic_file(data_file) as file:
-            file.write(dump(data).encode())
-    return data
+    file = Path(output)
+    if file.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--output: a report is a page, expected NAME.html, got {file.name!r}")
+    loaded = [load_run(Path(folder)) for folder in runs]
+    starts = tuple(map(read_cold_start, cold_starts))
+    found, comparisons = gather(loaded, starts, [read_advice(Path(advice)) for advice in advices], command)
+    save_text(file, page(found))
+    if data is not None:
+        save_text(data, dump(found))
+    return Report(file, tuple(run.record for run in loaded), comparisons, starts, found)
 
 
 def read_advice(path: Path) -> Data:

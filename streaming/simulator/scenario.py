@@ -139,7 +139,9 @@ def calibration_of(
     from streaming.measure.calibrate import calibrate
 
     choice = choose(bundle, artefact, engine)
-    found, _ = calibrate([bundle], [choice.artefact.id], choice.engine, seconds=CALIBRATION_S, progress=progress)
+    found, _ = calibrate(
+        bundle, artefacts=[choice.artefact.id], engine=choice.engine, seconds=CALIBRATION_S, progress=progress
+    )
     return found
 
 

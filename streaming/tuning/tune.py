@@ -115,27 +115,27 @@ def hear(bundle: Bundle, recording: Path, artefact: str | None = None, progress:
 
 
 def tune(
-    bundle: Bundle,
-    recording: Path,
-    labels_file: Path,
+    bundle: Bundle | str | Path,
+    recording: str | Path,
+    labels: str | Path,
     *,
     label: str | None = None,
-    allowed_per_hour: float = 0.0,
+    false_alarms_per_hour: float = 0.0,
     collar_s: float | None = None,
     only: bool = False,
     artefact: str | None = None,
-    judge_on: tuple[Path, Path] | None = None,
+    judge_on: tuple[str | Path, str | Path] | None = None,
     write: bool = True,
     progress: Progress = silent,
 ) -> TuneReport:
     """Choose decisions for the labels of a recording and put them into the manifest.
 
     Args:
-        bundle: a classifier's bundle; its manifest.json is replaced at the end, whole.
+        bundle: a classifier's bundle, or its folder; only `decisions` of its manifest.json change.
         recording: an audio file.
-        labels_file: its labels, see streaming.files.labels.
+        labels: its labels, a CSV; see streaming.files.labels.
         label: the one that is meant where the file names none.
-        allowed_per_hour: false alarms an hour that may remain.
+        false_alarms_per_hour: false alarms an hour that may remain.
         collar_s: see streaming.metrics.detection; one window of the model when None.
         only: let no other label ever turn on (threshold 1).
         artefact: what listens; the fp32 .tflite by default.
@@ -143,17 +143,21 @@ def tune(
         write: False to look only.
         progress: called with (what, fraction done).
 
+    Returns:
+        figures before, after and held out, the trade-off curve, and the decisions.
+
     Raises:
         UsageError: no classifier, labels that do not fit, nothing labelled.
         AudioError, BundleError, OutputError: as their names say.
     """
+    bundle, recording, labels_file = Bundle.of(bundle), Path(recording), Path(labels)
     manifest = bundle.manifest
     if manifest.task != "classifier" or manifest.decisions is None:
         raise UsageError(
             f"{bundle.path}: is of task {manifest.task}; expected a classifier, whose decisions can be tuned"
         )
-    if not allowed_per_hour >= 0.0:
-        raise UsageError(f"--false-alarms: expected 0 or more an hour, got {allowed_per_hour}")
+    if not false_alarms_per_hour >= 0.0:
+        raise UsageError(f"--false-alarms: expected 0 or more an hour, got {false_alarms_per_hour}")
     collar = manifest.geometry.window_samples / manifest.geometry.sample_rate_hz if collar_s is None else collar_s
     if not 0.0 <= collar < 60.0:
         raise UsageError(f"--collar: expected 0 to 60 s, got {collar}")
@@ -163,18 +167,18 @@ def tune(
     names = tuple(sorted({r.label for r in reference}))
     everything = hear(bundle, recording, artefact, progress)
     heard = everything.of(names)
-    search = Search(heard, reference, manifest.decisions, collar, allowed_per_hour)
+    search = Search(heard, reference, manifest.decisions, collar, false_alarms_per_hour)
     chosen = search.best(progress)
     decisions = with_settings(manifest.decisions, chosen, only)
     after = judge(heard, decisions, reference, collar)
-    met = after.found > 0 and after.false_alarms_per_hour <= allowed_per_hour + 1e-9
+    met = after.found > 0 and after.false_alarms_per_hour <= false_alarms_per_hour + 1e-9
     report = TuneReport(
         bundle=bundle.path.name,
         recording=recording.name,
         labels_file=labels_file.name,
         labels=names,
         collar_s=collar,
-        allowed_per_hour=allowed_per_hour,
+        allowed_per_hour=false_alarms_per_hour,
         tried=search.tried,
         before=judge(heard, manifest.decisions, reference, collar),
         after=after,
@@ -216,14 +220,14 @@ def _others(everything: Heard, names: Sequence[str], decisions: Decisions) -> in
 
 def _elsewhere(
     bundle: Bundle,
-    judge_on: tuple[Path, Path],
+    judge_on: tuple[str | Path, str | Path],
     names: tuple[str, ...],
     label: str | None,
     artefact: str | None,
     decisions: Decisions,
     collar_s: float,
 ) -> DecisionQuality:
-    recording, labels_file = judge_on
+    recording, labels_file = map(Path, judge_on)
     reference = read_labels(labels_file, bundle.labels(), read_wav(recording).duration_s, label)
     return judge(hear(bundle, recording, artefact).of(names), decisions, reference, collar_s)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from converters.install.android import PLATFORMS, install
+from converters.install.install import install
 from runtimes.bundle import Bundle
 from tools.android import apk, parts, resources, toolchain
 
@@ -25,7 +25,7 @@ def sample(exported: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("sample")
     shutil.copyfile(parts.SAMPLE / "bundle-schema.txt", folder / "bundle-schema.txt")
     for path in exported.values():
-        install(Bundle.open(path), PLATFORMS["android"], folder)
+        install(Bundle.open(path), android=folder)
     return folder
 
 

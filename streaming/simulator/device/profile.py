@@ -144,6 +144,21 @@ def profile_names() -> tuple[str, ...]:
     return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")))
 
 
+def devices(*names: str | Path) -> tuple[DeviceProfile, ...]:
+    """Profiles that `simulate` and `advise` can be given; `record()` of one has every figure with its source.
+
+    Args:
+        names: of profiles, or .toml files; all that come with hearpack when none is given.
+
+    Returns:
+        a profile for each.
+
+    Raises:
+        UsageError: as `load_profile`.
+    """
+    return tuple(map(load_profile, names or profile_names()))
+
+
 def load_profile(name_or_path: str | Path) -> DeviceProfile:
     """A profile by name, or of a .toml file.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from converters.install.android import PLATFORMS, install
+from converters.install.install import install
 from converters.install.ios import PROJECT, deployment_target
 from hearpack.cli import app
 from models.common.errors import ArtefactError, BundleError, UsageError
@@ -61,8 +61,8 @@ def test_what_lies_in_the_app_is_what_was_exported(sample: Path, exported: dict[
 
 def test_another_artefact_replaces_the_first(sample: Path, exported: dict[str, Path]) -> None:
     bundle = Bundle.open(exported["dtln"])
-    install(bundle, PLATFORMS["ios"], sample)
-    again = install(bundle, PLATFORMS["ios"], sample, ["coreml-fp16"])
+    install(bundle, ios=sample)
+    (again,) = install(bundle, ios=sample, artefacts=["coreml-fp16"])
     assert not (Path(again.folder) / "coreml" / "dtln.fp32.mlpackage").exists()
     assert (Path(again.folder) / "coreml" / "dtln.fp16.mlpackage" / "Manifest.json").is_file()
 
@@ -71,7 +71,7 @@ def test_deployment_target_is_below_what_the_artefact_needs(sample: Path, copy_o
     path = copy_of("dtln")
     bundle = raise_minimum(path, "17.4")
     with pytest.raises(BundleError) as refusal:
-        install(bundle, PLATFORMS["ios"], sample)
+        install(bundle, ios=sample)
     error = str(refusal.value)
     assert "artefact coreml-fp32 needs iOS 17.4, the app's deployment target is 16.0" in error
     assert "IPHONEOS_DEPLOYMENT_TARGET" in error
@@ -80,7 +80,7 @@ def test_deployment_target_is_below_what_the_artefact_needs(sample: Path, copy_o
     project.write_text(
         project.read_text().replace("IPHONEOS_DEPLOYMENT_TARGET = 16.0", "IPHONEOS_DEPLOYMENT_TARGET = 18")
     )
-    assert install(bundle, PLATFORMS["ios"], sample).artefacts == ("coreml-fp32",)
+    assert install(bundle, ios=sample)[0].artefacts == ("coreml-fp32",)
 
 
 def test_state_inside_core_ml_needs_ios_18(sample: Path, copy_of: Callable[[str], Path]) -> None:
@@ -90,7 +90,7 @@ def test_state_inside_core_ml_needs_ios_18(sample: Path, copy_of: Callable[[str]
         artefact["state_mode"] = "mlstate"
     (path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match=r"needs iOS 18\.0"):
-        install(Bundle.open(path), PLATFORMS["ios"], sample)
+        install(Bundle.open(path), ios=sample)
 
 
 def test_broken_hash_and_newer_schema(sample: Path, copy_of: Callable[[str], Path]) -> None:
@@ -100,10 +100,10 @@ def test_broken_hash_and_newer_schema(sample: Path, copy_of: Callable[[str], Pat
     data[-1] ^= 1
     weights.write_bytes(data)
     with pytest.raises(BundleError, match="does not match the manifest"):
-        install(Bundle.open(path), PLATFORMS["ios"], sample)
+        install(Bundle.open(path), ios=sample)
     (sample / "bundle-schema.txt").write_text("hearpack/2\n")
     with pytest.raises(BundleError, match="reads hearpack/2, the bundle is hearpack/1"):
-        install(Bundle.open(path), PLATFORMS["ios"], sample)
+        install(Bundle.open(path), ios=sample)
     assert not (sample / "App").exists()
 
 
@@ -112,7 +112,7 @@ def test_package_without_an_index(sample: Path, copy_of: Callable[[str], Path], 
     path = copy_of("dtln")
     rewrite_index(path, text)
     with pytest.raises(ArtefactError, match=r"expected the index of an \.mlpackage"):
-        install(Bundle.open(path), PLATFORMS["ios"], sample)
+        install(Bundle.open(path), ios=sample)
 
 
 def test_package_that_names_a_file_nobody_vouches_for(sample: Path, copy_of: Callable[[str], Path]) -> None:
@@ -121,7 +121,7 @@ def test_package_that_names_a_file_nobody_vouches_for(sample: Path, copy_of: Cal
     index["itemInfoEntries"]["extra"] = {"path": "com.apple.CoreML/other.bin"}
     rewrite_index(path, json.dumps(index))
     with pytest.raises(ArtefactError, match=r"names com\.apple\.CoreML/other\.bin, which the manifest does not"):
-        install(Bundle.open(path), PLATFORMS["ios"], sample)
+        install(Bundle.open(path), ios=sample)
 
 
 def rewrite_index(bundle: Path, text: str) -> None:
@@ -139,13 +139,13 @@ def rewrite_index(bundle: Path, text: str) -> None:
 
 def test_folders_that_are_no_sample(sample: Path, exported: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected a sample app's folder"):
-        install(Bundle.open(exported["dtln"]), PLATFORMS["ios"], tmp_path)
+        install(Bundle.open(exported["dtln"]), ios=tmp_path)
     (sample / PROJECT).write_text("{}")
     with pytest.raises(UsageError, match="expected an IPHONEOS_DEPLOYMENT_TARGET, found none"):
-        install(Bundle.open(exported["dtln"]), PLATFORMS["ios"], sample)
+        install(Bundle.open(exported["dtln"]), ios=sample)
     (sample / PROJECT).unlink()
     with pytest.raises(UsageError, match="found no project there"):
-        install(Bundle.open(exported["dtln"]), PLATFORMS["ios"], sample)
+        install(Bundle.open(exported["dtln"]), ios=sample)
 
 
 def test_the_samples_own_target_runs_what_is_exported(exported: dict[str, Path]) -> None:

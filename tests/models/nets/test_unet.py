@@ -355,7 +355,7 @@ def test_run_writes_a_file_for_each_source(
 def test_what_takes_one_channel_refuses_it_in_a_line(bundle: Path, tmp_path: Path, music: Array) -> None:
     from typer.testing import CliRunner
 
-    from converters.install.android import PLATFORMS, install
+    from converters.install.install import install
     from hearpack.cli import app
     from runtimes.bundle import Bundle
     from streaming.measure.calibrate import measure_calls
@@ -371,8 +371,8 @@ def test_what_takes_one_channel_refuses_it_in_a_line(bundle: Path, tmp_path: Pat
         lambda: simulate(bundle, Simulate(tmp_path / "song.wav")),
         lambda: check_partitions(bundle, tmp_path / "song.wav"),
         lambda: measure_calls(opened),
-        lambda: install(opened, PLATFORMS["android"], tmp_path),
-        lambda: install(opened, PLATFORMS["ios"], tmp_path),
+        lambda: install(opened, android=tmp_path),
+        lambda: install(opened, ios=tmp_path),
     ):
         with pytest.raises(UsageError, match=message):
             refuse()

@@ -13,7 +13,7 @@ from models.common.errors import UsageError
 from runtimes.bundle import Bundle
 from streaming.advice.advise import Candidate, advise, candidate, recommend
 from streaming.measure.calibration import Calibration, CalibrationEntry
-from streaming.report.write import write_report
+from streaming.report.write import report
 from streaming.simulator.device.profile import load_profile
 
 
@@ -114,7 +114,7 @@ def test_advice_is_the_same_every_time_and_makes_a_page(exported: dict[str, Path
     assert [d["device"] for d in data["devices"]] == ["iphone-sink", "android-a53"]
     assert data["devices"][0]["recommended"] == 0
     (tmp_path / "advice.json").write_text(texts[0])
-    write_report([], tmp_path / "page.html", advices=[tmp_path / "advice.json"])
+    report(output=tmp_path / "page.html", advices=[tmp_path / "advice.json"])
     page = (tmp_path / "page.html").read_text()
     assert "recommended" in page
     assert "AudioSinkNode" in page or "iPhone" in page
@@ -123,7 +123,7 @@ def test_advice_is_the_same_every_time_and_makes_a_page(exported: dict[str, Path
 def test_a_classifier_is_advised_too(exported: dict[str, Path]) -> None:
     bundle = Bundle.open(exported["yamnet"])
     own = calibration(2.0, 15600, bundle.path.name)
-    found = advise([bundle], devices=("iphone-tap",), calibration=own, seconds=5.0).devices[0]
+    found = advise(bundle, devices=("iphone-tap",), calibration=own, seconds=5.0).devices[0]
     assert found.candidates[0].buffer_ms == 480.0
     assert found.recommended == 0
 
@@ -131,12 +131,12 @@ def test_a_classifier_is_advised_too(exported: dict[str, Path]) -> None:
 def test_what_cannot_be_advised_is_one_line(exported: dict[str, Path]) -> None:
     dtln, yamnet = (Bundle.open(exported[name]) for name in ("dtln", "yamnet"))
     with pytest.raises(UsageError, match="bundles of one task, got classifier, enhancer"):
-        advise([dtln, yamnet], calibration=calibration(1.0))
+        advise(dtln, yamnet, calibration=calibration(1.0))
     with pytest.raises(UsageError, match="at least one bundle"):
-        advise([])
+        advise()
     with pytest.raises(UsageError, match="unknown device 'iphne'"):
-        advise([dtln], devices=("iphne",), calibration=calibration(1.0))
+        advise(dtln, devices=("iphne",), calibration=calibration(1.0))
     with pytest.raises(UsageError, match="expected 1 to 3600"):
-        advise([dtln], calibration=calibration(1.0), seconds=0.0)
+        advise(dtln, calibration=calibration(1.0), seconds=0.0)
     with pytest.raises(UsageError, match="calibration: no times of litert-fp32"):
-        advise([dtln], devices=("iphone-sink",), calibration=calibration(1.0, 999), seconds=2.0)
+        advise(dtln, devices=("iphone-sink",), calibration=calibration(1.0, 999), seconds=2.0)

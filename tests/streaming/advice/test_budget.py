@@ -71,7 +71,7 @@ def test_junit_has_a_case_a_figure_and_fails_what_fails() -> None:
     )
     report = GateReport("a.run", "budget.toml", checks)
     assert not report.passed
-    root = ET.fromstring(junit(report).decode())
+    root = ET.fromstring(junit(report))
     assert (root.get("tests"), root.get("failures"), root.get("errors")) == ("2", "1", "0")
     cases = {case.get("name"): case for case in root.iter("testcase")}
     failure = cases["rtf"].find("failure")
@@ -149,7 +149,7 @@ def test_a_bundle_is_measured_for_what_is_asked_and_no_more(
     exported: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gate_figures, "PACED_SECONDS", 0.2)
-    monkeypatch.setattr(gate_figures, "measure_cold_start", lambda *_, **__: cold())
+    monkeypatch.setattr(gate_figures, "coldstart", lambda *_, **__: cold())
     text = "[budget]\nrtf = 1\ncompute_p99_ms = 1000\nmemory_mb = 1\ndelay_ms = 60\nlost_samples = 0\n"
     report = gate(exported["dtln"], budget(tmp_path, text), device="android-burst-192")
     assert [(c.name, c.passed) for c in report.checks] == [
@@ -164,7 +164,7 @@ def test_a_bundle_is_measured_for_what_is_asked_and_no_more(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("measured although nobody asked")
 
-    monkeypatch.setattr(gate_figures, "measure_cold_start", never)
+    monkeypatch.setattr(gate_figures, "coldstart", never)
     monkeypatch.setattr(gate_figures, "calibrate", never)
     assert gate(exported["dtln"], budget(tmp_path, "[budget]\nsize_mb = 9\n")).passed
 

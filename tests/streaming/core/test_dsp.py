@@ -223,7 +223,7 @@ def test_stages_survive_a_round_trip(exported: dict[str, Path]) -> None:
 
 
 def test_run_applies_what_the_manifest_asks(copy_of: Any, tmp_path: Path) -> None:
-    from streaming.files.stream_file import run_file
+    from streaming.files.stream_file import run
     from streaming.files.wav import read_wav, write_wav
 
     bundle = copy_of("dtln")
@@ -235,14 +235,14 @@ def test_run_applies_what_the_manifest_asks(copy_of: Any, tmp_path: Path) -> Non
     noise = np.random.default_rng(1).uniform(-0.4, 0.4, 16_000).astype(np.float32)
     noise[8000] = 0.9
     write_wav(tmp_path / "in.wav", noise, 16_000)
-    run_file(Bundle.open(bundle), tmp_path / "in.wav", output=tmp_path / "out.wav")
+    run(Bundle.open(bundle), tmp_path / "in.wav", output=tmp_path / "out.wav")
     out = read_wav(tmp_path / "out.wav").samples[0]
     np.testing.assert_array_equal(out[:8000], noise[:8000])
     assert out.max() == pytest.approx(10 ** (-6 / 20), abs=1e-5)
 
 
 def test_run_spares_a_classifier_the_silence(copy_of: Any, tmp_path: Path) -> None:
-    from streaming.files.stream_file import run_file
+    from streaming.files.stream_file import run
     from streaming.files.wav import write_wav
 
     bundle = copy_of("yamnet")
@@ -252,5 +252,5 @@ def test_run_spares_a_classifier_the_silence(copy_of: Any, tmp_path: Path) -> No
     calls = []
     for dsp in (None, [{"kind": "gate", "threshold_dbfs": -60.0}]):
         (bundle / "manifest.json").write_text(manifest_text(bundle, dsp=dsp))
-        calls.append(run_file(Bundle.open(bundle), tmp_path / "in.wav").calls)
+        calls.append(run(Bundle.open(bundle), tmp_path / "in.wav").calls)
     assert 3 <= calls[1] < calls[0] - 3

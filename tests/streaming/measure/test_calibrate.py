@@ -24,7 +24,7 @@ from streaming.simulator.simulate import simulate
 
 def test_calls_are_measured_both_ways_and_read_back(exported: dict[str, Path], tmp_path: Path) -> None:
     bundle = Bundle.open(exported["dtln"])
-    calibration, (times,) = calibrate([bundle], seconds=0.4)
+    calibration, (times,) = calibrate(bundle, seconds=0.4)
     assert len(times.paced_us) == len(times.back_to_back_us) == len(times.late_us) == 50  # 0.4 s in hops of 8 ms
     assert times.hop_ms == 8.0
     file = tmp_path / "calibration.json"
@@ -40,7 +40,7 @@ def test_calls_are_measured_both_ways_and_read_back(exported: dict[str, Path], t
 
 def test_artefacts_and_engines_can_be_chosen(exported: dict[str, Path]) -> None:
     bundle = Bundle.open(exported["dtln"])
-    calibration, _ = calibrate([bundle], ("litert-fp32", "litert-fp16"), "litert-compiled", seconds=0.1)
+    calibration, _ = calibrate(bundle, artefacts=("litert-fp32", "litert-fp16"), engine="litert-compiled", seconds=0.1)
     assert [(e.artefact, e.engine) for e in calibration.entries] == [
         ("litert-fp32", "litert-compiled"),
         ("litert-fp16", "litert-compiled"),
@@ -92,7 +92,7 @@ def test_what_cannot_be_measured_is_one_line(exported: dict[str, Path]) -> None:
     with pytest.raises(UsageError, match="more than 0 and at most 3600"):
         measure_calls(bundle, seconds=0.0)
     with pytest.raises(UsageError, match="at least one bundle"):
-        calibrate([])
+        calibrate()
     with pytest.raises(UsageError, match="cannot run artefact"):
         measure_calls(bundle, engine="coreml", seconds=0.1)
     with pytest.raises(ArtefactError, match="at least 1 thread"):

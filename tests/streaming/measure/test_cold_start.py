@@ -13,8 +13,8 @@ import pytest
 from models.common.errors import ArtefactError, UsageError
 from runtimes.bundle import Bundle
 from streaming.advice.cold_start import advice, summarise, warm_up_calls
-from streaming.measure import cold_start as coldstart
-from streaming.measure.cold_start import ColdRun, ColdStart, Condition, measure_cold_start, read_cold_start
+from streaming.measure import cold_start
+from streaming.measure.cold_start import ColdRun, ColdStart, Condition, coldstart, read_cold_start
 from streaming.measure.page_cache import can_evict, evict, resident_fraction, warm
 
 STAGES = [
@@ -61,8 +61,8 @@ def test_a_file_that_holds_nothing_has_no_fraction(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def measured(exported: dict[str, Path]) -> dict[str, ColdStart]:
     return {
-        "dtln": measure_cold_start(Bundle.open(exported["dtln"]), runs=1),
-        "yamnet": measure_cold_start(Bundle.open(exported["yamnet"]), runs=1, engine="litert-interpreter"),
+        "dtln": coldstart(Bundle.open(exported["dtln"]), runs=1),
+        "yamnet": coldstart(Bundle.open(exported["yamnet"]), runs=1, engine="litert-interpreter"),
     }
 
 
@@ -132,15 +132,15 @@ def test_a_file_of_cold_starts_is_read_back_and_a_damaged_one_refused(
 def test_a_start_that_fails_is_one_line(copy_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = Bundle.open(copy_of("dtln"))
     with pytest.raises(UsageError, match="at least 1"):
-        measure_cold_start(bundle, runs=0)
+        coldstart(bundle, runs=0)
     manifest = json.loads((bundle.path / "manifest.json").read_text())
     manifest["inputs"][0]["name"], manifest["states"][0]["in"] = "audio", "elsewhere"
     (bundle.path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ArtefactError, match=r"cold start failed: ArtefactError: .*expected the inputs"):
-        measure_cold_start(Bundle.open(bundle.path), runs=1)
-    monkeypatch.setattr(coldstart, "_CODE", "import os; os._exit(7)")
+        coldstart(Bundle.open(bundle.path), runs=1)
+    monkeypatch.setattr(cold_start, "_CODE", "import os; os._exit(7)")
     with pytest.raises(ArtefactError, match="ended with code 7"):
-        measure_cold_start(bundle, runs=1)
+        coldstart(bundle, runs=1)
 
 
 def synthetic(first_ms: float, load_cold_ms: float, ready_ms: float = 200.0, hop: int = 128) -> ColdStart:

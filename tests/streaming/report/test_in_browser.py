@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from streaming.report.write import write_report
+from streaming.report.write import report
 from tools.browser import NAMES, Browser, Seen, find_browser
 
 PATH = find_browser()
@@ -61,9 +61,9 @@ def browser() -> Iterator[Browser]:
 def page(make_run: Callable[..., Path], hour_run: Path, tmp_path: Path) -> dict[str, Path]:
     runs = [make_run("a"), make_run("b", seed=2, slower=3.0)]
     pages = {name: tmp_path / f"{name}.html" for name in ("compared", "heard", "hour")}
-    write_report(runs, pages["compared"])
-    write_report([make_run("c", "classifier")], pages["heard"])
-    write_report([hour_run], pages["hour"])
+    report(*runs, output=pages["compared"])
+    report(make_run("c", "classifier"), output=pages["heard"])
+    report(hour_run, output=pages["hour"])
     return pages
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from models.common.errors import HearpackError, UsageError
 from streaming.metrics.intervals import bootstrap_difference
-from streaming.report.write import write_report
+from streaming.report.write import report
 from streaming.runs.compare import compare
 from streaming.runs.load import load_run
 
@@ -67,7 +67,7 @@ def test_every_section_of_both_tasks_is_there(make_run: Callable[..., Path], tmp
         ("classifier", ("Bicycle bell", "Events", "smoothing")),
     ):
         file = tmp_path / f"{task}.html"
-        write_report([make_run(task, task)], file, command=["hearpack", "report", "x y"])
+        report(make_run(task, task), output=file, command=["hearpack", "report", "x y"])
         page = parsed(file)
         said = " ".join(page.words)
         for word in (
@@ -85,7 +85,7 @@ def test_every_section_of_both_tasks_is_there(make_run: Callable[..., Path], tmp
 
 def test_labels_from_a_bundle_cannot_write_into_the_page(make_run: Callable[..., Path], tmp_path: Path) -> None:
     file = tmp_path / "page.html"
-    write_report([make_run("c", "classifier")], file)
+    report(make_run("c", "classifier"), output=file)
     text = file.read_text()
     assert "<script>alert" not in text
     assert len(re.findall("<script", text)) == 1  # the data
@@ -97,7 +97,7 @@ def test_labels_from_a_bundle_cannot_write_into_the_page(make_run: Callable[...,
 
 def test_the_page_forbids_itself_the_network_and_names_none(make_run: Callable[..., Path], tmp_path: Path) -> None:
     file = tmp_path / "page.html"
-    write_report([make_run("a")], file)
+    report(make_run("a"), output=file)
     text = file.read_text()
     assert "default-src 'none'" in text
     assert not re.search(r"https?://|src=[\"']?/|@import|url\((?!data:)", text)
@@ -105,7 +105,7 @@ def test_the_page_forbids_itself_the_network_and_names_none(make_run: Callable[.
 
 def test_measured_and_modelled_never_share_a_table(make_run: Callable[..., Path], tmp_path: Path) -> None:
     file = tmp_path / "page.html"
-    write_report([make_run("a")], file)
+    report(make_run("a"), output=file)
     text = file.read_text()
     for table in re.findall(r"<table>.*?</table>", text, re.S):
         assert not ("this machine, paced" in table and "drawn in this run" in table)
@@ -118,9 +118,9 @@ def test_the_same_files_give_the_same_bytes_in_another_process(make_run: Callabl
     for number in range(2):
         out, plain = tmp_path / f"{number}.html", tmp_path / f"{number}.json"
         code = (
-            "import sys; from pathlib import Path; from streaming.report.write import write_report; "
+            "import sys; from pathlib import Path; from streaming.report.write import report; "
             "a = list(map(Path, sys.argv[1:])); "
-            "write_report(a[:2], a[2], data_file=a[3], command=['hearpack', 'report'])"
+            "report(*a[:2], output=a[2], data=a[3], command=['hearpack', 'report'])"
         )
         arguments = [sys.executable, "-c", code, *map(str, runs), str(out), str(plain)]
         subprocess.run(arguments, check=True, cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": str(number)})
@@ -148,7 +148,7 @@ def test_a_comparison_shows_what_differs_and_only_that(make_run: Callable[..., P
     same = compare(a, a)
     assert not any(f.shown for f in same.figures)
     assert same.apart == ()
-    said = write_report([a.folder, b.folder], tmp_path / "ab.html")["comparisons"][0]
+    said = report(a.folder, b.folder, output=tmp_path / "ab.html").data["comparisons"][0]
     assert (said["a"], said["b"]) == ("A", "B")
     assert "B slower" in (tmp_path / "ab.html").read_text()
 
@@ -158,7 +158,7 @@ def test_measured_runs_are_not_compared_with_modelled_ones(make_run: Callable[..
     found = compare(virtual, realtime)
     assert found.figures == ()
     assert "A's times were modelled, B's measured: not comparable" in found.why_not
-    write_report([virtual.folder, realtime.folder], tmp_path / "ab.html")
+    report(virtual.folder, realtime.folder, output=tmp_path / "ab.html")
     assert "not comparable" in (tmp_path / "ab.html").read_text()
     with pytest.raises(UsageError, match="expected two of the same task"):
         compare(virtual, load_run(make_run("c", "classifier")))
@@ -169,7 +169,7 @@ def test_a_run_that_has_next_to_nothing_still_makes_a_page(make_run: Callable[..
                    delay_check=None, ended="interrupted", message="interrupted after 3.0 s")  # fmt: skip
     for name in ("ledger.csv", "heard.wav"):
         (run / name).unlink()
-    write_report([run], tmp_path / "page.html")
+    report(run, output=tmp_path / "page.html")
     said = " ".join(parsed(tmp_path / "page.html").words)
     assert "Ended early: interrupted after 3.0 s" in said
 
@@ -205,27 +205,27 @@ def test_damaged_runs_are_one_line(damage: str, make_run: Callable[..., Path], t
     page = tmp_path / "page.html"
     page.write_text("an older page")
     with pytest.raises(HearpackError, match=message) as caught:
-        write_report([run], page)
+        report(run, output=page)
     assert "\n" not in str(caught.value)
     assert page.read_text() == "an older page"
 
 
 def test_nothing_to_report_and_wrong_endings(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected at least one run"):
-        write_report([], tmp_path / "page.html")
+        report(output=tmp_path / "page.html")
     with pytest.raises(UsageError, match=r"expected NAME.html, got 'page.pdf'"):
-        write_report([], tmp_path / "page.pdf")
+        report(output=tmp_path / "page.pdf")
     (tmp_path / "advice.json").write_text('{"schema": "hearpack-run/1"}')
     with pytest.raises(UsageError, match="expected advice"):
-        write_report([], tmp_path / "page.html", advices=[tmp_path / "advice.json"])
+        report(output=tmp_path / "page.html", advices=[tmp_path / "advice.json"])
     (tmp_path / "advice.json").write_text('{"schema": ')
     with pytest.raises(UsageError, match="cut off or no JSON"):
-        write_report([], tmp_path / "page.html", advices=[tmp_path / "advice.json"])
+        report(output=tmp_path / "page.html", advices=[tmp_path / "advice.json"])
 
 
 def test_frozen_types_reach_the_data_as_plain_json(make_run: Callable[..., Path], tmp_path: Path) -> None:
     run = load_run(make_run("a"))
-    data = write_report([run.folder], tmp_path / "page.html", data_file=tmp_path / "data.json")
+    data = report(run.folder, output=tmp_path / "page.html", data=tmp_path / "data.json").data
     stored = json.loads((tmp_path / "data.json").read_text())
     assert stored == json.loads(json.dumps(data))
     assert stored["runs"][0]["record"]["counts"] == dataclasses.asdict(run.record.counts)
@@ -233,7 +233,7 @@ def test_frozen_types_reach_the_data_as_plain_json(make_run: Callable[..., Path]
 
 def test_an_hour_is_read_at_a_glance(hour_run: Path, tmp_path: Path) -> None:
     """Times of a clock, scores in strips instead of a tangle, and no more faults claimed than are shown."""
-    write_report([hour_run], tmp_path / "r.html")
+    report(hour_run, output=tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text()
     parsed(tmp_path / "r.html")
     assert len(page) < 3_000_000
@@ -255,7 +255,7 @@ def test_figures_that_a_run_cannot_have_are_told_or_written_as_they_are(
     data = json.loads((run / "run.json").read_text())
     data["profile"]["figures"]["throttle"] = {"value": [[{}, 1.0]], "source": "assumption"}
     (run / "run.json").write_text(json.dumps(data))
-    write_report([run], tmp_path / "r.html")
+    report(run, output=tmp_path / "r.html")
     assert "[[{}, 1.0]]" in (tmp_path / "r.html").read_text()
     for path, value, said in (
         (("events", 0, "index"), 5000, "label 5000"),
@@ -270,5 +270,5 @@ def test_figures_that_a_run_cannot_have_are_told_or_written_as_they_are(
         place[path[-1]] = value
         (run / "run.json").write_text(json.dumps(changed))
         with pytest.raises(HearpackError, match=said):
-            write_report([run], tmp_path / "bad.html")
+            report(run, output=tmp_path / "bad.html")
     assert not (tmp_path / "bad.html").exists()

@@ -122,7 +122,7 @@ def test_what_cannot_be_tuned_is_one_line(exported: dict[str, Path], copy_of: An
     with pytest.raises(UsageError, match="with --label"):
         tune(bundle, wav, labels)
     with pytest.raises(UsageError, match="expected 0 or more an hour"):
-        tune(bundle, wav, labels, label="Bicycle bell", allowed_per_hour=-1.0)
+        tune(bundle, wav, labels, label="Bicycle bell", false_alarms_per_hour=-1.0)
     with pytest.raises(UsageError, match="--collar: expected 0 to 60 s"):
         tune(bundle, wav, labels, label="Bicycle bell", collar_s=-1.0)
     (tmp_path / "false.csv").write_text("0,1,7,False\n")

@@ -23,7 +23,7 @@ from models.weights.assets import pull_asset
 from runtimes.bundle import Bundle
 from runtimes.engines import choose, open_runtime
 from streaming.core.decisions import SoundEvent, detect
-from streaming.files.stream_file import run_file
+from streaming.files.stream_file import run
 from streaming.files.wav import read_wav, write_wav
 from streaming.metrics.quality import Metric, measure
 
@@ -82,7 +82,7 @@ class DemoResult:
     enhancements: tuple[Enhancement, ...]
 
 
-def run_demo(output: Path, progress: Progress) -> DemoResult:
+def run_all(output: Path, progress: Progress) -> DemoResult:
     """Do the main job on real audio.
 
     Args:
@@ -142,7 +142,7 @@ def _enhance(bundle: Bundle, output: Path, snr_db: float, progress: Progress) ->
     noisy_file = output / f"speech-in-street-{snr_db:g}dB.wav"
     enhanced_file = output / f"speech-in-street-{snr_db:g}dB.{bundle.manifest.name}.wav"
     write_wav(noisy_file, noisy, rate)
-    result = run_file(bundle, noisy_file, output=enhanced_file, progress=progress)
+    result = run(bundle, noisy_file, output=enhanced_file, progress=progress)
     enhanced = read_wav(enhanced_file).samples[0]
     what = f"quality of {bundle.manifest.name} at {snr_db:g} dB"
     progress(what, 0.0)

@@ -71,25 +71,41 @@ PLATFORMS = {
 }
 
 
-def install(bundle: Bundle, platform: Platform, sample: Path, artefact_ids: Sequence[str] = ()) -> Installed:
-    """Put a bundle into a sample app, replacing the same bundle if an older one is there.
+def install(
+    bundle: Bundle | str | Path,
+    *,
+    android: str | Path | None = None,
+    ios: str | Path | None = None,
+    artefacts: Sequence[str] = (),
+) -> tuple[Installed, ...]:
+    """Put a bundle into one or both sample apps, replacing the same bundle if an older one is there.
 
     Args:
-        bundle: an opened bundle.
-        platform: one of PLATFORMS.
-        sample: the sample's folder (android-sample, ios-sample).
-        artefact_ids: artefacts to copy; by default the platform's first fp32 one, else its first.
+        bundle: a bundle, or its folder.
+        android: the folder android-sample.
+        ios: the folder ios-sample.
+        artefacts: ids to copy; by default the platform's first fp32 one, else its first.
 
     Returns:
-        what was copied.
+        what was copied, for each platform.
 
     Raises:
-        UsageError: `sample` is no sample app, an artefact is not of its format, or the bundle is a separator: the
-            apps' streams are mono.
+        UsageError: neither folder, artefacts for both, a folder that is no sample app, an artefact that is not of its
+            format, or a separator: the apps' streams are mono.
         BundleError: the app does not read this schema, a hash is wrong, golden vectors or labels are missing.
         ArtefactError: the artefact does not fit the manifest.
         OutputError: the folder cannot be written.
     """
+    targets = [(PLATFORMS[n], Path(f)) for n, f in (("android", android), ("ios", ios)) if f is not None]
+    if not targets:
+        raise UsageError("expected --android DIR or --ios DIR (or both), got neither; DIR is the sample's folder")
+    if artefacts and len(targets) > 1:
+        raise UsageError("--artefact belongs to one platform; install for Android and iOS one after the other")
+    opened = Bundle.of(bundle)
+    return tuple(_install(opened, platform, sample, artefacts) for platform, sample in targets)
+
+
+def _install(bundle: Bundle, platform: Platform, sample: Path, artefact_ids: Sequence[str]) -> Installed:
     _check_schema(bundle, sample)
     refuse_separator(bundle.manifest, "install")
     artefacts = _choose(bundle, platform, artefact_ids)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from converters.install.android import PLATFORMS, install
+from converters.install.install import install
 from hearpack.cli import app
 from models.common.errors import ArtefactError, BundleError, UsageError
 from runtimes.bundle import Bundle
@@ -41,7 +41,7 @@ def _files(folder: Path) -> set[str]:
 
 def test_android_gets_one_artefact_and_all_that_goes_with_it(exported: dict[str, Path], sample: Path) -> None:
     bundle = Bundle.open(exported["yamnet"])
-    report = install(bundle, PLATFORMS["android"], sample)
+    (report,) = install(bundle, android=sample)
     target = sample / ASSETS / "yamnet-15600.hearpack"
     assert report.folder == str(target)
     assert report.artefacts == ("litert-fp32",)
@@ -55,13 +55,12 @@ def test_android_gets_one_artefact_and_all_that_goes_with_it(exported: dict[str,
 
 
 def test_two_bundles_lie_side_by_side_and_one_is_replaced(exported: dict[str, Path], sample: Path) -> None:
-    platform = PLATFORMS["android"]
-    install(Bundle.open(exported["yamnet"]), platform, sample)
-    report = install(Bundle.open(exported["dtln"]), platform, sample, ["litert-fp16"])
+    install(Bundle.open(exported["yamnet"]), android=sample)
+    (report,) = install(Bundle.open(exported["dtln"]), android=sample, artefacts=["litert-fp16"])
     assert report.others == ("yamnet-15600.hearpack",)
     target = sample / ASSETS / "dtln-128.hearpack"
     assert (target / "litert/dtln.fp16.tflite").is_file()
-    install(Bundle.open(exported["dtln"]), platform, sample)
+    install(Bundle.open(exported["dtln"]), android=sample)
     assert not (target / "litert/dtln.fp16.tflite").exists()
     assert (target / "litert/dtln.fp32.tflite").is_file()
     assert sorted(p.name for p in (sample / ASSETS).iterdir()) == ["dtln-128.hearpack", "yamnet-15600.hearpack"]
@@ -70,15 +69,14 @@ def test_two_bundles_lie_side_by_side_and_one_is_replaced(exported: dict[str, Pa
 def test_a_damaged_model_is_refused_and_what_was_there_stays(
     exported: dict[str, Path], copy_of: Copy, sample: Path
 ) -> None:
-    platform = PLATFORMS["android"]
-    install(Bundle.open(exported["dtln"]), platform, sample)
+    install(Bundle.open(exported["dtln"]), android=sample)
     damaged = copy_of("dtln")
     model = damaged / "litert/dtln.fp32.tflite"
     data = bytearray(model.read_bytes())
     data[-1] ^= 1
     model.write_bytes(data)
     with pytest.raises(BundleError, match="does not match the manifest"):
-        install(Bundle.open(damaged), platform, sample)
+        install(Bundle.open(damaged), android=sample)
     there = sample / ASSETS / "dtln-128.hearpack/litert/dtln.fp32.tflite"
     assert there.read_bytes() == (exported["dtln"] / "litert/dtln.fp32.tflite").read_bytes()
 
@@ -86,21 +84,21 @@ def test_a_damaged_model_is_refused_and_what_was_there_stays(
 def test_a_schema_that_the_app_does_not_know_is_refused(exported: dict[str, Path], sample: Path) -> None:
     (sample / "bundle-schema.txt").write_text("hearpack/0\n", encoding="utf-8")
     with pytest.raises(BundleError, match=r"reads hearpack/0, the bundle is hearpack/1; update the sample"):
-        install(Bundle.open(exported["dtln"]), PLATFORMS["android"], sample)
+        install(Bundle.open(exported["dtln"]), android=sample)
     assert not (sample / "app").exists()
 
 
 def test_a_minor_version_of_a_known_schema_is_taken(copy_of: Copy, sample: Path) -> None:
     bundle = copy_of("dtln")
     _edit(bundle, lambda d: d.update(schema="hearpack/1.3"))
-    assert install(Bundle.open(bundle), PLATFORMS["android"], sample).files > 5
+    assert install(Bundle.open(bundle), android=sample)[0].files > 5
 
 
 def test_a_state_that_the_model_does_not_have_is_refused(copy_of: Copy, sample: Path) -> None:
     bundle = copy_of("dtln")
     _edit(bundle, lambda d: d["states"].pop())
     with pytest.raises(ArtefactError, match="cell"):
-        install(Bundle.open(bundle), PLATFORMS["android"], sample)
+        install(Bundle.open(bundle), android=sample)
     assert not (sample / "app").exists()
 
 
@@ -108,22 +106,22 @@ def test_missing_golden_vectors_and_labels_are_refused(copy_of: Copy, sample: Pa
     bundle = copy_of("yamnet")
     (bundle / "golden/input.f32").unlink()
     with pytest.raises(BundleError, match="golden"):
-        install(Bundle.open(bundle), PLATFORMS["android"], sample)
+        install(Bundle.open(bundle), android=sample)
     (bundle / "labels.txt").unlink()
     with pytest.raises(BundleError, match="labels"):
-        install(Bundle.open(bundle), PLATFORMS["android"], sample)
+        install(Bundle.open(bundle), android=sample)
 
 
 def test_an_artefact_of_the_other_platform_is_refused(exported: dict[str, Path], sample: Path) -> None:
     with pytest.raises(UsageError, match=r"android runs litert; this bundle has: litert-fp32, litert-fp16"):
-        install(Bundle.open(exported["dtln"]), PLATFORMS["android"], sample, ["coreml-fp32"])
+        install(Bundle.open(exported["dtln"]), android=sample, artefacts=["coreml-fp32"])
     with pytest.raises(BundleError, match="no artefact 'x'"):
-        install(Bundle.open(exported["dtln"]), PLATFORMS["android"], sample, ["x"])
+        install(Bundle.open(exported["dtln"]), android=sample, artefacts=["x"])
 
 
 def test_a_folder_that_is_no_sample_is_refused(exported: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"expected a sample app's folder"):
-        install(Bundle.open(exported["dtln"]), PLATFORMS["android"], tmp_path)
+        install(Bundle.open(exported["dtln"]), android=tmp_path)
 
 
 def test_command(exported: dict[str, Path], sample: Path) -> None:

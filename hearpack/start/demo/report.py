@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from converters.verify import ArtefactReport, VerifyReport
-from hearpack.demo.figures import score_timeline, spectrograms
-from hearpack.demo.run import DemoResult, Enhancement
+from hearpack.start.demo.figures import score_timeline, spectrograms
+from hearpack.start.demo.run import DemoResult, Enhancement, run_all
 from models.common.files import write_atomic
+from models.common.progress import Progress, silent
 from runtimes.bundle import Bundle
 from streaming.files.wav import read_wav
 from streaming.metrics.quality import Metric
@@ -37,6 +38,34 @@ class DemoFiles:
     figures: Path
     spectrogram: Path
     timeline: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Demo:
+    """What the demonstration measured, and the files it wrote."""
+
+    result: DemoResult
+    files: DemoFiles
+
+
+def demo(output: str | Path = "build/demo", *, progress: Progress = silent) -> Demo:
+    """Export three models, verify them, listen to a street, clean up speech, write a report.
+
+    Args:
+        output: folder for bundles, audio, pictures and the report; made if missing.
+        progress: called with (what, fraction done).
+
+    Returns:
+        what was measured and written.
+
+    Raises:
+        HearpackError: no network and no cache, a place that cannot be written, or a failed export.
+    """
+    result = run_all(Path(output), progress)
+    progress("pictures and report", 0.0)
+    files = write_report(result, Path(output))
+    progress("pictures and report", 1.0)
+    return Demo(result, files)
 
 
 def write_report(result: DemoResult, output: Path) -> DemoFiles:

@@ -1,0 +1,36 @@
+# What `import hearpack` offers, each name once: __init__.py reads this list and imports a name when it is first used.
+
+from converters.export import export as export
+from converters.export import open_model as open_model
+from converters.install.install import install as install
+from converters.verify import verify as verify
+from hearpack.start.demo.report import demo as demo
+from hearpack.start.doctor import doctor as doctor
+from hearpack.start.scaffold import scaffold as scaffold
+from models.catalog import CATALOG as CATALOG
+from models.common.errors import HearpackError as HearpackError
+from models.common.version import __version__ as __version__
+from models.custom.causal.layers import CumulativeNorm as CumulativeNorm
+from models.entry import ModelEntry as ModelEntry
+from models.geometry import StreamGeometry as StreamGeometry
+from models.pretrained import models as models
+from models.pretrained import pull as pull
+from runtimes.bundle import Bundle as Bundle
+from runtimes.bundle import Decisions as Decisions
+from runtimes.inspect.inspect import inspect as inspect
+from streaming.advice.advise import advise as advise
+from streaming.advice.budget_figures import gate as gate
+from streaming.files.predict import predict as predict
+from streaming.files.stream_file import run as run
+from streaming.measure.calibrate import calibrate as calibrate
+from streaming.measure.cold_start import coldstart as coldstart
+from streaming.metrics.partition import check_partitions as check_partitions
+from streaming.report.write import report as report
+from streaming.simulator.device.profile import devices as devices
+from streaming.simulator.fit import fit_device as fit_device
+from streaming.simulator.modes import Microphone as Microphone
+from streaming.simulator.modes import Replay as Replay
+from streaming.simulator.modes import Search as Search
+from streaming.simulator.modes import Simulate as Simulate
+from streaming.simulator.simulate import simulate as simulate
+from streaming.tuning.tune import tune as tune

@@ -1,0 +1,55 @@
+"""A commented beginning for a custom net, which exports as it is."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.common.errors import OutputError, UsageError
+from models.common.files import save_text
+
+TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
+
+
+@dataclass(frozen=True)
+class Scaffold:
+    """What was written: a folder, and the files in it."""
+
+    folder: Path
+    files: tuple[Path, ...]
+
+
+def scaffold(name: str, *, task: str = "classifier", output: str | Path = ".") -> Scaffold:
+    """Write net.py, geometry.toml, labels and a test for a custom net.
+
+    Args:
+        name: of the model, and of the folder that is made.
+        task: "classifier" (windows of log-mel) or "enhancer" (causal, 8 ms hops).
+        output: where the folder is made.
+
+    Returns:
+        what was written.
+
+    Raises:
+        UsageError: a bad name, an unknown task, or files that are there already; nothing is ever replaced.
+        OutputError: the place cannot be written.
+    """
+    known = sorted(p.name for p in TEMPLATES.iterdir() if p.is_dir())
+    if task not in known:
+        raise UsageError(f"--task: expected one of {', '.join(known)}, got {task!r}")
+    if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
+        raise UsageError(f"expected a name of lower-case letters, digits, - and _, got {name!r}")
+    folder = Path(output) / name
+    sources = sorted(p for p in (TEMPLATES / task).iterdir() if p.is_file())
+    files = {folder / p.name.removesuffix(".txt" if ".py" in p.name else ""): p.read_text("utf-8") for p in sources}
+    there = [path for path in files if path.exists()]
+    if there:
+        raise UsageError(f"{there[0]}: is there already and was left alone; choose another name or --output")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise OutputError(f"{folder}: cannot be made: {exc.strerror}; choose another place with --output") from exc
+    for path, text in files.items():
+        save_text(path, text.replace("NAME", name))
+    return Scaffold(folder, tuple(files))

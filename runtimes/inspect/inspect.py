@@ -1,0 +1,42 @@
+"""What is inside a bundle, a .tflite or a .mlpackage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from models.common.errors import ArtefactError, UsageError
+from runtimes.bundle import MANIFEST, Bundle
+from runtimes.inspect import mlpackage, tflite
+from runtimes.inspect.bundle import BundleReport, describe_bundle
+
+
+def inspect(path: Bundle | str | Path) -> BundleReport | tflite.TfliteReport | mlpackage.MlPackageReport:
+    """What is inside a bundle, a .tflite or a .mlpackage; nothing is run.
+
+    Args:
+        path: a bundle, its folder, or a file of one of the two formats.
+
+    Returns:
+        a report for each of the three kinds.
+
+    Raises:
+        UsageError: none of the three.
+        ArtefactError, BundleError: damaged.
+        MissingDependencyError: a .mlpackage, and coremltools is not installed.
+    """
+    if isinstance(path, Bundle):
+        return describe_bundle(path)
+    file = Path(path)
+    if not file.exists():
+        raise UsageError(f"{file}: no such file or folder; expected a bundle, a .tflite or a .mlpackage")
+    if file.suffix == ".tflite":
+        return tflite.describe(file)
+    if file.suffix == ".mlpackage":
+        return mlpackage.describe(file)
+    if file.suffix == ".mlmodel":
+        raise ArtefactError(
+            f"{file}: a .mlmodel (neural network) has no ML Program; expected a .mlpackage, convert it again"
+        )
+    if file.is_dir() or file.name == MANIFEST:
+        return describe_bundle(file)
+    raise UsageError(f"{file}: expected a bundle (folder), a .tflite or a .mlpackage")
