@@ -104,9 +104,7 @@ def test_a_rate_change_is_the_device_s_own_loss(exported: dict[str, Path]) -> No
 def test_advice_is_the_same_every_time_and_makes_a_page(exported: dict[str, Path], tmp_path: Path) -> None:
     bundle = Bundle.open(exported["dtln"])
     texts = [
-        advise(
-            [bundle], devices=("iphone-sink", "android-a53"), calibration=calibration(0.3), seconds=4.0, seed=3
-        ).dump()
+        advise(bundle, devices=("iphone-sink", "android-a53"), calibration=calibration(0.3), seconds=4.0, seed=3).dump()
         for _ in range(2)
     ]
     assert texts[0] == texts[1]
