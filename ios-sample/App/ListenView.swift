@@ -41,7 +41,7 @@ struct TopRow {
 }
 
 struct EventRow {
-    let event: Event
+    let event: SoundEvent
     var id: String { "\(event.index) \(event.onsetSample)" }
 
     /// Seconds from the stream's start.

@@ -86,7 +86,7 @@ struct Probe {
         try values.withUnsafeBytes { try Data($0).write(to: file) }
     }
 
-    static func json(_ events: [Event]) throws -> Any {
+    static func json(_ events: [SoundEvent]) throws -> Any {
         try JSONSerialization.jsonObject(with: try JSONEncoder().encode(events))
     }
 
@@ -115,7 +115,7 @@ struct Probe {
         recorder.computeUnit(DeviceTrace.ComputeUnit(timeNs: clock.nowNs(), requested: "cpu", used: "cpu"))
         let worker = try StreamWorker(
             bundle, engine, feed: feed, playout: playout, playoutRateHz: rate, recorder: recorder, clock: clock)
-        var events: [Event] = []
+        var events: [SoundEvent] = []
         var audio: [Float] = []
         var heard: [Float] = []
         worker.onEvent = { events.append($0) }

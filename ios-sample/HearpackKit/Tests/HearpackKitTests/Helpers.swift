@@ -9,6 +9,18 @@ func fixture(_ path: String) throws -> Data {
     return try Data(contentsOf: root.appendingPathComponent("tests/fixtures/\(path)"))
 }
 
+/// A trace as `DeviceTrace.json` writes it.
+func readTrace(_ text: Data) throws -> DeviceTrace {
+    let decoder = JSONDecoder()
+    decoder.keyDecodingStrategy = .convertFromSnakeCase
+    return try decoder.decode(DeviceTrace.self, from: text)
+}
+
+/// Any JSON object, to be compared.
+func object(_ text: Data) throws -> NSDictionary {
+    try XCTUnwrap(JSONSerialization.jsonObject(with: text) as? NSDictionary)
+}
+
 func assertThrows(_ expected: String, _ body: () throws -> Void, file: StaticString = #filePath, line: UInt = #line) {
     XCTAssertThrowsError(try body(), file: file, line: line) { error in
         let message = (error as? HearpackError)?.message ?? "no HearpackError: \(error)"

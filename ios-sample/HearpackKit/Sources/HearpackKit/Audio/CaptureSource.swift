@@ -1,5 +1,3 @@
-import CHearpackAtomics
-
 /// How capture was set up: what was asked for, or what was given.
 public struct CaptureFormat: Codable, Equatable, Sendable {
     public enum Sample: String, Codable, Sendable { case pcm16, float32 }
@@ -21,12 +19,6 @@ public struct CaptureFormat: Codable, Equatable, Sendable {
         self.format = format
         self.mode = mode
         self.source = source
-    }
-
-    enum CodingKeys: String, CodingKey {
-        case rateHz = "rate_hz"
-        case blockFrames = "block_frames"
-        case channels, format, mode, source
     }
 }
 
@@ -60,9 +52,9 @@ public final class CaptureFeed: @unchecked Sendable {
     private let clock: any Clock
     private let records: UnsafeMutablePointer<CallbackRecord>
     private let recordCapacity: Int
-    private let written: UnsafeMutablePointer<hearpack_counter>
-    private let read: UnsafeMutablePointer<hearpack_counter>
-    private let rate: UnsafeMutablePointer<hearpack_counter>
+    private let counters = Counters<Counter>()
+
+    private enum Counter: Int, CaseIterable { case written, read, rate }
 
     /// - Parameters:
     ///   - ringSamples: samples that must fit, at the device's rate.
@@ -72,25 +64,17 @@ public final class CaptureFeed: @unchecked Sendable {
         self.clock = clock
         self.recordCapacity = recordCapacity
         records = .allocate(capacity: recordCapacity)
-        written = .allocate(capacity: 1)
-        read = .allocate(capacity: 1)
-        rate = .allocate(capacity: 1)
-        written.initialize(to: hearpack_counter())
-        read.initialize(to: hearpack_counter())
-        rate.initialize(to: hearpack_counter())
     }
 
     deinit {
         records.deallocate()
-        written.deallocate()
-        read.deallocate()
-        rate.deallocate()
+        counters.deallocate()
     }
 
-    /// Rate of the blocks that follow; told by the source when it starts.
+    /// Rate of the blocks that follow; set by the source when it starts.
     public var rateHz: Int {
-        get { Int(hearpack_load_acquire(rate)) }
-        set { hearpack_store_release(rate, Int64(newValue)) }
+        get { counters.load(.rate) }
+        set { counters.store(.rate, newValue) }
     }
 
     /// Audio thread: one block of mono samples.
@@ -102,23 +86,23 @@ public final class CaptureFeed: @unchecked Sendable {
     ) -> Int {
         let begin = clock.nowNs()
         let taken = ring.write(samples, frames)
-        let at = hearpack_load_relaxed(written)
-        if at - hearpack_load_acquire(read) < Int64(recordCapacity) {
-            records[Int(at % Int64(recordCapacity))] = CallbackRecord(
+        let at = counters.peek(.written)
+        if at - counters.load(.read) < recordCapacity {
+            records[at % recordCapacity] = CallbackRecord(
                 timeNs: begin, endNs: clock.nowNs(), frames: Int32(clamping: frames),
-                rateHz: Int32(clamping: hearpack_load_relaxed(rate)), hardwareTimeNs: hardwareTimeNs,
+                rateHz: Int32(clamping: counters.peek(.rate)), hardwareTimeNs: hardwareTimeNs,
                 hardwareFrame: hardwareFrame)
-            hearpack_store_release(written, at + 1)
+            counters.store(.written, at + 1)
         }
         return taken
     }
 
     /// Inference thread: the next callback's record, oldest first.
     public func nextRecord() -> CallbackRecord? {
-        let at = hearpack_load_relaxed(read)
-        guard at < hearpack_load_acquire(written) else { return nil }
-        let record = records[Int(at % Int64(recordCapacity))]
-        hearpack_store_release(read, at + 1)
+        let at = counters.peek(.read)
+        guard at < counters.load(.written) else { return nil }
+        let record = records[at % recordCapacity]
+        counters.store(.read, at + 1)
         return record
     }
 }

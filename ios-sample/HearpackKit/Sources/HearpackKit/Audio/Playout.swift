@@ -1,5 +1,3 @@
-import CHearpackAtomics
-
 /// Where every sample went. All in samples, but for `underruns`.
 public struct PlayoutCounts: Equatable, Sendable {
     /// Given to `write`; taken in; not taken in for want of room.
@@ -38,7 +36,7 @@ public final class PlayoutRing: @unchecked Sendable {
 
     private let store: UnsafeMutablePointer<Float>
     private let mask: Int
-    private let counters: UnsafeMutablePointer<hearpack_counter>
+    private let counters: Counters<Counter>
 
     // The reader's own.
     private var playing = false
@@ -72,8 +70,7 @@ public final class PlayoutRing: @unchecked Sendable {
         while size < capacitySamples + 1 { size *= 2 }  // one more: the sample before the reader
         mask = size - 1
         store = .allocate(capacity: size)
-        counters = .allocate(capacity: Counter.allCases.count)
-        counters.initialize(repeating: hearpack_counter(), count: Counter.allCases.count)
+        counters = Counters()
         reset()
     }
 
@@ -84,22 +81,23 @@ public final class PlayoutRing: @unchecked Sendable {
 
     /// Empty, filling, all counts zero. Only while neither side is running.
     public func reset() {
-        for counter in Counter.allCases { set(counter, 0) }
+        for counter in Counter.allCases { counters.store(counter, 0) }
         store.update(repeating: 0, count: mask + 1)
         fill()
     }
 
     /// Samples held.
-    public var level: Int { tally(.written) - tally(.index) }
+    public var level: Int { counters.load(.written) - counters.load(.index) }
 
     /// How much faster (positive) or slower than the writer's clock the reader runs now.
-    public var adjustPpm: Double { Double(tally(.adjust)) / Double(Self.one) * 1e6 }
+    public var adjustPpm: Double { Double(counters.load(.adjust)) / Double(Self.one) * 1e6 }
 
     public var counts: PlayoutCounts {
         PlayoutCounts(
-            offered: tally(.written) + tally(.dropped), written: tally(.written), dropped: tally(.dropped),
-            consumed: tally(.index), held: level, played: tally(.played), silence: tally(.silence),
-            underrun: tally(.underrun), tail: tally(.tail), underruns: tally(.underruns))
+            offered: counters.load(.written) + counters.load(.dropped), written: counters.load(.written),
+            dropped: counters.load(.dropped), consumed: counters.load(.index), held: level,
+            played: counters.load(.played), silence: counters.load(.silence),
+            underrun: counters.load(.underrun), tail: counters.load(.tail), underruns: counters.load(.underruns))
     }
 
     /// Writer: take in what fits.
@@ -108,37 +106,37 @@ public final class PlayoutRing: @unchecked Sendable {
     /// - Throws: `audio`: NaN or Inf, nothing is taken in; `usage`: the stream was finished.
     @discardableResult
     public func write(_ block: UnsafeBufferPointer<Float>) throws -> Int {
-        guard tally(.ended) == 0 else {
+        guard counters.load(.ended) == 0 else {
             throw HearpackError.usage("playout: the stream was finished; call reset() before the next block")
         }
-        let written = tally(.written)
+        let written = counters.load(.written)
         var bad: UInt32 = 0
         for sample in block { bad |= (sample.bitPattern & 0x7f80_0000) == 0x7f80_0000 ? 1 : 0 }
         if bad != 0, let at = block.firstIndex(where: { !$0.isFinite }) {
             throw HearpackError.audio(
                 "playout: sample \(written + at) is NaN or Inf, expected finite numbers; nothing was taken in")
         }
-        let count = min(block.count, capacitySamples - (written - tally(.index)))
+        let count = min(block.count, capacitySamples - (written - counters.load(.index)))
         for i in 0..<count { store[(written + i) & mask] = block[i] }
-        set(.written, written + count)
+        counters.store(.written, written + count)
         let dropped = block.count - count
-        if dropped > 0 { set(.dropped, tally(.dropped) + dropped) }
+        if dropped > 0 { counters.store(.dropped, counters.load(.dropped) + dropped) }
         return dropped
     }
 
     /// Writer: no more is written; what is held plays to its end, and what follows is tail, not underrun.
-    public func finish() { set(.ended, 1) }
+    public func finish() { counters.store(.ended, 1) }
 
     /// Reader: the device's next block, always filled to its end.
     public func read(_ out: Block) {
-        let ended = tally(.ended) != 0  // before the level: what was written before the end is then seen
-        let index = tally(.index)
-        let level = tally(.written) - index
+        let ended = counters.load(.ended) != 0  // before the level: what was written before the end is then seen
+        let index = counters.load(.index)
+        let level = counters.load(.written) - index
         var count = 0
         defer { for i in count..<out.count { out[i] = 0 } }
         if !playing {
             if level < prefillSamples && !ended {
-                set(.silence, tally(.silence) + out.count)
+                counters.store(.silence, counters.load(.silence) + out.count)
                 return
             }
             playing = true
@@ -148,14 +146,14 @@ public final class PlayoutRing: @unchecked Sendable {
         count = playable(out.count, level, ended)
         if count > 0 {
             play(out, count, index, level)
-            set(.played, tally(.played) + count)
+            counters.store(.played, counters.load(.played) + count)
         }
         let missing = out.count - count
         if missing > 0 && ended {
-            set(.tail, tally(.tail) + missing)
+            counters.store(.tail, counters.load(.tail) + missing)
         } else if missing > 0 {
-            set(.underrun, tally(.underrun) + missing)
-            set(.underruns, tally(.underruns) + 1)
+            counters.store(.underrun, counters.load(.underrun) + missing)
+            counters.store(.underruns, counters.load(.underruns) + 1)
             fill()
         }
     }
@@ -163,7 +161,7 @@ public final class PlayoutRing: @unchecked Sendable {
     private func fill() {
         playing = false
         (reads, average, target, adjust, fraction) = (0, 0, 0, 0, 0)
-        set(.adjust, 0)
+        counters.store(.adjust, 0)
     }
 
     private func control(_ level: Int, _ ended: Bool) {
@@ -175,7 +173,7 @@ public final class PlayoutRing: @unchecked Sendable {
         let free = Int64(deadbandSamples) << 16
         error = error > 0 ? max(error - free, 0) : min(error + free, 0)
         adjust = max(-Self.adjustLimit, min(Self.adjustLimit, (error * Self.adjustPerSample) >> 16))
-        set(.adjust, Int(adjust))
+        counters.store(.adjust, Int(adjust))
     }
 
     /// How many of the next outputs the samples held allow.
@@ -191,7 +189,7 @@ public final class PlayoutRing: @unchecked Sendable {
         let step = Self.one + adjust
         if fraction == 0 && adjust == 0 {
             for i in 0..<count { out[i] = store[(index + i) & mask] }
-            set(.index, index + min(count, level))
+            counters.store(.index, index + min(count, level))
             return
         }
         var place = fraction
@@ -208,7 +206,7 @@ public final class PlayoutRing: @unchecked Sendable {
             out[i] = Float(((c3 * t + c2) * t + c1) * t + y0)
             place += step
         }
-        set(.index, index + min(Int(place >> 32), level))
+        counters.store(.index, index + min(Int(place >> 32), level))
         fraction = place & (Self.one - 1)
     }
 
@@ -217,10 +215,4 @@ public final class PlayoutRing: @unchecked Sendable {
     private func at(_ offset: Int, _ index: Int, _ level: Int) -> Double {
         offset >= level ? 0 : Double(store[(index + offset) & mask])
     }
-
-    @inline(__always)
-    private func tally(_ counter: Counter) -> Int { Int(hearpack_load_acquire(counters + counter.rawValue)) }
-
-    @inline(__always)
-    private func set(_ counter: Counter, _ value: Int) { hearpack_store_release(counters + counter.rawValue, Int64(value)) }
 }

@@ -1,5 +1,3 @@
-import CHearpackAtomics
-
 /// Samples that are worked on in place, full scale 1.0.
 public typealias Block = UnsafeMutableBufferPointer<Float>
 
@@ -12,9 +10,9 @@ public final class RingBuffer: @unchecked Sendable {
     public let capacity: Int
 
     private let storage: UnsafeMutablePointer<Float>
-    private let written: UnsafeMutablePointer<hearpack_counter>
-    private let read: UnsafeMutablePointer<hearpack_counter>
-    private let refused: UnsafeMutablePointer<hearpack_counter>
+    private let counters = Counters<Counter>()
+
+    private enum Counter: Int, CaseIterable { case written, read, refused }
 
     /// - Parameter atLeast: samples that must fit, 1 or more.
     public init(atLeast: Int) {
@@ -24,46 +22,38 @@ public final class RingBuffer: @unchecked Sendable {
         capacity = size
         storage = .allocate(capacity: size)
         storage.initialize(repeating: 0, count: size)
-        written = .allocate(capacity: 1)
-        read = .allocate(capacity: 1)
-        refused = .allocate(capacity: 1)
-        written.initialize(to: hearpack_counter())
-        read.initialize(to: hearpack_counter())
-        refused.initialize(to: hearpack_counter())
     }
 
     deinit {
         storage.deallocate()
-        written.deallocate()
-        read.deallocate()
-        refused.deallocate()
+        counters.deallocate()
     }
 
     /// Samples ready for the consumer. Either thread may ask; the answer may be old for the other side.
     public var available: Int {
-        Int(hearpack_load_acquire(written) - hearpack_load_acquire(read))
+        counters.load(.written) - counters.load(.read)
     }
 
     /// Samples refused since init because the ring was full.
-    public var lostSamples: Int { Int(hearpack_load_relaxed(refused)) }
+    public var lostSamples: Int { counters.peek(.refused) }
 
     /// Samples accepted since init.
-    public var writtenSamples: Int { Int(hearpack_load_acquire(written)) }
+    public var writtenSamples: Int { counters.load(.written) }
 
     /// Producer: append samples.
     ///
     /// - Returns: how many fitted; the rest is lost and counted.
     @discardableResult
     public func write(_ source: UnsafePointer<Float>, _ count: Int) -> Int {
-        let begin = hearpack_load_relaxed(written)
-        let free = capacity - Int(begin - hearpack_load_acquire(read))
+        let begin = counters.peek(.written)
+        let free = capacity - (begin - counters.load(.read))
         let taken = min(count, free)
-        let at = Int(begin) & (capacity - 1)
+        let at = begin & (capacity - 1)
         let first = min(taken, capacity - at)
         (storage + at).update(from: source, count: first)
         storage.update(from: source + first, count: taken - first)
-        hearpack_store_release(written, begin + Int64(taken))
-        if taken < count { hearpack_add_relaxed(refused, Int64(count - taken)) }
+        counters.store(.written, begin + taken)
+        if taken < count { counters.add(.refused, count - taken) }
         return taken
     }
 
@@ -72,13 +62,13 @@ public final class RingBuffer: @unchecked Sendable {
     /// - Returns: how many there were.
     @discardableResult
     public func read(_ target: UnsafeMutablePointer<Float>, _ count: Int) -> Int {
-        let begin = hearpack_load_relaxed(read)
-        let taken = min(count, Int(hearpack_load_acquire(written) - begin))
-        let at = Int(begin) & (capacity - 1)
+        let begin = counters.peek(.read)
+        let taken = min(count, counters.load(.written) - begin)
+        let at = begin & (capacity - 1)
         let first = min(taken, capacity - at)
         target.update(from: storage + at, count: first)
         (target + first).update(from: storage, count: taken - first)
-        hearpack_store_release(read, begin + Int64(taken))
+        counters.store(.read, begin + taken)
         return taken
     }
 
@@ -87,9 +77,9 @@ public final class RingBuffer: @unchecked Sendable {
     /// - Returns: how many were dropped.
     @discardableResult
     public func discard(_ count: Int) -> Int {
-        let begin = hearpack_load_relaxed(read)
-        let dropped = min(count, Int(hearpack_load_acquire(written) - begin))
-        hearpack_store_release(read, begin + Int64(dropped))
+        let begin = counters.peek(.read)
+        let dropped = min(count, counters.load(.written) - begin)
+        counters.store(.read, begin + dropped)
         return dropped
     }
 }

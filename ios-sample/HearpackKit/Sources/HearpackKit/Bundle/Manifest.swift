@@ -125,10 +125,15 @@ public struct Manifest: Decodable, Equatable, Sendable {
     public let inputs: [Tensor]
     public let outputs: [Tensor]
     public let states: [State]
-    public let decisions: DecisionParameters?
+    public let decisions: Decisions?
     public let dsp: [DSPStage]?
     public let playout: Playout?
     public let artefacts: [Artefact]
+
+    /// How far the stream moves a call: a step net's buffer, a window's hop.
+    public var hopSamples: Int {
+        buffer.kind == .step ? buffer.samples : decisions?.windowHopSamples ?? geometry.hopSamples
+    }
 
     /// Read and validate the text of a manifest.
     ///

@@ -1,5 +1,5 @@
 /// How scores become events: the manifest's `decisions`.
-public struct DecisionParameters: Codable, Equatable, Sendable {
+public struct Decisions: Codable, Equatable, Sendable {
     /// What one label overrides.
     public struct Label: Codable, Equatable, Sendable {
         public let onThreshold: Double?
@@ -72,8 +72,8 @@ struct LabelRule: Equatable, Sendable {
     let minOffSamples: Double
 }
 
-/// Something was heard. Emitted twice: when it turns on (no offset yet) and when it is over.
-public struct Event: Codable, Equatable, Sendable {
+/// A sound was detected. Emitted twice: when it turns on (no offset yet) and when it is over.
+public struct SoundEvent: Codable, Equatable, Sendable {
     public let label: String
     /// Index in labels.txt.
     public let index: Int
@@ -105,7 +105,7 @@ public struct Event: Codable, Equatable, Sendable {
     }
 
     /// Whether two events are identical: label, onset and offset equal, confidence within 1e-6.
-    public func isSame(_ other: Event) -> Bool {
+    public func isSame(_ other: SoundEvent) -> Bool {
         label == other.label && onsetSample == other.onsetSample && offsetSample == other.offsetSample
             && abs(confidence - other.confidence) <= 1e-6
     }
@@ -114,7 +114,7 @@ public struct Event: Codable, Equatable, Sendable {
 /// Scores of successive windows into events: streaming/core/decisions.py, comparison by comparison, all in float64.
 ///
 /// No allocation while no event is emitted.
-public final class Decisions {
+public final class DecisionTracker {
     public let labels: [String]
 
     private let hop: Int
@@ -135,7 +135,7 @@ public final class Decisions {
     }
 
     /// - Throws: `bundle` where `per_label` names a label there is not; `usage` without labels.
-    public init(_ parameters: DecisionParameters, labels: [String], sampleRateHz: Int) throws {
+    public init(_ parameters: Decisions, labels: [String], sampleRateHz: Int) throws {
         guard !labels.isEmpty else { throw HearpackError.usage("decisions need at least one label, got none") }
         try parameters.check("decisions")
         let names = Set(labels)
@@ -167,7 +167,7 @@ public final class Decisions {
     ///   - emit: called for what turned on or off with this window, by index.
     /// - Throws: `usage`: wrong number of scores, a window that does not follow the last, or a flushed stream.
     public func push(
-        _ scores: UnsafeBufferPointer<Float>, windowEndSample: Int, _ emit: (Event) -> Void
+        _ scores: UnsafeBufferPointer<Float>, windowEndSample: Int, _ emit: (SoundEvent) -> Void
     ) throws {
         guard !ended else {
             throw HearpackError.usage("decisions: the stream was flushed; call reset() before the next window")
@@ -188,7 +188,7 @@ public final class Decisions {
     }
 
     /// The stream is over: close what is on. A run that has not lasted long enough is no event.
-    public func flush(endSample: Int, _ emit: (Event) -> Void) {
+    public func flush(endSample: Int, _ emit: (SoundEvent) -> Void) {
         ended = true
         for index in 0..<labels.count {
             if let track = tracks[index], track.on { emit(closed(index, track, endSample)) }
@@ -210,7 +210,7 @@ public final class Decisions {
         for i in 0..<count { smoothed[i] /= Double(held) }
     }
 
-    private func advance(_ index: Int, _ s: Double, _ end: Int, _ emit: (Event) -> Void) {
+    private func advance(_ index: Int, _ s: Double, _ end: Int, _ emit: (SoundEvent) -> Void) {
         let rule = rules[index]
         if var track = tracks[index], track.on {
             if s >= rule.offThreshold {
@@ -233,15 +233,15 @@ public final class Decisions {
         if Double(end - track.onset) >= rule.minOnSamples {
             track.on = true
             emit(
-                Event(
+                SoundEvent(
                     label: labels[index], index: index, onsetSample: track.onset, offsetSample: nil,
                     confidence: track.peak, emittedAtSample: end))
         }
         tracks[index] = track
     }
 
-    private func closed(_ index: Int, _ track: Track, _ at: Int) -> Event {
-        Event(
+    private func closed(_ index: Int, _ track: Track, _ at: Int) -> SoundEvent {
+        SoundEvent(
             label: labels[index], index: index, onsetSample: track.onset, offsetSample: track.lastOver - hop,
             confidence: track.peak, emittedAtSample: at)
     }

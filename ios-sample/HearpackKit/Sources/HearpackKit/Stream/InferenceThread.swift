@@ -1,6 +1,6 @@
 import Foundation
 
-/// A thread that owns a worker: it pumps, sleeps a part of a hop when nothing is due, and stops when told.
+/// A thread that owns a worker: it pumps, sleeps a part of a hop when nothing is due, and stops on request.
 ///
 /// Polling, not signalling: the audio thread then makes no call that could wait, and the wake-up costs at most
 /// `interval` of latency, which the ledger shows as part of `ring_wait`.
@@ -36,7 +36,7 @@ public final class InferenceThread: @unchecked Sendable {
         thread.start()
     }
 
-    /// Between two blocks, on the thread: for what the app has to tell worker or recorder. What throws fails the stream.
+    /// Between two blocks, on the thread: for what the app reports to worker or recorder. What throws fails the stream.
     public func run(_ job: @escaping Job) {
         lock.lock()
         jobs.append(job)
@@ -57,8 +57,8 @@ public final class InferenceThread: @unchecked Sendable {
         _ onFailure: (HearpackError) -> Void
     ) {
         let geometry = worker.manifest.geometry
-        let hopS = Double(worker.manifest.buffer.samples) / Double(geometry.sampleRateHz)
-        let interval = min(0.005, hopS / 8)
+        let bufferS = Double(worker.manifest.buffer.samples) / Double(geometry.sampleRateHz)
+        let interval = min(0.005, bufferS / 8)
         var shown = Date.distantPast
         do {
             while true {

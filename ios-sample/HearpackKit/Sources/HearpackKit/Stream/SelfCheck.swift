@@ -7,7 +7,7 @@ public struct Golden: Codable, Equatable, Sendable {
         public let input: String
         public let outputs: [String: String]
         public let shape: [Int]
-        public let events: [Event]
+        public let events: [SoundEvent]
 
         enum CodingKeys: String, CodingKey {
             case input, outputs, shape, events
@@ -16,7 +16,7 @@ public struct Golden: Codable, Equatable, Sendable {
     }
 
     public let streams: [Stream]
-    public let decisions: DecisionParameters?
+    public let decisions: Decisions?
 
     public init(_ bundle: ModelBundle) throws {
         let file = bundle.folder.appendingPathComponent("golden/golden.json")
@@ -52,7 +52,7 @@ public struct SelfCheckReport: Equatable, Sendable {
     private static func short(_ value: Double) -> String { String(format: "%.3g", value) }
 }
 
-/// Streams golden/input through the very engine and loop the app uses, and holds the result against golden/output:
+/// Streams golden/input through the very engine and loop the app uses, and compares the result with golden/output:
 /// truth on the device, with no tools.
 public enum SelfCheck {
     /// Ten seconds are too short to speak of drift (converters/bundle/golden.py leaves it out, too).
@@ -100,7 +100,7 @@ public enum SelfCheck {
             (metrics, first) = (parity.metrics, parity.firstBadWindow)
         }
         let checks = try Parity.judge(metrics, artefact.tolerance.filter { !longStreamMetrics.contains($0.metric) })
-        func missing(_ events: [Event], in others: [Event]) -> Int {
+        func missing(_ events: [SoundEvent], in others: [SoundEvent]) -> Int {
             events.filter { event in
                 !others.contains {
                     $0.label == event.label && $0.onsetSample == event.onsetSample && $0.offsetSample == event.offsetSample
@@ -143,27 +143,27 @@ public enum Blocks: Sendable {
 public final class StreamRun {
     public private(set) var values: [Float] = []
     public private(set) var ends: [Int] = []
-    public private(set) var events: [Event] = []
+    public private(set) var events: [SoundEvent] = []
     public var audioOut: Bool { loop.audioOut }
     public var calls: Int { loop.calls }
 
     /// Finished events, by onset and then by index.
-    public var closedEvents: [Event] {
+    public var closedEvents: [SoundEvent] {
         events.filter { $0.offsetSample != nil }.sorted { ($0.onsetSample, $0.index) < ($1.onsetSample, $1.index) }
     }
 
     private let loop: StreamLoop
     private let resampler: Resampler
-    private let decisions: Decisions?
+    private let decisions: DecisionTracker?
 
     public init(
-        _ bundle: ModelBundle, _ engine: any InferenceEngine, inRateHz: Int, decisions: DecisionParameters? = nil
+        _ bundle: ModelBundle, _ engine: any InferenceEngine, inRateHz: Int, decisions: Decisions? = nil
     ) throws {
         let manifest = bundle.manifest
         loop = try StreamLoop(manifest, engine)
         resampler = try Resampler(inRateHz: inRateHz, outRateHz: manifest.geometry.sampleRateHz)
         if manifest.task == .classifier, let parameters = decisions ?? manifest.decisions {
-            self.decisions = try Decisions(
+            self.decisions = try DecisionTracker(
                 parameters, labels: try bundle.labels(), sampleRateHz: manifest.geometry.sampleRateHz)
         } else {
             self.decisions = nil

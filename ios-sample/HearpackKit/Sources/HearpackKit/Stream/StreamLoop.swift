@@ -38,10 +38,7 @@ public final class StreamLoop {
     /// - Throws: `usage` if engine and manifest do not fit.
     public init(_ manifest: Manifest, _ engine: any InferenceEngine) throws {
         let samples = manifest.buffer.samples
-        var hop = samples
-        if manifest.buffer.kind == .window {
-            hop = manifest.decisions?.windowHopSamples ?? manifest.geometry.hopSamples
-        }
+        let hop = manifest.hopSamples
         guard hop >= 1 else { throw HearpackError.usage("loop: the hop must be at least 1 sample, got \(hop)") }
         guard engine.signature == GraphSignature(manifest) else {
             throw HearpackError.usage("loop: the engine was opened for another manifest than \(manifest.name)")

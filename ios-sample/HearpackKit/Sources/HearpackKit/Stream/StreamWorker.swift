@@ -1,4 +1,4 @@
-/// Times every call of an engine and tells the recorder. What throws is recorded with its message.
+/// Times every call of an engine and reports it to the recorder. What throws is recorded with its message.
 final class TimedEngine: InferenceEngine {
     var signature: GraphSignature { engine.signature }
     var info: EngineInfo { engine.info }
@@ -87,7 +87,7 @@ public struct StreamFigures: Equatable, Sendable {
 /// -> plain DSP -> resampler -> playout. `pump` does what is due and allocates nothing while no event is emitted.
 public final class StreamWorker {
     /// Called on the inference thread for what turned on or off.
-    public var onEvent: ((Event) -> Void)?
+    public var onEvent: ((SoundEvent) -> Void)?
     /// Called on the inference thread with an enhancer's output at the model's rate, before the way back.
     public var onAudio: ((UnsafeBufferPointer<Float>) -> Void)?
 
@@ -102,7 +102,7 @@ public final class StreamWorker {
 
     private let loop: StreamLoop
     private let timed: TimedEngine
-    private let decisions: Decisions?
+    private let decisions: DecisionTracker?
     private var before: InputChain
     private var after: OutputChain
     public let recorder: TraceRecorder?
@@ -135,11 +135,9 @@ public final class StreamWorker {
                 "the microphone gives \(feed.rateHz) Hz, this app takes \(Resampler.rates.lowerBound) to "
                     + "\(Resampler.rates.upperBound); choose another input")
         }
-        let hop =
-            manifest.buffer.kind == .window
-            ? manifest.decisions?.windowHopSamples ?? manifest.geometry.hopSamples : manifest.buffer.samples
         timed = TimedEngine(
-            try GatedEngine.wrap(engine, manifest), clock, recorder, budgetNs: Int64(hop) * 1_000_000_000 / Int64(rate))
+            try GatedEngine.wrap(engine, manifest), clock, recorder,
+            budgetNs: Int64(manifest.hopSamples) * 1_000_000_000 / Int64(rate))
         loop = try StreamLoop(manifest, timed)
         resamplerIn = try Resampler(inRateHz: feed.rateHz, outRateHz: rate)
         let room = resamplerIn.mostOutput(for: Self.piece)
@@ -148,7 +146,7 @@ public final class StreamWorker {
             manifest.dsp, sampleRateHz: rate, delaySamples: manifest.geometry.delaySamples,
             room: 4 * (room + manifest.buffer.samples))
         if manifest.task == .classifier, let parameters = manifest.decisions {
-            decisions = try Decisions(parameters, labels: try bundle.labels(), sampleRateHz: rate)
+            decisions = try DecisionTracker(parameters, labels: try bundle.labels(), sampleRateHz: rate)
         } else {
             decisions = nil
         }
@@ -194,7 +192,7 @@ public final class StreamWorker {
         try pump()
         try push(try resamplerIn.flush(into: modelBlock))
         try loop.flush(take)
-        decisions?.flush(endSample: loop.inSamples, heard)
+        decisions?.flush(endSample: loop.inSamples, report)
         playout?.finish()
     }
 
@@ -257,7 +255,7 @@ public final class StreamWorker {
         guard loop.audioOut else {
             for i in 0..<min(scores.count, values.count) { scores[i] = values[i] }
             recorder?.firstDecision(timed.lastEndNs)
-            try decisions?.push(values, windowEndSample: end, heard)
+            try decisions?.push(values, windowEndSample: end, report)
             return
         }
         emittedSamples += values.count
@@ -274,8 +272,8 @@ public final class StreamWorker {
         }
     }
 
-    private func heard(_ event: Event) {
-        recorder?.heard(event, timeNs: clock.nowNs())
+    private func report(_ event: SoundEvent) {
+        recorder?.event(event, timeNs: clock.nowNs())
         onEvent?(event)
     }
 }

@@ -37,13 +37,6 @@ public struct DeviceTrace: Codable, Equatable, Sendable {
             self.memoryBytes = memoryBytes
             self.lowPowerMode = lowPowerMode
         }
-
-        enum CodingKeys: String, CodingKey {
-            case manufacturer, model, os, emulated, cores
-            case osVersion = "os_version"
-            case memoryBytes = "memory_bytes"
-            case lowPowerMode = "low_power_mode"
-        }
     }
 
     public struct Model: Codable, Equatable, Sendable {
@@ -66,15 +59,6 @@ public struct DeviceTrace: Codable, Equatable, Sendable {
             runtimeVersion = info.version
             windowHopSamples = manifest.decisions?.windowHopSamples
         }
-
-        enum CodingKeys: String, CodingKey {
-            case name, runtime
-            case bufferSamples = "buffer_samples"
-            case artefactId = "artefact_id"
-            case artefactSha256 = "artefact_sha256"
-            case runtimeVersion = "runtime_version"
-            case windowHopSamples = "window_hop_samples"
-        }
     }
 
     public struct Audio: Codable, Equatable, Sendable {
@@ -88,12 +72,6 @@ public struct DeviceTrace: Codable, Equatable, Sendable {
             self.requested = requested
             self.granted = granted
             self.ringSamples = ringSamples
-        }
-
-        enum CodingKeys: String, CodingKey {
-            case requested, granted
-            case modelRateHz = "model_rate_hz"
-            case ringSamples = "ring_samples"
         }
     }
 
@@ -114,21 +92,6 @@ public struct DeviceTrace: Codable, Equatable, Sendable {
         public var lostSamples: Int?
 
         public init() {}
-
-        enum CodingKeys: String, CodingKey {
-            case appReadyNs = "app_ready_ns"
-            case bundleCheckedNs = "bundle_checked_ns"
-            case modelLoadBeginNs = "model_load_begin_ns"
-            case modelLoadEndNs = "model_load_end_ns"
-            case warmUpCalls = "warm_up_calls"
-            case firstCallBeginNs = "first_call_begin_ns"
-            case firstCallEndNs = "first_call_end_ns"
-            case captureBeginNs = "capture_begin_ns"
-            case firstCallbackNs = "first_callback_ns"
-            case firstDecisionNs = "first_decision_ns"
-            case weightCache = "weight_cache"
-            case lostSamples = "lost_samples"
-        }
     }
 
     public struct Callback: Codable, Equatable, Sendable {
@@ -138,15 +101,6 @@ public struct DeviceTrace: Codable, Equatable, Sendable {
         public var hardwareTimeNs: Int64?
         public var hardwareFrame: Int64?
         public var rateHz: Int?
-
-        enum CodingKeys: String, CodingKey {
-            case frames
-            case timeNs = "time_ns"
-            case endNs = "end_ns"
-            case hardwareTimeNs = "hardware_time_ns"
-            case hardwareFrame = "hardware_frame"
-            case rateHz = "rate_hz"
-        }
     }
 
     public struct Inference: Codable, Equatable, Sendable {
@@ -168,15 +122,6 @@ public struct DeviceTrace: Codable, Equatable, Sendable {
             self.warmUp = warmUp
             self.error = error
         }
-
-        enum CodingKeys: String, CodingKey {
-            case error
-            case beginNs = "begin_ns"
-            case endNs = "end_ns"
-            case endSample = "end_sample"
-            case waitingSamples = "waiting_samples"
-            case warmUp = "warm_up"
-        }
     }
 
     public enum GapKind: String, Codable, Sendable {
@@ -194,23 +139,12 @@ public struct DeviceTrace: Codable, Equatable, Sendable {
         public var samples: Int
         public var rateHz: Int
         public var policy: String?
-
-        enum CodingKeys: String, CodingKey {
-            case kind, samples, policy
-            case timeNs = "time_ns"
-            case rateHz = "rate_hz"
-        }
     }
 
     public struct Thermal: Codable, Equatable, Sendable {
         public enum State: String, Codable, Sendable { case nominal, fair, serious, critical, unknown }
         public var timeNs: Int64
         public var state: State
-
-        enum CodingKeys: String, CodingKey {
-            case state
-            case timeNs = "time_ns"
-        }
     }
 
     public enum Port: String, Codable, Sendable {
@@ -245,14 +179,6 @@ public struct DeviceTrace: Codable, Equatable, Sendable {
             self.systemInputLatencyNs = systemInputLatencyNs
             self.systemOutputLatencyNs = systemOutputLatencyNs
         }
-
-        enum CodingKeys: String, CodingKey {
-            case input, output, channels, reason
-            case timeNs = "time_ns"
-            case rateHz = "rate_hz"
-            case systemInputLatencyNs = "system_input_latency_ns"
-            case systemOutputLatencyNs = "system_output_latency_ns"
-        }
     }
 
     public struct Gain: Codable, Equatable, Sendable {
@@ -264,11 +190,6 @@ public struct DeviceTrace: Codable, Equatable, Sendable {
             self.timeNs = timeNs
             self.system = system
             self.automatic = automatic
-        }
-
-        enum CodingKeys: String, CodingKey {
-            case system, automatic
-            case timeNs = "time_ns"
         }
     }
 
@@ -285,15 +206,10 @@ public struct DeviceTrace: Codable, Equatable, Sendable {
             self.used = used
             self.detail = detail
         }
-
-        enum CodingKeys: String, CodingKey {
-            case requested, used, detail
-            case timeNs = "time_ns"
-        }
     }
 
     /// A finished event.
-    public struct HeardEvent: Codable, Equatable, Sendable {
+    public struct Event: Codable, Equatable, Sendable {
         public var label: String
         public var index: Int
         public var onsetSample: Int
@@ -301,14 +217,6 @@ public struct DeviceTrace: Codable, Equatable, Sendable {
         public var confidence: Double
         public var emittedAtSample: Int
         public var emittedAtNs: Int64
-
-        enum CodingKeys: String, CodingKey {
-            case label, index, confidence
-            case onsetSample = "onset_sample"
-            case offsetSample = "offset_sample"
-            case emittedAtSample = "emitted_at_sample"
-            case emittedAtNs = "emitted_at_ns"
-        }
     }
 
     public enum EndReason: String, Codable, Sendable { case stopped, interrupted, error }
@@ -320,12 +228,6 @@ public struct DeviceTrace: Codable, Equatable, Sendable {
         public var callbacks: Int
         public var inferences: Int
         public var peakMemoryBytes: Int?
-
-        enum CodingKeys: String, CodingKey {
-            case reason, message, callbacks, inferences
-            case timeNs = "time_ns"
-            case peakMemoryBytes = "peak_memory_bytes"
-        }
     }
 
     public var schema = "hearpack-trace/1.0"
@@ -341,18 +243,13 @@ public struct DeviceTrace: Codable, Equatable, Sendable {
     public var routes: [Route]
     public var gains: [Gain]
     public var computeUnits: [ComputeUnit]
-    public var events: [HeardEvent]?
+    public var events: [Event]?
     public var end: End
-
-    enum CodingKeys: String, CodingKey {
-        case schema, app, device, bundle, audio, callbacks, inferences, gaps, thermal, routes, gains, events, end
-        case coldStart = "cold_start"
-        case computeUnits = "compute_units"
-    }
 
     /// The file's text: sorted keys, a newline at the end.
     public func json() throws -> Data {
         let encoder = JSONEncoder()
+        encoder.keyEncodingStrategy = .convertToSnakeCase
         encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
         return try encoder.encode(self) + Data("\n".utf8)
     }

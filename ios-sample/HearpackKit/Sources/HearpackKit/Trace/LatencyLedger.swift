@@ -1,5 +1,6 @@
-/// Latency as a sum of named parts; the names are those of the simulator's ledger (streaming/simulator/pipeline/ledger.py). How a figure was come by stands beside it: exact figures, what the system states,
-/// and measurements never share a column.
+/// Latency as a sum of named parts; the names are those of the simulator's ledger
+/// (streaming/simulator/pipeline/ledger.py). Each part says how it is known: exact figures, what the system states and
+/// measurements never share a column.
 public struct LatencyLedger: Equatable, Sendable {
     public enum Source: String, Sendable, CaseIterable {
         /// From the geometry and the granted format.
@@ -47,15 +48,13 @@ public struct LatencyLedger: Equatable, Sendable {
         let rate = Double(manifest.geometry.sampleRateHz)
         func modelMs(_ samples: Int) -> Double { 1_000.0 * Double(samples) / rate }
         // A step net waits for a buffer; the newest sample of a window waits for the next window at worst.
-        let hop = manifest.decisions?.windowHopSamples ?? manifest.geometry.hopSamples
-        let framing = manifest.buffer.kind == .step ? manifest.buffer.samples : hop
         let block = granted.blockFrames.map { 1_000.0 * Double($0) / Double(granted.rateHz) }
         var parts = [
             Part("input_route", systemInputMs, .stated),
             Part("capture_block", block ?? 0, .exact),
             Part("resampler", resamplerInMs, .exact),
             Part("ring_wait", waitP95Ms, .measured),
-            Part("framing", modelMs(framing), .exact),
+            Part("framing", modelMs(manifest.hopSamples), .exact),
             Part("model_delay", modelMs(manifest.geometry.delaySamples), .exact),
             Part("compute", computeP95Ms, .measured),
         ]

@@ -14,7 +14,7 @@ public final class TraceRecorder {
     private var routes: [DeviceTrace.Route] = []
     private var gains: [DeviceTrace.Gain] = []
     private var computeUnits: [DeviceTrace.ComputeUnit] = []
-    private var events: [DeviceTrace.HeardEvent] = []
+    private var events: [DeviceTrace.Event] = []
     private let capacity: Int
 
     public init(capacity: Int = 75_000) {
@@ -62,11 +62,11 @@ public final class TraceRecorder {
 
     public func computeUnit(_ unit: DeviceTrace.ComputeUnit) { computeUnits.append(unit) }
 
-    /// A finished event; one that still lasts is told when it is over.
-    public func heard(_ event: Event, timeNs: Int64) {
+    /// A finished event; one that still lasts is reported when it is over.
+    public func event(_ event: SoundEvent, timeNs: Int64) {
         guard events.count < 10_000, let at = event.emittedAtSample, let offset = event.offsetSample else { return }
         events.append(
-            DeviceTrace.HeardEvent(
+            DeviceTrace.Event(
                 label: event.label, index: event.index, onsetSample: event.onsetSample,
                 offsetSample: offset, confidence: event.confidence, emittedAtSample: at,
                 emittedAtNs: timeNs))
@@ -74,7 +74,7 @@ public final class TraceRecorder {
 
     /// The finished trace.
     ///
-    /// - Throws: `usage` if nothing was captured or computed, or nobody told route, heat and compute unit: no trace then.
+    /// - Throws: `usage` if nothing was captured or computed, or route, thermal state or compute unit was never reported: no trace then.
     public func finish(
         app: DeviceTrace.App, device: DeviceTrace.Device, bundle: DeviceTrace.Model, audio: DeviceTrace.Audio,
         reason: DeviceTrace.EndReason, message: String? = nil, peakMemoryBytes: Int? = nil, timeNs: Int64

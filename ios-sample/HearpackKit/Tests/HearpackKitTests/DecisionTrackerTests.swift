@@ -2,12 +2,12 @@ import XCTest
 
 @testable import HearpackKit
 
-final class DecisionsTests: XCTestCase {
+final class DecisionTrackerTests: XCTestCase {
     /// Scores of label 0 in windows that end at 4, 6, 8 …; label 1 stays silent. Rate 1,000 Hz: a ms is a sample.
-    private func events(_ scores: [Float], _ changes: [String: Any] = [:]) throws -> [Event] {
+    private func events(_ scores: [Float], _ changes: [String: Any] = [:]) throws -> [SoundEvent] {
         guard let parameters = try windowed(hop: 2, decisions: changes).decisions else { return [] }
-        let decisions = try Decisions(parameters, labels: ["dog", "cat"], sampleRateHz: 1_000)
-        var events: [Event] = []
+        let decisions = try DecisionTracker(parameters, labels: ["dog", "cat"], sampleRateHz: 1_000)
+        var events: [SoundEvent] = []
         for (index, score) in scores.enumerated() {
             try [score, 0].withUnsafeBufferPointer {
                 try decisions.push($0, windowEndSample: 4 + 2 * index) { events.append($0) }
@@ -17,8 +17,8 @@ final class DecisionsTests: XCTestCase {
         return events
     }
 
-    private func event(_ onset: Int, _ offset: Int?, _ confidence: Double, at: Int) -> Event {
-        Event(label: "dog", index: 0, onsetSample: onset, offsetSample: offset, confidence: confidence, emittedAtSample: at)
+    private func event(_ onset: Int, _ offset: Int?, _ confidence: Double, at: Int) -> SoundEvent {
+        SoundEvent(label: "dog", index: 0, onsetSample: onset, offsetSample: offset, confidence: confidence, emittedAtSample: at)
     }
 
     func testOnAndOffWithHysteresis() throws {
@@ -53,7 +53,7 @@ final class DecisionsTests: XCTestCase {
         assertThrows("must be at least 1, got 2 and 0") { _ = try events([], ["smoothing_windows": 0]) }
         assertThrows("per_label names cow, which is no label") { _ = try events([], ["per_label": ["cow": [String: Any]()]]) }
         let parameters = try XCTUnwrap(try windowed(hop: 2).decisions)
-        let decisions = try Decisions(parameters, labels: ["dog", "cat"], sampleRateHz: 1_000)
+        let decisions = try DecisionTracker(parameters, labels: ["dog", "cat"], sampleRateHz: 1_000)
         assertThrows("expected 2 scores, got 1") {
             try [1].withUnsafeBufferPointer { try decisions.push($0, windowEndSample: 4) { _ in } }
         }
