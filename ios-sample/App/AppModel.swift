@@ -172,7 +172,7 @@ final class AppModel: ObservableObject {
                 bundle, engine, feed: feed, playout: playout, playoutRateHz: playout == nil ? nil : format.rateHz,
                 recorder: recorder, clock: clock)
             // Typed as Sendable, so that it does not belong to the main actor: the inference thread calls it.
-            let forward: @Sendable (SoundEvent) -> Void = { event in Task { @MainActor [weak self] in self?.heard(event) } }
+            let forward: @Sendable (SoundEvent) -> Void = { event in Task { @MainActor [weak self] in self?.show(event) } }
             worker.onEvent = forward
             let delays = Delays(
                 inMs: worker.resamplerIn.delayMs, outMs: worker.resamplerOut?.delayMs, prefill: playout?.prefillSamples)
@@ -236,7 +236,7 @@ final class AppModel: ObservableObject {
         lastRouteReason = nil
     }
 
-    private func heard(_ event: SoundEvent) {
+    private func show(_ event: SoundEvent) {
         events.removeAll { $0.index == event.index && $0.onsetSample == event.onsetSample }
         events.insert(event, at: 0)
         if events.count > 100 { events.removeLast() }

@@ -1,5 +1,5 @@
 // A stand-in for the part of SwiftUI that the app uses, for the type check on machines without it. Compile-only.
-// SwiftUI has no Objective-C typings to be held against: these signatures were written from its documentation, narrower
+// SwiftUI has no Objective-C typings to be compared with: these signatures were written from its documentation, narrower
 // than the real ones, so that what passes here is a subset of what passes in Xcode. All of it is in iOS 16.
 @_exported import Foundation
 

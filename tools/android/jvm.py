@@ -40,7 +40,7 @@ def test_names() -> list[str]:
 
 
 def properties(given: Path) -> dict[str, str]:
-    """What the tests and the bench are told: where their bundles and references are, and the golden fixtures."""
+    """What the tests and the bench need to know: where their bundles and references are, and the golden fixtures."""
     return {"given": str(given), "fixtures": str(ROOT / "tests" / "fixtures")}
 
 

@@ -1,4 +1,4 @@
-"""What Python's CompiledModel gives on a bundle's golden input: the reference that the Kotlin core is held against."""
+"""What Python's CompiledModel gives on a bundle's golden input: the reference that the Kotlin core is compared with."""
 
 from __future__ import annotations
 

@@ -216,7 +216,7 @@ class ScriptedSource(
     }
 }
 
-/** Keeps what it is told. */
+/** Keeps what is reported to it. */
 class Listener : SessionListener {
     val opened: MutableList<OpenedCapture> = Collections.synchronizedList(mutableListOf())
     val events: MutableList<SoundEvent> = Collections.synchronizedList(mutableListOf())

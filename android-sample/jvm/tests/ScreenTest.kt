@@ -6,7 +6,7 @@ import hearpack.core.bundle.BundleFault
 import hearpack.core.bundle.ComputeUnit
 import hearpack.core.stream.EngineInfo
 import hearpack.core.stream.Failure
-import hearpack.core.stream.SelfCheckResult
+import hearpack.core.stream.SelfCheckReport
 import hearpack.core.stream.SoundEvent
 import hearpack.core.trace.ColdStart
 import hearpack.core.ui.ModelPhase
@@ -112,7 +112,7 @@ class ScreenTest {
     }
 
     @Test fun aFailedSelfCheckNamesTheFrame() {
-        val result = SelfCheckResult(2, "snr_db", 31.5, 110.0, 30, 3.0, 0)
+        val result = SelfCheckReport(2, "snr_db", 31.5, 110.0, 30, 3.0, 0)
         val checking = state(ready(), UiEvent.Checking(Page.LISTEN, 0.5))
         assertFalse(checking.canStart)
         val failed = state(UiEvent.SelfChecked(Page.LISTEN, result), from = checking)
@@ -142,12 +142,12 @@ class ScreenTest {
 
     @Test fun labelsAppearWhenTheyBeginAndTheSameRowEnds() {
         val begun = SoundEvent("Bell", 1, 16000, null, 0.5, 24000)
-        val on = state(UiEvent.Heard(begun, 16000), from = running)
-        assertEquals(1.0, on.heard.single().onsetSeconds)
-        assertNull(on.heard.single().offsetSeconds)
-        val ended = UiEvent.Heard(begun.copy(offsetSample = 32000, confidence = 0.9), 16000)
-        val off = state(UiEvent.Heard(begun.copy(label = "Dog"), 16000), ended, from = on)
-        assertEquals(listOf("Dog" to null, "Bell" to 2.0), off.heard.map { it.label to it.offsetSeconds })
+        val on = state(UiEvent.EventCame(begun, 16000), from = running)
+        assertEquals(1.0, on.events.single().onsetSeconds)
+        assertNull(on.events.single().offsetSeconds)
+        val ended = UiEvent.EventCame(begun.copy(offsetSample = 32000, confidence = 0.9), 16000)
+        val off = state(UiEvent.EventCame(begun.copy(label = "Dog"), 16000), ended, from = on)
+        assertEquals(listOf("Dog" to null, "Bell" to 2.0), off.events.map { it.label to it.offsetSeconds })
     }
 
     @Test fun aPageIsNotChangedWhileAStreamRuns() {

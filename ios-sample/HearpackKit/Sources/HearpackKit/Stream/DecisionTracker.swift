@@ -55,12 +55,12 @@ public struct Decisions: Codable, Equatable, Sendable {
 
     /// The rule of one label, durations in samples.
     func rule(_ label: String?, sampleRateHz: Int) -> LabelRule {
-        let own = label.flatMap { perLabel?[$0] }
+        let custom = label.flatMap { perLabel?[$0] }
         return LabelRule(
-            onThreshold: own?.onThreshold ?? onThreshold,
-            offThreshold: own?.offThreshold ?? offThreshold,
-            minOnSamples: (own?.minOnMs ?? minOnMs) * Double(sampleRateHz) / 1_000.0,
-            minOffSamples: (own?.minOffMs ?? minOffMs) * Double(sampleRateHz) / 1_000.0)
+            onThreshold: custom?.onThreshold ?? onThreshold,
+            offThreshold: custom?.offThreshold ?? offThreshold,
+            minOnSamples: (custom?.minOnMs ?? minOnMs) * Double(sampleRateHz) / 1_000.0,
+            minOffSamples: (custom?.minOffMs ?? minOffMs) * Double(sampleRateHz) / 1_000.0)
     }
 }
 

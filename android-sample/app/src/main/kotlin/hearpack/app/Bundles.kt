@@ -55,7 +55,7 @@ class Bundles(
                 refused = e
             }
         }
-        // A bundle that cannot be read does not say what it is for: better told on both pages than on none.
+        // A bundle that cannot be read does not say what it is for: better reported on both pages than on none.
         if (refused != null) throw refused
         return null
     }

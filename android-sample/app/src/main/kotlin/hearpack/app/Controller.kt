@@ -238,7 +238,7 @@ class Controller(
                     ?.manifest
                     ?.geometry
                     ?.sampleRateHz
-            if (rate != null) send(UiEvent.Heard(event, rate))
+            if (rate != null) send(UiEvent.EventCame(event, rate))
         }
     }
 

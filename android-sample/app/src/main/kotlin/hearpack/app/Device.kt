@@ -59,8 +59,8 @@ class Device(
     }
 
     /** Tells of every change, where the system does. */
-    fun onThermal(told: (ThermalState) -> Unit) {
-        if (Build.VERSION.SDK_INT >= 29) Api29.onThermalStatus(power) { told(thermal(it)) }
+    fun onThermal(report: (ThermalState) -> Unit) {
+        if (Build.VERSION.SDK_INT >= 29) Api29.onThermalStatus(power) { report(thermal(it)) }
     }
 
     private fun thermal(status: Int): ThermalState {

@@ -44,8 +44,8 @@ internal object Api29 {
 
     fun onThermalStatus(
         power: PowerManager,
-        told: (Int) -> Unit,
-    ) = power.addThermalStatusListener(Executor { it.run() }, PowerManager.OnThermalStatusChangedListener { told(it) })
+        report: (Int) -> Unit,
+    ) = power.addThermalStatusListener(Executor { it.run() }, PowerManager.OnThermalStatusChangedListener { report(it) })
 }
 
 internal object Api30 {

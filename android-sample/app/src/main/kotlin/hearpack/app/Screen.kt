@@ -10,7 +10,7 @@ import hearpack.core.trace.ColdStart
 import hearpack.core.trace.Known
 import hearpack.core.trace.LatencyName
 import hearpack.core.trace.StreamFigures
-import hearpack.core.ui.HeardRow
+import hearpack.core.ui.EventRow
 import hearpack.core.ui.ModelPhase
 import hearpack.core.ui.ModelState
 import hearpack.core.ui.Notice
@@ -62,7 +62,7 @@ class Screen(
         show(R.id.compare, state.page == Page.ENHANCE && state.canCompare)
         show(R.id.heard_heading, state.page == Page.LISTEN)
         show(R.id.heard, state.page == Page.LISTEN)
-        put(R.id.heard, heard(state.heard))
+        put(R.id.heard, events(state.events))
         put(R.id.latency, latency(state))
         put(R.id.compute, compute(state))
         put(R.id.cold_start, coldStart(state.model.coldStart))
@@ -135,7 +135,7 @@ class Screen(
         put(R.id.level_text, if (figures == null) "" else activity.getString(R.string.level, dbfs, figures.peak))
     }
 
-    private fun heard(rows: List<HeardRow>): String {
+    private fun events(rows: List<EventRow>): String {
         if (rows.isEmpty()) return activity.getString(R.string.nothing_heard)
         return rows.joinToString("\n") {
             val end = it.offsetSeconds

@@ -109,7 +109,7 @@ data class Manifest(
 ) {
     val folderName: String get() = "$name-${buffer.samples}.hearpack"
 
-    /** New samples between two calls. */
+    /** How far the stream moves a call: a step net's buffer, a window's hop. */
     val hopSamples: Int
         get() =
             when {

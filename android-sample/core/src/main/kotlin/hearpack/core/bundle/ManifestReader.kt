@@ -149,12 +149,12 @@ internal class Fields(
 
     private fun labels(): Map<String, LabelDecisions> =
         names().associateWith {
-            val own = inner(it)
+            val fields = inner(it)
             LabelDecisions(
-                own.numberOrNull("on_threshold", 1.0),
-                own.numberOrNull("off_threshold", 1.0),
-                own.numberOrNull("min_on_ms"),
-                own.numberOrNull("min_off_ms"),
+                fields.numberOrNull("on_threshold", 1.0),
+                fields.numberOrNull("off_threshold", 1.0),
+                fields.numberOrNull("min_on_ms"),
+                fields.numberOrNull("min_off_ms"),
             )
         }
 

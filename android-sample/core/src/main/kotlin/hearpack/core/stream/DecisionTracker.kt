@@ -66,11 +66,11 @@ class DecisionTracker(
             throw BundleException(BundleFault.INVALID, message)
         }
         labels.forEachIndexed { i, label ->
-            val own = decisions.perLabel[label]
-            onThreshold[i] = own?.onThreshold ?: decisions.onThreshold
-            offThreshold[i] = own?.offThreshold ?: decisions.offThreshold
-            minOnSamples[i] = (own?.minOnMs ?: decisions.minOnMs) * sampleRateHz / 1000.0
-            minOffSamples[i] = (own?.minOffMs ?: decisions.minOffMs) * sampleRateHz / 1000.0
+            val custom = decisions.perLabel[label]
+            onThreshold[i] = custom?.onThreshold ?: decisions.onThreshold
+            offThreshold[i] = custom?.offThreshold ?: decisions.offThreshold
+            minOnSamples[i] = (custom?.minOnMs ?: decisions.minOnMs) * sampleRateHz / 1000.0
+            minOffSamples[i] = (custom?.minOffMs ?: decisions.minOffMs) * sampleRateHz / 1000.0
         }
     }
 

@@ -59,7 +59,7 @@ class GoldenStream(
  * @property firstBadFrame index of the first frame (100 ms of audio, or a window) past the tolerance; null: passed.
  * @property firstBadSecond where it begins in the output stream.
  */
-data class SelfCheckResult(
+data class SelfCheckReport(
     val streams: Int,
     val metric: String,
     val figure: Double,
@@ -85,7 +85,7 @@ class SelfCheck(
      * @throws BundleException golden vectors are not usable.
      * @throws EngineException the engine failed.
      */
-    fun run(progress: (Double) -> Unit = {}): SelfCheckResult {
+    fun run(progress: (Double) -> Unit = {}): SelfCheckReport {
         val streams = GoldenStream.read(bundle.files)
         val results =
             streams.mapIndexed { i, golden ->
@@ -130,7 +130,7 @@ class SelfCheck(
     private fun judge(
         golden: GoldenStream,
         came: FloatArray,
-    ): SelfCheckResult = if (golden.shape.size == 1) judgeAudio(golden, came) else judgeScores(golden, came)
+    ): SelfCheckReport = if (golden.shape.size == 1) judgeAudio(golden, came) else judgeScores(golden, came)
 
     private fun limit(metric: String): Double =
         bundle.artefact.tolerance
@@ -144,7 +144,7 @@ class SelfCheck(
     private fun judgeAudio(
         golden: GoldenStream,
         came: FloatArray,
-    ): SelfCheckResult {
+    ): SelfCheckReport {
         val limit = limit("snr_db")
         val rate = bundle.manifest.geometry.sampleRateHz
         val frame = (FRAME_S * rate).toInt()
@@ -172,13 +172,13 @@ class SelfCheck(
             }
         val failed = !(whole >= limit) || odd > 0
         val first = if (failed) bad.firstOrNull() ?: 0 else null
-        return SelfCheckResult(1, "snr_db", whole, limit, first, first?.let { it * FRAME_S }, odd)
+        return SelfCheckReport(1, "snr_db", whole, limit, first, first?.let { it * FRAME_S }, odd)
     }
 
     private fun judgeScores(
         golden: GoldenStream,
         came: FloatArray,
-    ): SelfCheckResult {
+    ): SelfCheckReport {
         val limit = limit("score_max_abs_error")
         val labels = golden.shape.last()
         val manifest = bundle.manifest
@@ -186,7 +186,7 @@ class SelfCheck(
         val first = errors.indices.firstOrNull { !(errors[it] <= limit) }?.let { it / labels }
         val second = first?.let { it * manifest.hopSamples.toDouble() / manifest.geometry.sampleRateHz }
         val odd = came.count { !it.isFinite() }
-        return SelfCheckResult(1, "score_max_abs_error", errors.max(), limit, first, second, odd)
+        return SelfCheckReport(1, "score_max_abs_error", errors.max(), limit, first, second, odd)
     }
 
     private fun decibels(

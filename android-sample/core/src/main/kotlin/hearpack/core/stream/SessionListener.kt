@@ -4,7 +4,7 @@ import hearpack.core.audio.CaptureFault
 import hearpack.core.audio.OpenedCapture
 import hearpack.core.trace.StreamFigures
 
-/** What a running stream tells the screen; called on the stream's own threads. */
+/** What a running stream reports to the screen; called on the stream's own threads. */
 interface SessionListener {
     fun onOpened(opened: OpenedCapture)
 

@@ -175,7 +175,7 @@ class StreamLoop(
     }
 }
 
-/** Is told when each call of the engine begins and ends. */
+/** Gets to know when each call of the engine begins and ends. */
 interface CallMeter {
     fun begin(endSample: Long)
 

@@ -60,8 +60,7 @@ data class LatencyLedger(
             parts += LatencyPart(LatencyName.CAPTURE_BLOCK, captureBlock * device, Known.EXACT)
             if (hardwareNanos > 0) parts += LatencyPart(LatencyName.INPUT_ROUTE, hardwareNanos / 1e6, Known.MEASURED)
             parts += LatencyPart(LatencyName.RESAMPLER, resamplerDelay(deviceRateHz, rate) * model, Known.EXACT)
-            val wait = if (manifest.buffer.kind == BufferKind.STEP) manifest.buffer.samples else manifest.hopSamples
-            parts += LatencyPart(LatencyName.FRAMING, wait * model, Known.EXACT)
+            parts += LatencyPart(LatencyName.FRAMING, manifest.hopSamples * model, Known.EXACT)
             val delay = manifest.geometry.delaySamples
             if (delay > 0) parts += LatencyPart(LatencyName.MODEL_DELAY, delay * model, Known.EXACT)
             if (waitNanos > 0) parts += LatencyPart(LatencyName.RING_WAIT, waitNanos / 1e6, Known.MEASURED)

@@ -4,7 +4,7 @@ import hearpack.core.audio.CaptureFault
 import hearpack.core.audio.OpenedCapture
 import hearpack.core.bundle.BundleFault
 import hearpack.core.stream.Failure
-import hearpack.core.stream.SelfCheckResult
+import hearpack.core.stream.SelfCheckReport
 
 private const val ROWS = 50
 private val OF_PERMISSION = setOf(NoticeKind.PERMISSION_DENIED, NoticeKind.PERMISSION_DENIED_FOR_GOOD)
@@ -64,8 +64,8 @@ fun reduce(
             opened(state, event.opened)
         }
 
-        is UiEvent.Heard -> {
-            state.copy(heard = heard(state.heard, event))
+        is UiEvent.EventCame -> {
+            state.copy(events = withEvent(state.events, event))
         }
 
         is UiEvent.FiguresCame -> {
@@ -127,7 +127,7 @@ private fun ready(
 
 private fun checked(
     model: ModelState,
-    result: SelfCheckResult,
+    result: SelfCheckReport,
 ): ModelState {
     val passed = model.copy(phase = ModelPhase.READY, checked = 1.0, selfCheck = result)
     if (result.passed) return passed
@@ -155,7 +155,7 @@ private fun started(state: UiState): UiState =
         state.copy(
             stream = StreamPhase.STARTING,
             notice = null,
-            heard = emptyList(),
+            events = emptyList(),
             figures = null,
             opened = null,
             canCompare = false,
@@ -187,13 +187,13 @@ private fun opened(
     return state.copy(stream = StreamPhase.RUNNING, opened = opened, notice = notice)
 }
 
-private fun heard(
-    rows: List<HeardRow>,
-    heard: UiEvent.Heard,
-): List<HeardRow> {
-    val event = heard.event
-    val rate = heard.sampleRateHz.toDouble()
-    val row = HeardRow(event.label, event.onsetSample / rate, event.offsetSample?.let { it / rate }, event.confidence)
+private fun withEvent(
+    rows: List<EventRow>,
+    came: UiEvent.EventCame,
+): List<EventRow> {
+    val event = came.event
+    val rate = came.sampleRateHz.toDouble()
+    val row = EventRow(event.label, event.onsetSample / rate, event.offsetSample?.let { it / rate }, event.confidence)
     val open = rows.indexOfFirst { it.label == row.label && it.onsetSeconds == row.onsetSeconds }
     return if (open >= 0) rows.mapIndexed { i, old -> if (i == open) row else old } else (listOf(row) + rows).take(ROWS)
 }

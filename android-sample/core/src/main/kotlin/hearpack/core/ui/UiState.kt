@@ -6,7 +6,7 @@ import hearpack.core.bundle.ComputeUnit
 import hearpack.core.bundle.Task
 import hearpack.core.stream.EngineInfo
 import hearpack.core.stream.Failure
-import hearpack.core.stream.SelfCheckResult
+import hearpack.core.stream.SelfCheckReport
 import hearpack.core.stream.SoundEvent
 import hearpack.core.trace.ColdStart
 import hearpack.core.trace.StreamFigures
@@ -63,7 +63,7 @@ data class ModelState(
     val name: String = "",
     val info: EngineInfo? = null,
     val checked: Double = 0.0,
-    val selfCheck: SelfCheckResult? = null,
+    val selfCheck: SelfCheckReport? = null,
     val coldStart: ColdStart = ColdStart(),
     val notice: Notice? = null,
 )
@@ -72,8 +72,8 @@ enum class Permission { UNKNOWN, GRANTED, DENIED, DENIED_FOR_GOOD }
 
 enum class StreamPhase { IDLE, STARTING, RUNNING }
 
-/** A label that is or was heard; a page shows the newest first. */
-data class HeardRow(
+/** A sound event on the screen; a page shows the newest first. */
+data class EventRow(
     val label: String,
     val onsetSeconds: Double,
     val offsetSeconds: Double?,
@@ -87,7 +87,7 @@ data class UiState(
     val permission: Permission = Permission.UNKNOWN,
     val stream: StreamPhase = StreamPhase.IDLE,
     val notice: Notice? = null,
-    val heard: List<HeardRow> = emptyList(),
+    val events: List<EventRow> = emptyList(),
     val figures: StreamFigures? = null,
     val opened: OpenedCapture? = null,
     val canCompare: Boolean = false,
@@ -140,7 +140,7 @@ sealed interface UiEvent {
 
     data class SelfChecked(
         val page: Page,
-        val result: SelfCheckResult,
+        val result: SelfCheckReport,
     ) : UiEvent
 
     data object PermissionGranted : UiEvent
@@ -156,7 +156,7 @@ sealed interface UiEvent {
         val opened: OpenedCapture,
     ) : UiEvent
 
-    data class Heard(
+    data class EventCame(
         val event: SoundEvent,
         val sampleRateHz: Int,
     ) : UiEvent
