@@ -9,15 +9,12 @@ from __future__ import annotations
 import shutil
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from models.weights.fetch import cache_dir
 from tools.android.build import app, core, litert_api, stubs
 from tools.android.parts import JAVA, Part, built, run
 from tools.android.resources import gradle_facts, link, resources
-
-if TYPE_CHECKING:
-    from tools.android.toolchain import Toolchain
+from tools.android.toolchain import Toolchain
 
 _KEY_PASSWORD = "android"  # noqa: S105 - a throw-away key made on this machine
 

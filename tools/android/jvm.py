@@ -6,14 +6,11 @@ import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from models.common.errors import ConversionError
 from tools.android.build import java_command
 from tools.android.parts import ROOT, SAMPLE
-
-if TYPE_CHECKING:
-    from tools.android.toolchain import Toolchain
+from tools.android.toolchain import Toolchain
 
 TESTS = SAMPLE / "jvm" / "tests"
 

@@ -100,7 +100,6 @@ def javac(files: Sequence[Path], classpath: Sequence[Path], out: Path) -> None:
         path = ":".join(map(str, classpath))
         # Our stubs belong to packages of the class path's jar, hence no module system: release 8.
         options = ["-Xlint:-options", "-source", "8", "-target", "8", "-bootclasspath", path, "-implicit:none"]
-        run(
-            ["javac", "-nowarn", *options, "-sourcepath", SAMPLE / "stubs", "-d", classes, *files], "javac of the stubs"
-        )
+        command: list[str | Path] = ["javac", "-nowarn", *options, "-sourcepath", SAMPLE / "stubs", "-d", classes]
+        run([*command, *files], "javac of the stubs")
         run(["jar", "--create", "--date=1980-01-01T00:00:02Z", "--file", out, "-C", classes, "."], "jar of the stubs")

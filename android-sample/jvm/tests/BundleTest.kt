@@ -63,7 +63,7 @@ class BundleTest {
         }
     }
 
-    @Test fun anOlderAndroidIsTold() =
+    @Test fun anOlderAndroidIsRefused() =
         refused(BundleFault.INVALID, "API 26", "has 25") { Bundle.open(fakeFiles(manifestText()), 25) }
 
     @Test fun invalidManifestsNameTheFieldWhatWasExpectedAndWhatCame() {
@@ -79,7 +79,7 @@ class BundleTest {
         }
         refused(BundleFault.INVALID, "not JSON") { parse("{") }
         refused(BundleFault.INVALID, "schema", "null") { parse("{}") }
-        broken("\"task\":\"enhancer\"", "\"task\":\"toaster\"", "task", "classifier or enhancer", "toaster")
+        broken("\"task\":\"enhancer\"", "\"task\":\"embedder\"", "task", "classifier or enhancer", "embedder")
         broken("\"hop_samples\":4", "\"hop_samples\":0", "geometry.hop_samples", "at least 1", "0")
         broken("\"hop_samples\":4", "\"hop_samples\":\"4\"", "geometry.hop_samples")
         broken("\"hop_samples\":4", "\"hop_samples\":2", "buffer.samples is 4", "give 2")

@@ -41,8 +41,20 @@ final class ManifestTests: XCTestCase {
             $0["buffer"] = ["kind": "step", "hops_per_call": 2, "samples": 8]
         }
         refused("a classifier must have decisions") { $0["task"] = "classifier" }
-        refused("task has a value that is not known") { $0["task"] = "synthesiser" }
+        refused("task has a value that is not known") { $0["task"] = "embedder" }
         refused("name has another type") { $0["name"] = 3 }
+    }
+
+    func testHopSamples() throws {
+        XCTAssertEqual(try manifest().hopSamples, 4)
+        XCTAssertEqual(try windowed(hop: 3).hopSamples, 3)
+        let withoutDecisions = try manifest { fields in
+            fields["geometry"] = [
+                "sample_rate_hz": 1_000, "channels": 1, "window_samples": 4, "hop_samples": 2, "delay_samples": 0,
+            ]
+            fields["buffer"] = ["kind": "window", "hops_per_call": 1, "samples": 4]
+        }
+        XCTAssertEqual(withoutDecisions.hopSamples, 2)
     }
 
     func testPathsStayInside() throws {

@@ -45,7 +45,10 @@ internal object Api29 {
     fun onThermalStatus(
         power: PowerManager,
         report: (Int) -> Unit,
-    ) = power.addThermalStatusListener(Executor { it.run() }, PowerManager.OnThermalStatusChangedListener { report(it) })
+    ) = power.addThermalStatusListener(
+        Executor { it.run() },
+        PowerManager.OnThermalStatusChangedListener { report(it) },
+    )
 }
 
 internal object Api30 {
