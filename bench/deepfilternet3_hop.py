@@ -34,7 +34,7 @@ from models.nets.deepfilternet3 import net as deepfilternet3
 from models.nets.deepfilternet3.entry import DEEPFILTERNET3
 from models.weights import fetch
 from runtimes.litert import LiteRTRuntime
-from streaming.core.loop import enhance
+from streaming.core.loop import StreamLoop, run_loop
 from streaming.metrics.quality import si_sdr_db
 
 HOP = DEEPFILTERNET3.geometry.hop_samples
@@ -79,7 +79,8 @@ def measure(tflite: Path | None, blocks: int, calls: int) -> dict[str, Any]:
         theirs = np.concatenate([process(hop).copy() for hop in hops])
         geometry = DEEPFILTERNET3.geometry
         runtime = LiteRTRuntime(tflite, DEEPFILTERNET3.signature(1), engine="interpreter")
-        ours = enhance(runtime, geometry, HOP, hops.reshape(-1))[: len(theirs) - geometry.delay_samples]
+        results = run_loop(StreamLoop(runtime, geometry, "step", HOP), hops.reshape(-1))
+        ours = np.concatenate([r.values for r in results])[geometry.delay_samples : len(theirs)]
         interpreted, endless = _Interpreted(tflite), itertools.cycle(hops)
         us = by_turns(
             {

@@ -3,7 +3,7 @@
     python bench/one_hour.py [--minutes 60] [--bundle FOLDER ...] [--device NAME] [--json FILE]
 
 Each bundle (default: both models, exported through the cache) runs in a process of its own over a minute of recorded
-speech, repeated, at the device's rate: callbacks, resampler, ring, net, ledger and trace spooled to disk. Compared are
+speech, repeated, at the device's rate: callbacks, resampler, ring, net, ledger and trace written to disk. Compared are
 the sha256 of all values of all calls with those of the same artefact called back to back on the same signal, resampled
 whole blocks of a second at a time. Resident memory is printed after one minute and then every ten.
 
@@ -84,7 +84,7 @@ def stream(scenario: Scenario) -> dict[str, Any]:
         took = time.perf_counter() - began
         recorders.close()
         ledger = recorders.ledger.summaries()[0]
-        spooled = (Path(folder) / "ledger.csv").stat().st_size
+        ledger_bytes = (Path(folder) / "ledger.csv").stat().st_size
     runtime.close()
     counts, playout = pipeline.counts, pipeline.playout_record
     return {
@@ -96,7 +96,7 @@ def stream(scenario: Scenario) -> dict[str, Any]:
         "underruns": 0 if playout is None else playout.underruns,
         "memory_mb": memory,
         "delay_ms": [round(v / 1e6, 3) for v in (ledger.total.min, ledger.total.p50, ledger.total.max)],
-        "ledger_mb": round(spooled / 1e6, 1),
+        "ledger_mb": round(ledger_bytes / 1e6, 1),
         "seconds": round(took, 1),
     }
 

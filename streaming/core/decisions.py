@@ -223,7 +223,7 @@ class DecisionTracker:
         """The stream is over: close what is on. A run that has not lasted long enough is no event.
 
         Args:
-            end_sample: samples of the stream; only told on as `emitted_at_sample`.
+            end_sample: samples of the stream; only passed on as `emitted_at_sample`.
 
         Returns:
             the closed events, by index. The tracker then takes no window until reset().

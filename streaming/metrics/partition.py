@@ -111,19 +111,7 @@ def partition_trials(
     seed: int,
     rates: Sequence[int] = RATES_HZ,
 ) -> PartitionReport:
-    """`check_partitions` of an open runtime and samples.
-
-    Args:
-        manifest, runtime: of the bundle.
-        clip: float32 [n], at least two buffers long.
-        rate_hz: its rate.
-        trials: how many, by turns over `rates`.
-        seed: of partitions and resets.
-        rates: device rates.
-
-    Raises:
-        AudioError: a clip that is too short.
-    """
+    """`check_partitions` of an open runtime and a clip, float32 [n], two buffers or more; by turns over `rates`."""
     if len(clip) * manifest.geometry.sample_rate_hz < 2 * manifest.buffer.samples * rate_hz:
         raise AudioError(f"parity: the clip must hold two buffers of {manifest.name}, it has {len(clip)} samples")
     generator = np.random.default_rng(seed)

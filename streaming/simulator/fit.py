@@ -116,16 +116,7 @@ def fit_profile(
     engine: str | None = None,
     seed: int = 0,
 ) -> FittedProfile:
-    """Turn a trace in memory into a profile.
-
-    Args:
-        trace: of the bundle's artefact, at least 20 callbacks and calls.
-        bundle: the one that ran.
-        calibration: times of the same artefact on this machine: what slowdown is a ratio to.
-        name: of the profile.
-        like: gives what a trace does not tell (playout), as its assumption.
-        engine: of the calibration's times.
-        seed: of the prediction's run.
+    """`fit_device` of what was read: a trace of at least 20 callbacks and calls, times of the same artefact here.
 
     Raises:
         UsageError: too short, an emulator's, of a debug build, or of another bundle.

@@ -2,7 +2,7 @@
 
 A capture thread brings each block when the profile says, an inference thread calls the net, a playout thread reads when
 the device would. They share the rings only, each under a lock that is held for a copy. A profile slower than this
-machine is imitated by waiting after each call, so that it takes slowdown times as long.
+machine is imitated by a pause after each call, so that it takes slowdown times as long.
 """
 
 from __future__ import annotations

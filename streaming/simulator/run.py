@@ -21,7 +21,7 @@ from runtimes.engines import open_runtime
 from runtimes.protocol import Runtime
 from streaming.measure.calibration import CalibrationEntry
 from streaming.metrics.quantiles import summarise
-from streaming.runs.record import RUN_FILE, ComputeTimes, DelayCheck, EndReason, RunRecord, run_folder
+from streaming.runs.record import RUN_FILE, ComputeTimes, DelayCheck, EndReason, Pacing, RunRecord, run_folder
 from streaming.simulator.delay_check import check_delay
 from streaming.simulator.device.callbacks import Callback
 from streaming.simulator.device.compute import ComputeModel
@@ -248,17 +248,17 @@ def _compute_times(scenario: Scenario, pipeline: Pipeline, compute: ComputeModel
 
 
 def _calibrated(entry: CalibrationEntry, machine: str) -> list[ComputeTimes]:
-    times = []
-    for pacing, points, count in (
-        ("paced", entry.paced_ns, entry.paced_count),
-        ("back_to_back", entry.back_to_back_ns, entry.back_to_back_count),
-    ):
-        if points:
-            summary = dataclasses.replace(summarise(np.array(points, np.int64)), count=count)
-            kind = "paced" if pacing == "paced" else "back to back"
-            times.append(
-                ComputeTimes(
-                    f"{machine}, {kind}", "measured", "paced" if pacing == "paced" else "back_to_back", summary
-                )
-            )
-    return times
+    rows: tuple[tuple[Pacing, str, list[int], int], ...] = (
+        ("paced", "paced", entry.paced_ns, entry.paced_count),
+        ("back_to_back", "back to back", entry.back_to_back_ns, entry.back_to_back_count),
+    )
+    return [
+        ComputeTimes(
+            f"{machine}, {words}",
+            "measured",
+            pacing,
+            dataclasses.replace(summarise(np.array(points, np.int64)), count=count),
+        )
+        for pacing, words, points, count in rows
+        if points
+    ]

@@ -52,20 +52,11 @@ _CALLS_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Settings:
-    """How a scenario runs.
+    """How a scenario runs: what a mode says (streaming/simulator/modes.py), read and in samples and ns.
 
     Attributes:
-        clock: virtual, or real threads in real time.
-        seed: of everything random.
-        policy: what an overload does.
-        ring_samples: capacity at the model's rate; None: see `Scenario.ring_samples`.
-        prefill_samples: at the output's rate; None: see `Scenario.prefill_samples`.
-        calibration: compute times of this machine (virtual clock).
-        compute_ns: instead of them: each call takes this, on the device.
-        slowdown: instead of the profile's.
-        faults: put in on purpose.
-        artefact, engine: as in runtimes.engines.choose.
-        keep_audio: whether heard.wav and output.wav are written.
+        ring_samples, prefill_samples: at the model's and at the output's rate; None: see Scenario.
+        calibration, compute_ns: times of the calls: one of them in the virtual clock.
         check: whether the ledger is compared with a measured delay (virtual clock).
     """
 

@@ -152,7 +152,7 @@ class DeviceTrace(_Part):
             lost, reason = 0, ""
             time_ns = item.time_ns - self.origin_ns
             if item.rate_hz is not None and item.rate_hz != rate:
-                # When the new rate began is not told: the block is taken to have come as soon as it was whole.
+                # When the new rate began is not recorded: the block is taken to have come as soon as it was whole.
                 begin_ns = max(frame * SECOND_NS // rate, time_ns - item.frames * SECOND_NS // item.rate_hz)
                 rate, expected = item.rate_hz, None
                 frame = -(-begin_ns * rate // SECOND_NS)

@@ -52,13 +52,12 @@ class EventStage:
 
     Attributes:
         tracker: the decisions.
-        events_total: events closed so far.
     """
 
     def __init__(self, config: PipelineConfig, captured: Callable[[int], int], recorders: Recorders) -> None:
         decisions = config.manifest.decisions
         if decisions is None:
-            raise UsageError(f"{config.manifest.name}: scores without decisions give no events")
+            raise UsageError(f"{config.manifest.name}: its output is neither audio nor scores with decisions")
         self.tracker = tracker = DecisionTracker(decisions, config.labels, config.rate_hz)
         self._captured, self._sample_ns, self._route_ns = captured, SECOND_NS // config.rate_hz, config.route_ns
         self._ledger, self._trace = recorders.ledger, recorders.trace
@@ -70,7 +69,6 @@ class EventStage:
         # Compact: an hour may hold thousands. Six whole numbers each, and the confidences.
         self._closed = array("q")
         self._confidences = array("d")
-        self.events_total = 0
         self._last: Array | None = None
 
     def push(self, scores: Array, ends: list[int], calls: list[WindowTimes]) -> None:
@@ -134,7 +132,6 @@ class EventStage:
 
     def _close(self, event: SoundEvent) -> None:
         reported = self._reported.pop(event.index)
-        self.events_total += 1
         if len(self._confidences) < KEPT_EVENTS and event.offset_sample is not None:
             onset, offset = self._base + event.onset_sample, self._base + event.offset_sample
             self._closed.extend((event.index, onset, offset, reported.at_sample, reported.at_ns, reported.delay_ns))

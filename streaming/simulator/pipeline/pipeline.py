@@ -144,10 +144,8 @@ class Pipeline:
         if self._loop.audio_out:
             made = Playback if config.calls_at_once is None else BatchPlayback
             self.playback = made(config, self._loop.hop, recorders, self.log, observer.on_read)
-        elif manifest.decisions is not None:
-            self._events = EventStage(config, self._captured, recorders)
         else:
-            raise UsageError(f"{manifest.name}: its output is neither audio nor scores with decisions")
+            self._events = EventStage(config, self._captured, recorders)
         self._output = OutputStage(
             config,
             lambda indices: self._input.captured_at_each(self._map.at_each(indices)),

@@ -7,6 +7,7 @@ above the prefill, every block written is halved by a linear cross-fade until th
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable
 from typing import NamedTuple
@@ -210,23 +211,13 @@ class Playback:
 
     def record(self) -> PlayoutRecord:
         """What happened, for the run's record."""
-        counts = self.ring.counts
         return PlayoutRecord(
             rate_hz=self.rate_hz,
             block_frames=self.block,
             capacity_samples=self.ring.capacity_samples,
             prefill_samples=self.ring.prefill_samples,
             high_water_samples=self.high_water,
-            offered=counts.offered,
-            written=counts.written,
-            dropped=counts.dropped,
-            consumed=counts.consumed,
-            held=counts.held,
-            played=counts.played,
-            silence=counts.silence,
-            underrun=counts.underrun,
-            tail=counts.tail,
-            underruns=counts.underruns,
+            **dataclasses.asdict(self.ring.counts),
             trimmed=self.trimmed,
             adjust_ppm=round(self.ring.adjust_ppm, 6),
             occupancy=[OccupancyPoint(*p) for p in self._occupancy.points],

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from models.common.errors import ArtefactError, AudioError, UsageError
 from models.geometry import GraphSignature, StateSpec, StreamGeometry, TensorSpec
 from runtimes.protocol import Array, Outputs, Runtime, RuntimeInfo, State, check_call, zero_state
-from streaming.core.loop import StreamLoop, classify, enhance, run_loop
+from streaming.core.loop import StreamLoop, run_loop
 
 RATE = 16000
 
@@ -113,7 +113,17 @@ def test_step_net_any_partition(n: int, samples: int, delay: int, sizes: list[in
     if n:
         assert streamed[-1][0] == n + delay
         assert [end for end, _ in streamed[:-1]] == [samples * (k + 1) for k in range(loop.calls - 1)]
-    assert enhance(runtime, runtime.geometry, samples, signal).tobytes() == signal.tobytes()
+
+
+def classify(
+    runtime: WindowSums, kind: str, size: int, signal: np.ndarray, hop: int | None = None, output: str | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ends and scores of a whole clip."""
+    results = run_loop(StreamLoop(runtime, runtime.geometry, kind, size, hop, output), signal)  # type: ignore[arg-type]
+    scores = [r.values for r in results]
+    return np.array([r.end_sample for r in results], np.int64), np.stack(scores) if scores else np.zeros(
+        (0, 2), np.float32
+    )
 
 
 def windows_by_hand(signal: np.ndarray, window: int, hop: int) -> list[tuple[int, np.ndarray]]:
@@ -145,7 +155,7 @@ def test_window_net_any_partition(n: int, window: int, hop: int, sizes: list[int
     ]
     assert push_all(loop, signal, sizes) == expected
     assert loop.calls == len(expected)
-    ends, scores = classify(runtime, runtime.geometry, "window", window, signal, output_name="scores")
+    ends, scores = classify(runtime, "window", window, signal, output="scores")
     assert (ends.dtype, scores.dtype, scores.shape) == (np.int64, np.float32, (len(expected), 2))
     assert [(int(e), s.tobytes()) for e, s in zip(ends, scores, strict=True)] == expected
 
@@ -156,24 +166,23 @@ def test_window_net_any_partition(n: int, window: int, hop: int, sizes: list[int
 )
 def test_tail_is_padded_once(n: int, ends: list[int]) -> None:
     runtime = WindowSums(100, 50)
-    assert classify(runtime, runtime.geometry, "window", 100, noise(n))[0].tolist() == ends
+    assert classify(runtime, "window", 100, noise(n))[0].tolist() == ends
 
 
 def test_hop_of_the_decisions_overrides_the_geometry() -> None:
     runtime = WindowSums(100, 50)
-    assert classify(runtime, runtime.geometry, "window", 100, noise(300), 100)[0].tolist() == [100, 200, 300]
+    assert classify(runtime, "window", 100, noise(300), 100)[0].tolist() == [100, 200, 300]
     # Skipped samples need no window: nothing has begun that they would belong to.
-    assert classify(runtime, runtime.geometry, "window", 100, noise(240), 150)[0].tolist() == [100, 250]
-    assert classify(runtime, runtime.geometry, "window", 100, noise(140), 150)[0].tolist() == [100]
+    assert classify(runtime, "window", 100, noise(240), 150)[0].tolist() == [100, 250]
+    assert classify(runtime, "window", 100, noise(140), 150)[0].tolist() == [100]
 
 
 def test_step_net_that_returns_scores() -> None:
     runtime = WindowSums(64, 64)
-    ends, scores = classify(runtime, runtime.geometry, "step", 64, noise(130), output_name="scores")
+    ends, scores = classify(runtime, "step", 64, noise(130), output="scores")
     assert ends.tolist() == [64, 128, 192]
     assert scores.shape == (3, 2)
-    with pytest.raises(UsageError, match="not audio"):
-        enhance(runtime, runtime.geometry, 64, noise(130), "scores")
+    assert not StreamLoop(runtime, runtime.geometry, "step", 64, output_name="scores").audio_out
 
 
 def test_reset_is_exact_and_streams_are_apart() -> None:

@@ -142,3 +142,12 @@ def test_a_ledgers_columns_are_its_parts_between_what_and_total() -> None:
     assert LEDGER_COLUMNS[:4] == ("kind", "index", "content_sample", "captured_ns")
     assert LEDGER_COLUMNS[4:] == (*PARTS, "total_ns")
     assert len(set(LEDGER_COLUMNS)) == len(LEDGER_COLUMNS)
+
+
+def test_real_time_in_older_files_is_wall(make_run: Callable[..., Path]) -> None:
+    folder = make_run("a", clock="realtime")
+    written = read_run(folder)
+    assert json.loads((folder / RUN_FILE).read_text())["clock"] == "realtime"
+    assert read_run(spoilt(folder, lambda data: data.update(clock="wall"))) == written
+    with pytest.raises(UsageError, match="invalid run record: clock"):
+        read_run(spoilt(folder, lambda data: data.update(clock="sundial")))
