@@ -18,8 +18,8 @@ from streaming.measure.calibrate import LEAST_CALLS, POINTS, _points, calibrate,
 from streaming.measure.calibration import parse_calibration, read_calibration
 from streaming.measure.cold_start import measure_cold_start
 from streaming.simulator.device.profile import load_profile
-from streaming.simulator.scenario import Settings, clip_sound, default_ring
-from streaming.simulator.simulate import simulate
+from streaming.simulator.run import run_scenario
+from streaming.simulator.scenario import Scenario, Settings, clip_sound
 
 
 def test_calls_are_measured_both_ways_and_read_back(exported: dict[str, Path], tmp_path: Path) -> None:
@@ -61,11 +61,11 @@ def test_everybody_moves_a_stream_by_the_same_hop(copy_of: Callable[[str], Path]
         assert make_loop(bundle.manifest, runtime).hop == 12000
     assert measure_calls(bundle, seconds=0.01).hop_ms == 750.0
     assert measure_cold_start(bundle, runs=1).hop_samples == 12000
-    profile = load_profile("android-burst-96")
-    assert default_ring(bundle, profile, "drop_oldest") == 15600 + 4 * 12000
     short = clip_sound(np.zeros(11999, np.float32), 16000, "short.wav")
+    scenario = Scenario(bundle, short, load_profile("android-burst-96"), Settings(compute_ns=1))
+    assert scenario.ring_samples == 15600 + 4 * 12000
     with pytest.raises(AudioError, match=r"750\.0 ms"):
-        simulate(bundle, short, Settings(profile, compute_ns=1))
+        run_scenario(scenario)
 
 
 def test_the_hop_of_a_stream_is_the_buffer_of_a_step_net_and_the_decisions_of_a_windowed_one(
