@@ -16,10 +16,10 @@ import itertools
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,36 +117,24 @@ _CALIBRATION = DocumentKind(
 _ADAPTER: TypeAdapter[Calibration] = TypeAdapter(Calibration)
 
 
-def parse_calibration(data: Mapping[str, Any], origin: str) -> Calibration:
-    """A calibration from JSON's types.
-
-    Raises:
-        UsageError: another schema, an invalid field, or times that are unsorted or absurd.
-    """
-    return _checked(_CALIBRATION.check(dict(data), origin, _ADAPTER.validate_python), origin)
-
-
 def read_calibration(path: str | Path) -> Calibration:
     """Read a calibration file.
 
     Raises:
-        UsageError: missing, not JSON, or invalid.
+        UsageError: missing, not JSON, of another schema, an invalid field, or times that are unsorted or absurd.
     """
     file = Path(path)
-    return _checked(_CALIBRATION.read(file, _ADAPTER.validate_python), str(file))
-
-
-def _checked(calibration: Calibration, origin: str) -> Calibration:
+    calibration = _CALIBRATION.read(file, _ADAPTER.validate_python)
     if not calibration.entries:
-        raise UsageError(f"{origin}: the calibration has no entry; measure again")
+        raise UsageError(f"{file}: the calibration has no entry; measure again")
     for entry in calibration.entries:
         for name, points in (("paced_ns", entry.paced_ns), ("back_to_back_ns", entry.back_to_back_ns)):
             if any(b < a for a, b in itertools.pairwise(points)):
-                raise UsageError(f"{origin}: {name} of {entry.artefact} is not sorted; measure again")
+                raise UsageError(f"{file}: {name} of {entry.artefact} is not sorted; measure again")
             if points and not 0 < points[0] <= points[-1] <= LONGEST_CALL_NS:
-                raise UsageError(f"{origin}: {name} of {entry.artefact} must be 1 ns to 600 s, got {points[0]}..")
+                raise UsageError(f"{file}: {name} of {entry.artefact} must be 1 ns to 600 s, got {points[0]}..")
         if not entry.paced_ns and not entry.back_to_back_ns:
-            raise UsageError(f"{origin}: {entry.artefact} on {entry.engine} has no times; measure again")
+            raise UsageError(f"{file}: {entry.artefact} on {entry.engine} has no times; measure again")
     return calibration
 
 

@@ -15,7 +15,7 @@ from runtimes.bundle import Bundle
 from runtimes.engines import choose, open_runtime
 from streaming.core.loop import make_loop
 from streaming.measure.calibrate import LEAST_CALLS, POINTS, _points, calibrate, measure_calls
-from streaming.measure.calibration import parse_calibration, read_calibration
+from streaming.measure.calibration import read_calibration
 from streaming.measure.cold_start import measure_cold_start
 from streaming.simulator.device.profile import load_profile
 from streaming.simulator.run import run_scenario
@@ -87,7 +87,9 @@ def test_long_measurements_are_kept_as_quantiles() -> None:
     assert points[POINTS // 2] == pytest.approx(np.median(values) * 1000, rel=0.01)
 
 
-def test_what_cannot_be_measured_is_one_line(exported: dict[str, Path]) -> None:
+def test_what_cannot_be_measured_is_one_line(exported: dict[str, Path], tmp_path: Path) -> None:
+    run = tmp_path / "run.json"
+    run.write_text('{"schema": "hearpack-run/1"}')
     bundle = Bundle.open(exported["dtln"])
     with pytest.raises(UsageError, match="more than 0 and at most 3600"):
         measure_calls(bundle, seconds=0.0)
@@ -98,4 +100,4 @@ def test_what_cannot_be_measured_is_one_line(exported: dict[str, Path]) -> None:
     with pytest.raises(ArtefactError, match="at least 1 thread"):
         measure_calls(bundle, threads=0, seconds=0.1)
     with pytest.raises(UsageError, match="expected a calibration with schema"):
-        parse_calibration({"schema": "hearpack-run/1"}, "a run")
+        read_calibration(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.common.errors import UsageError
-from streaming.measure.calibration import TimeDraw, parse_calibration
+from streaming.measure.calibration import TimeDraw, read_calibration
 from streaming.metrics.quantiles import QuantileSketch, summarise
 from streaming.simulator.pipeline.writers import InputRecorder, Occupancy, WavWriter
 from streaming.simulator.timeline import ContentClock, IndexMap
@@ -134,9 +135,12 @@ GOOD = {
         ({"machine": 3}, "machine"),
     ],
 )
-def test_wrong_calibrations(change: dict[str, object], message: str) -> None:
-    assert parse_calibration(GOOD, "x").entry("litert-fp32", "litert-interpreter", 128).paced_count == 2
+def test_wrong_calibrations(change: dict[str, object], message: str, tmp_path: Path) -> None:
+    good, wrong = tmp_path / "good.json", tmp_path / "wrong.json"
+    good.write_text(json.dumps(GOOD))
+    wrong.write_text(json.dumps({**GOOD, **change}))
+    assert read_calibration(good).entry("litert-fp32", "litert-interpreter", 128).paced_count == 2
     with pytest.raises(UsageError, match=message):
-        parse_calibration({**GOOD, **change}, "x")
+        read_calibration(wrong)
     with pytest.raises(UsageError, match="it has: litert-fp32 on litert-interpreter, 128 samples"):
-        parse_calibration(GOOD, "x").entry("litert-fp16", "litert-interpreter", 128)
+        read_calibration(good).entry("litert-fp16", "litert-interpreter", 128)
