@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from hearpack.commands.shared import JsonOption, print_json, progress_bars, wide_console
+from hearpack.commands.shared import JsonOption, print_json, progress_bars, show_table
 
 
 def fit_device(
@@ -19,8 +19,6 @@ def fit_device(
     json_output: bool = JsonOption,
 ) -> None:
     """Fit a device profile to a trace."""
-    from rich.table import Table
-
     from streaming.simulator.fit import fit_device as run_fit
 
     with progress_bars(json_output) as progress:
@@ -30,9 +28,9 @@ def fit_device(
     if json_output:
         print_json({"profile": fitted.profile.record(), "predictions": fitted.predictions, "output": str(output)})
         return
-    table = Table("figure", "recorded ms", "predicted ms", "error", box=None, pad_edge=False)
-    for row in fitted.predictions:
-        table.add_row(row.figure, f"{row.recorded / 1e6:.3f}", f"{row.predicted / 1e6:.3f}", f"{row.error:+.1%}")
-    console = wide_console()
-    console.print(table)
-    console.print(f"slowdown against this machine {fitted.profile.slowdown:g}; wrote {output}")
+    rows = [
+        (row.figure, f"{row.recorded / 1e6:.3f}", f"{row.predicted / 1e6:.3f}", f"{row.error:+.1%}")
+        for row in fitted.predictions
+    ]
+    show_table(("figure", "recorded ms", "predicted ms", "error"), rows)
+    typer.echo(f"slowdown against this machine {fitted.profile.slowdown:g}; wrote {output}")

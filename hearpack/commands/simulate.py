@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from hearpack.commands.shared import JsonOption, print_json, progress_bars, wide_console
+from hearpack.commands.shared import JsonOption, print_json, progress_bars, show_table, wide_console
 from models.common.errors import UsageError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from streaming.runs.record import RunRecord
     from streaming.simulator.modes import Microphone, Replay, Search, Simulate
     from streaming.simulator.pipeline.pipeline import Observer
@@ -50,7 +48,7 @@ def simulate(
     no_audio: bool = typer.Option(False, "--no-audio", help="Do not keep heard.wav and output.wav."),
     json_output: bool = JsonOption,
 ) -> None:
-    """Run the phone's loop (capture, ring, net, act) and account for its delay."""
+    """Run the phone's loop (capture, ring, net, decisions) and account for its delay."""
     from streaming.simulator.simulate import simulate as run_simulate
 
     if parity is not None:
@@ -141,23 +139,19 @@ def _parity(
     bundle: Path, audio: Path | None, trials: int, seed: int, artefact: str | None, engine: str | None, as_json: bool
 ) -> None:
     """Streams against the whole; exit 1 where one differs."""
-    from rich.table import Table
-
     from streaming.metrics.partition import check_partitions
 
     found = check_partitions(bundle, audio, trials=trials, seed=seed, artefact=artefact, engine=engine)
     if as_json:
         print_json(found)
     else:
-        table = Table("rate", "blocks", "reset at", "first diverging", "error dB", "edges dB", box=None, pad_edge=False)
+        rows = []
         for t in found.trials:
             reset, first = (str(v) if v >= 0 else "none" for v in (t.reset_at, t.first_diverging))
-            table.add_row(
-                f"{t.rate_hz} Hz", str(t.blocks), reset, first, f"{t.error_db:.1f}", f"{t.edge_click_db:+.2f}"
-            )
-        console = wide_console()
-        console.print(table)
-        console.print("every stream equals the whole, bit for bit" if found.equal else "FAILED: a stream differs")
+            figures = f"{t.error_db:.1f}", f"{t.edge_click_db:+.2f}"
+            rows.append((f"{t.rate_hz} Hz", str(t.blocks), reset, first, *figures))
+        show_table(("rate", "blocks", "reset at", "first diverging", "error dB", "edges dB"), rows)
+        typer.echo("every stream equals the whole, bit for bit" if found.equal else "FAILED: a stream differs")
     if not found.equal:
         raise typer.Exit(1)
 
@@ -188,40 +182,29 @@ def show(record: RunRecord, output: Path | None) -> None:
     )
     if record.ended != "finished":
         console.print(record.message if record.ended == "interrupted" else f"error: {record.message}")
-    for table in _tables(record):
-        console.print(table)
+    _show_times(record)
     for line in _lines(record):
         console.print(line)
     if output is not None:
         console.print(f"wrote {output}")
 
 
-def _tables(record: RunRecord) -> Iterator[Table]:
+def _show_times(record: RunRecord) -> None:
     """Times of a call by provenance, then the ledger's parts by kind; a part below a microsecond is left out."""
-    from rich.table import Table
 
-    def table(*head: str) -> Table:
-        return Table(*head, box=None, pad_edge=False)
-
-    def ms(*values: float) -> list[str]:
-        return [f"{v / 1e6:.3f}" for v in values]
+    def row(name: str, *values: float) -> tuple[str, ...]:
+        return name, *(f"{v / 1e6:.3f}" for v in values)
 
     for provenance in dict.fromkeys(times.provenance for times in record.compute):
-        calls = table(f"time of a call, {provenance}", "p50", "p95", "p99", "max ms")
-        for times in (t for t in record.compute if t.provenance == provenance):
-            q = times.quantiles
-            calls.add_row(times.label, *ms(q.p50, q.p95, q.p99, q.max))
-        yield calls
+        calls = [(t.label, t.quantiles) for t in record.compute if t.provenance == provenance]
+        rows = [row(label, q.p50, q.p95, q.p99, q.max) for label, q in calls]
+        show_table((f"time of a call, {provenance}", "p50", "p95", "p99", "max ms"), rows)
     for ledger in record.ledger:
-        article = "an" if ledger.kind == "event" else "a"
-        parts = table(f"delay of {article} {ledger.kind}", "mean", "p50", "p95", "max ms")
-        for name, q in ledger.parts.items():
-            row = (ledger.mean_parts[name], q.p50, q.p95, q.max)
-            if any(abs(v) >= 500 for v in row):
-                parts.add_row(name, *ms(*row))
-        q = ledger.total
-        parts.add_row("total", *ms(q.mean, q.p50, q.p95, q.max))
-        yield parts
+        parts = [(name, ledger.mean_parts[name], q.p50, q.p95, q.max) for name, q in ledger.parts.items()]
+        rows = [row(*part) for part in parts if any(abs(v) >= 500 for v in part[1:])]
+        total, article = ledger.total, "an" if ledger.kind == "event" else "a"
+        rows.append(row("total", total.mean, total.p50, total.p95, total.max))
+        show_table((f"delay of {article} {ledger.kind}", "mean", "p50", "p95", "max ms"), rows)
 
 
 def _lines(record: RunRecord) -> Iterator[str]:
