@@ -5,14 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from models.layers.constants import Float64
+from models.layers.constants import Float64, constant_conv
 
 BATCH_NORM_EPSILON = 1e-5  # torch's default
+NORM_PARTS = ("weight", "bias", "running_mean", "running_var")  # in the order of batch_norm
 
 Weights = Mapping[str, Float64]
+
+
+def batch_norm(
+    gain: Float64 | float,
+    offset: Float64,
+    mean: Float64,
+    variance: Float64,
+    epsilon: float = BATCH_NORM_EPSILON,
+    before: Float64 | float = 0.0,
+) -> tuple[Float64, Float64]:
+    """A batch normalisation behind a bias `before`, as scale and shift."""
+    scale = gain / np.sqrt(variance + epsilon)
+    return scale, (before - mean) * scale + offset
 
 
 def folded(weights: Weights, conv: str, norm: str, transposed: bool = False) -> tuple[Float64, Float64]:
@@ -21,8 +34,8 @@ def folded(weights: Weights, conv: str, norm: str, transposed: bool = False) -> 
     A transposed convolution's weight stands as [inputs, outputs / groups, ...] in checkpoints; here it comes as
     [outputs, inputs, ...], without groups.
     """
-    gain = weights[f"{norm}.weight"] / np.sqrt(weights[f"{norm}.running_var"] + BATCH_NORM_EPSILON)
-    bias = (weights[f"{conv}.bias"] - weights[f"{norm}.running_mean"]) * gain + weights[f"{norm}.bias"]
+    gain, offset, mean, variance = (weights[f"{norm}.{part}"] for part in NORM_PARTS)
+    gain, bias = batch_norm(gain, offset, mean, variance, before=weights[f"{conv}.bias"])
     weight = weights[f"{conv}.weight"]
     if not transposed:
         return weight * gain[:, None, None, None], bias
@@ -48,10 +61,7 @@ class FrequencyConv(nn.Module):
     def __init__(self, weight: Float64, bias: Float64, stride: int = 1, padding: int = 0) -> None:
         """Args: weight [outputs, inputs, 1, taps]."""
         super().__init__()
-        outputs, inputs, _, taps = weight.shape
-        self.conv = nn.Conv2d(inputs, outputs, (1, taps), stride=(1, stride), padding=(0, padding))
-        self.conv.weight.data = torch.from_numpy(np.ascontiguousarray(weight, dtype=np.float32))
-        self.conv.bias = nn.Parameter(torch.from_numpy(bias.astype(np.float32)), requires_grad=False)
+        self.conv = constant_conv(weight, bias, (1, stride), (0, padding))
 
     def forward(self, x: Tensor) -> Tensor:
         """Args: [1, hops, f, inputs]. Returns: [1, hops, f', outputs]."""

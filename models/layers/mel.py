@@ -13,12 +13,16 @@ from models.layers.front_end_spec import FrontEndSpec
 Float64 = NDArray[np.float64]
 
 
+def hann(samples: int) -> Float64:
+    """The periodic Hann window: [samples]."""
+    return np.asarray(0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(samples) / samples))
+
+
 def analysis_window(spec: FrontEndSpec) -> Float64:
     """The window inside its frame: [frame_samples]."""
-    n = np.arange(spec.window_samples)
-    turn = 2.0 * np.pi * n / spec.window_samples  # periodic
+    turn = 2.0 * np.pi * np.arange(spec.window_samples) / spec.window_samples  # periodic
     shapes = {
-        "hann": 0.5 - 0.5 * np.cos(turn),
+        "hann": hann(spec.window_samples),
         "hamming": 0.54 - 0.46 * np.cos(turn),
         "rectangular": np.ones(spec.window_samples),
     }
@@ -28,10 +32,14 @@ def analysis_window(spec: FrontEndSpec) -> Float64:
 
 def dft(spec: FrontEndSpec) -> tuple[Float64, Float64]:
     """Windowed DFT from a frame to real and imaginary parts: two of [frame_samples, n_fft / 2 + 1]."""
-    samples, bins = np.arange(spec.frame_samples), np.arange(spec.n_fft // 2 + 1)
-    angles = 2.0 * np.pi * (np.outer(samples, bins) % spec.n_fft) / spec.n_fft
-    window = analysis_window(spec)[:, None]
-    return window * np.cos(angles), -window * np.sin(angles)
+    return windowed_dft(analysis_window(spec), spec.n_fft)
+
+
+def windowed_dft(window: Float64, points: int) -> tuple[Float64, Float64]:
+    """As `dft`: two of [len(window), points / 2 + 1]."""
+    # The product is reduced first: cos(1e6) loses digits that cos(small) keeps.
+    angles = 2.0 * np.pi * (np.outer(np.arange(len(window)), np.arange(points // 2 + 1)) % points) / points
+    return window[:, None] * np.cos(angles), -window[:, None] * np.sin(angles)
 
 
 def _to_mel(hz: Float64, scale: str) -> Float64:
@@ -47,14 +55,19 @@ def _to_hz(mel: Float64, scale: str) -> Float64:
     return np.where(mel < 15.0, mel * 200.0 / 3.0, 1000.0 * np.exp((mel - 15.0) * np.log(6.4) / 27.0))
 
 
+def triangles(points: Float64, edges: Float64) -> Float64:
+    """Triangles of height 1 over three neighbouring edges each, at these points: [points, edges - 2]."""
+    rising = (points[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - points[:, None]) / (edges[2:] - edges[1:-1])
+    return np.asarray(np.maximum(0.0, np.minimum(rising, falling)))
+
+
 def mel_matrix(spec: FrontEndSpec) -> Float64:
     """Triangles from DFT bins to mel bands: [n_fft / 2 + 1, bands], linear in Hz."""
     low, high = _to_mel(np.array([spec.low_hz, spec.high_hz]), spec.mel_scale)
     edges = _to_hz(np.linspace(low, high, spec.bands + 2), spec.mel_scale)
     bins = np.arange(spec.n_fft // 2 + 1) * spec.sample_rate_hz / spec.n_fft
-    rising = (bins[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
-    matrix = np.maximum(0.0, np.minimum(rising, falling))
+    matrix = triangles(bins, edges)
     if spec.mel_norm == "slaney":
         matrix = matrix * (2.0 / (edges[2:] - edges[:-2]))
     return np.asarray(matrix)

@@ -42,15 +42,16 @@ class GruCell(nn.Module):
         return offered + gates[:, units:] * (hidden - offered)
 
 
-def stack_rows(rows: list[Tensor]) -> Tensor:
-    """Outputs [n, units] of successive steps as [steps * n, units].
+def stack_rows(rows: list[Tensor], axis: int = 0) -> Tensor:
+    """Outputs of successive steps in one tensor, along `axis`.
 
     XNNPACK does not take over a concatenation of more than four, which would split the graph, and the LiteRT
     converter merges nested ones: the clamp, which no output of a GRU or LSTM reaches, keeps them apart.
     """
     while len(rows) > 4:
-        rows = [torch.clamp(torch.cat(rows[first : first + 4]), -1.0, 1.0) for first in range(0, len(rows), 4)]
-    return torch.cat(rows) if len(rows) > 1 else rows[0]
+        groups = [torch.cat(rows[first : first + 4], axis) for first in range(0, len(rows), 4)]
+        rows = [torch.clamp(group, -1.0, 1.0) for group in groups]
+    return torch.cat(rows, axis) if len(rows) > 1 else rows[0]
 
 
 def gru_matrices(weights: Weights, name: str, suffix: str = "") -> dict[str, Float64]:

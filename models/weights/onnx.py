@@ -38,3 +38,19 @@ def initialisers(graph: Any) -> dict[str, NDArray[Any]]:
     from onnx.numpy_helper import to_array
 
     return {t.name: np.asarray(to_array(t)) for t in graph.initializer}
+
+
+def torch_gru(
+    from_input: NDArray[Any], from_hidden: NDArray[Any], biases: NDArray[Any], name: str, place: str
+) -> dict[str, NDArray[Any]]:
+    """One direction of an ONNX GRU under torch's names `name`.PART_`place`.
+
+    ONNX keeps the gates in the order update, reset, new, and both biases in a row; torch has reset, update, new.
+    """
+    parts = dict(zip(("weight_ih", "weight_hh"), (from_input, from_hidden), strict=True))
+    parts |= dict(zip(("bias_ih", "bias_hh"), np.split(biases, 2), strict=True))
+    tensors: dict[str, NDArray[Any]] = {}
+    for part, value in parts.items():
+        update, reset, new = np.split(value, 3)
+        tensors[f"{name}.{part}_{place}"] = np.concatenate([reset, update, new])
+    return tensors

@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.common.errors import AudioError, UsageError
+from models.common.errors import UsageError
+from models.layers.offline import check_audio, float64_weights, overlap_add, with_weights
 from models.nets.deepfilternet3.step import StepGraph
 from models.nets.deepfilternet3.weights import (
     BINS,
@@ -209,8 +210,7 @@ class DeepFilterNet3(nn.Module):
         Raises:
             AudioError: no audio, or another shape.
         """
-        if audio.ndim != 2 or audio.shape[0] != 1 or audio.shape[1] == 0:
-            raise AudioError(f"deepfilternet3: expected audio [1, samples], not empty, got {list(audio.shape)}")
+        check_audio("deepfilternet3", audio)
         padded = nn.functional.pad(audio, (HOP_SAMPLES, -audio.shape[1] % HOP_SAMPLES))
         frames = padded[0].unfold(0, WINDOW_SAMPLES, HOP_SAMPLES)  # [hops, 960]
         spectrum = torch.fft.rfft(frames * self.window) * SPECTRUM_SCALE  # [hops, 481]
@@ -223,9 +223,7 @@ class DeepFilterNet3(nn.Module):
         low = torch.stack([earlier[n : n + hops, :FILTERED] for n in range(ORDER)], 2)  # [hops, 96, 5]
         enhanced = torch.cat([(low * filters).sum(2), high], 1) / SPECTRUM_SCALE
         cleaned = torch.fft.irfft(enhanced, n=WINDOW_SAMPLES) * self.window  # [hops, 960]
-        carried = nn.functional.pad(cleaned[:-1, HOP_SAMPLES:], (0, 0, 1, 0))
-        result: Tensor = (cleaned[:, :HOP_SAMPLES] + carried).reshape(1, -1)
-        return result
+        return overlap_add(cleaned, HOP_SAMPLES)[None]
 
 
 def build(weights: Mapping[str, NDArray[Any]]) -> DeepFilterNet3:
@@ -237,9 +235,7 @@ def build(weights: Mapping[str, NDArray[Any]]) -> DeepFilterNet3:
     Raises:
         WeightsError: a tensor is missing, unknown or of another shape.
     """
-    net = DeepFilterNet3()
-    net.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in check(weights).items()})
-    return net.eval().requires_grad_(False)
+    return with_weights(DeepFilterNet3(), check(weights))
 
 
 def graph(net: DeepFilterNet3, hops_per_call: int) -> StepGraph:
@@ -250,5 +246,4 @@ def graph(net: DeepFilterNet3, hops_per_call: int) -> StepGraph:
     """
     if hops_per_call != 1:
         raise UsageError(f"deepfilternet3: takes one hop of 480 samples a call, got {hops_per_call}")
-    weights = {name: value.detach().cpu().double().numpy() for name, value in net.state_dict().items()}
-    return StepGraph(weights).eval().requires_grad_(False)
+    return StepGraph(float64_weights(net)).eval().requires_grad_(False)

@@ -17,16 +17,15 @@ State is a value: nothing is mutated, and no output is an input passed through.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.layers.constants import constant_linear
+from models.layers.constants import Float64, constant_buffer, constant_conv, constant_linear
 from models.layers.dft import InverseRealDft, RealDft
-from models.layers.recurrent import GruCell
+from models.layers.recurrent import GruCell, Weights
+from models.layers.state import as_output
 from models.nets.deepfilternet3.weights import (
     BANDS,
     BINS,
@@ -44,29 +43,15 @@ from models.nets.deepfilternet3.weights import (
     vorbis_window,
 )
 
-Float64 = NDArray[np.float64]
-Weights = Mapping[str, Float64]
-
 _OUTER, _INNER = 30, 32
 _HIGH = BINS - FILTERED
 _COEFFICIENTS = 2 * ORDER
 _SMALLEST_MEAN = 1e-12
 
 
-def _constant(value: Float64) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(value, dtype=np.float32))
-
-
 def _conv(weight: Float64, bias: Float64 | None, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """Weight [outputs, inputs / groups, frames, 3], same number of frequencies, as many frames as it has."""
-    outputs, inputs, frames, taps = weight.shape
-    layer = nn.Conv2d(
-        inputs * groups, outputs, (frames, taps), (1, stride), (0, taps // 2), groups=groups, bias=bias is not None
-    )
-    layer.weight.data = _constant(weight)
-    if bias is not None:
-        layer.bias = nn.Parameter(_constant(bias), requires_grad=False)
-    return layer
+    """Weight [outputs, inputs / groups, frames, taps], same number of frequencies, as many frames as it has."""
+    return constant_conv(weight, bias, (1, stride), (0, weight.shape[3] // 2), groups=groups)
 
 
 class FrequencyConv(nn.Module):
@@ -91,7 +76,7 @@ class GroupedLinear(nn.Module):
         """Args: weight [groups, inputs, outputs]."""
         super().__init__()
         self.groups, self.inputs, self.outputs = weight.shape
-        self.register_buffer("weight", _constant(weight))
+        self.register_buffer("weight", constant_buffer(weight))
 
     def forward(self, x: Tensor) -> Tensor:
         """Args: [1, groups * inputs]. Returns: [1, groups * outputs]."""
@@ -136,7 +121,7 @@ class Up(nn.Module):
     def __init__(self, weights: Weights, name: str, steps: int) -> None:
         super().__init__()
         self.steps = steps
-        self.register_buffer("taps", _constant(weights[f"{name}.depth.weight"][:, 0, 0].T))  # [3, 64]
+        self.register_buffer("taps", constant_buffer(weights[f"{name}.depth.weight"][:, 0, 0].T))  # [3, 64]
         self.point = constant_linear(weights[f"{name}.point.weight"][:, :, 0, 0], weights[f"{name}.point.bias"])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -159,8 +144,8 @@ class FrontEnd(nn.Module):
         bands = band_matrix()
         self.to_bands = constant_linear(bands / bands.sum(1, keepdims=True))
         levels, magnitudes = first_means()
-        self.register_buffer("levels", _constant(levels[None]))
-        self.register_buffer("magnitudes", _constant(magnitudes[None]))
+        self.register_buffer("levels", constant_buffer(levels[None]))
+        self.register_buffer("magnitudes", constant_buffer(magnitudes[None]))
 
     def forward(self, audio: Tensor, samples: Tensor, means: Tensor) -> tuple[Tensor, ...]:
         """Take in a hop.
@@ -187,8 +172,7 @@ class FrontEnd(nn.Module):
         low = torch.cat([real[:, :FILTERED] * scale, imag[:, :FILTERED] * scale], 1)
         begun = torch.clamp(means[:, BANDS + FILTERED :] + 1.0, max=1.0)
         means = torch.cat([level, magnitude, begun], 1)
-        # Neither is `audio` handed through, which CompiledModel cannot do.
-        return real, imag, (decibels - level) * (1.0 / 40.0), low, torch.clamp(audio, -1e30, 1e30), means
+        return real, imag, (decibels - level) * (1.0 / 40.0), low, as_output(audio), means
 
 
 class Encoder(nn.Module):
@@ -239,9 +223,9 @@ class ErbDecoder(nn.Module):
         self.gru0, self.gru1 = (Gru(weights, "erb_decoder.gru", layer) for layer in range(2))
         self.widen = GroupedLinear(weights["erb_decoder.widen.weight"])
         skips = [weights[f"erb_decoder.skip{i}.weight"].reshape(CHANNELS) for i in range(4)]
-        self.register_buffer("skips", _constant(np.stack(skips)))
+        self.register_buffer("skips", constant_buffer(np.stack(skips)))
         self.register_buffer(
-            "skip_offsets", _constant(np.stack([weights[f"erb_decoder.skip{i}.bias"] for i in range(4)]))
+            "skip_offsets", constant_buffer(np.stack([weights[f"erb_decoder.skip{i}.bias"] for i in range(4)]))
         )
         self.up3 = Separable(weights, "erb_decoder.up3")
         self.up2, self.up1 = Up(weights, "erb_decoder.up2", 8), Up(weights, "erb_decoder.up1", 16)
@@ -282,7 +266,7 @@ class DfDecoder(nn.Module):
         taps = np.tensordot(weights["df_decoder.path.point.weight"][:, :, 0, 0], dense, 1)  # [10, 64, 5]
         # The last tap is for this frame, the one before it for the next, and so on.
         self.path = constant_linear(np.concatenate([taps[:, :, tap] for tap in reversed(range(ORDER))]))
-        self.register_buffer("offset", _constant(weights["df_decoder.path.point.bias"]))
+        self.register_buffer("offset", constant_buffer(weights["df_decoder.path.point.bias"]))
 
     def forward(
         self, embedding: Tensor, path: Tensor, to_come: Tensor, hidden0: Tensor, hidden1: Tensor

@@ -1,8 +1,7 @@
 """DeepFilterNet3's weights and constants, and how the published ONNX graphs are read. Light: numpy; onnx when asked.
 
 The names are those of the torch net's `state_dict()` (models/nets/deepfilternet3/net.py). In the published graphs
-batch norms are folded into the convolutions before them, and a GRU's gates stand in the order update, reset, new;
-here: reset, update, new.
+batch norms are folded into the convolutions before them.
 """
 
 from __future__ import annotations
@@ -11,13 +10,14 @@ import io
 import math
 import tarfile
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.common.errors import WeightsError
-from models.weights.onnx import initialisers, read_graph
+from models.weights.onnx import initialisers, read_graph, torch_gru
 from models.weights.tensors import check_tensors
 
 Float32 = NDArray[np.float32]
@@ -122,19 +122,8 @@ SHAPES: Mapping[str, tuple[int, ...]] = {
 }
 
 
-def check(weights: Mapping[str, NDArray[Any]]) -> dict[str, Float32]:
-    """The weights as contiguous float32 arrays, if they are DeepFilterNet3's.
-
-    Args:
-        weights: arrays by name; names and shapes of `SHAPES`.
-
-    Returns:
-        the same arrays, float32, in the order of `SHAPES`.
-
-    Raises:
-        WeightsError: a tensor is missing, unknown, of another shape, not of floats or not finite.
-    """
-    return check_tensors("deepfilternet3", weights, SHAPES, "give the weights of DeepFilterNet3")
+_ADVICE = "give the weights of DeepFilterNet3, or pull the weights again"
+check = partial(check_tensors, "deepfilternet3", shapes=SHAPES, advice=_ADVICE)
 
 
 class _OnnxGraph:
@@ -171,11 +160,7 @@ class _OnnxGraph:
         tensors: dict[str, NDArray[Any]] = {}
         for layer in range(layers):
             from_input, from_hidden, bias = self.following("GRU")
-            halves = np.split(bias[0], 2)
-            parts = (from_input[0], from_hidden[0], *halves)
-            for part, value in zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), parts, strict=True):
-                update, reset, new = np.split(value, 3)
-                tensors[f"{name}.{part}_l{layer}"] = np.concatenate([reset, update, new])
+            tensors |= torch_gru(from_input[0], from_hidden[0], bias[0], name, f"l{layer}")
         return tensors
 
 

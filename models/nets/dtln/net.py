@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.common.errors import AudioError, UsageError
+from models.common.errors import UsageError
+from models.layers.offline import check_audio, float64_weights, overlap_add, with_weights
 from models.nets.dtln.step import StepGraph
 from models.nets.dtln.weights import BINS, FEATURES, FRAME_SAMPLES, NORM_EPSILON, UNITS, check
 
@@ -85,8 +86,7 @@ class DTLN(nn.Module):
         Raises:
             AudioError: no audio, or another shape.
         """
-        if audio.ndim != 2 or audio.shape[0] != 1 or audio.shape[1] == 0:
-            raise AudioError(f"dtln: expected audio [1, samples], at least one sample, got {list(audio.shape)}")
+        check_audio("dtln", audio)
         tail = -audio.shape[1] % HOP_SAMPLES
         padded = nn.functional.pad(audio, (DELAY_SAMPLES, tail))  # [1, 384 + 128 hops]
         frames = padded[0].unfold(0, FRAME_SAMPLES, HOP_SAMPLES)  # [hops, 512]
@@ -94,12 +94,7 @@ class DTLN(nn.Module):
         mask = self.core1(spectrum.abs())  # [hops, 257]
         estimate = torch.fft.irfft(spectrum * mask, n=FRAME_SAMPLES)  # [hops, 512]
         cleaned: Tensor = self.core2(estimate)  # [hops, 512]
-        hops = cleaned.shape[0]
-        rows = cleaned.reshape(hops, FRAME_SAMPLES // HOP_SAMPLES, HOP_SAMPLES)  # [hops, 4, 128]
-        summed = cleaned.new_zeros(hops + 3, HOP_SAMPLES)
-        for part in range(rows.shape[1]):
-            summed[part : part + hops] += rows[:, part]
-        return summed[:hops].reshape(1, -1)  # [1, 128 hops]
+        return overlap_add(cleaned, HOP_SAMPLES)[None]  # [1, 128 hops]
 
 
 def build(weights: Mapping[str, NDArray[Any]]) -> DTLN:
@@ -111,10 +106,7 @@ def build(weights: Mapping[str, NDArray[Any]]) -> DTLN:
     Raises:
         WeightsError: a tensor is missing, unknown or of another shape.
     """
-    tensors = {name: torch.from_numpy(value.copy()) for name, value in check(weights).items()}
-    net = DTLN()
-    net.load_state_dict(tensors)
-    return net.eval().requires_grad_(False)
+    return with_weights(DTLN(), check(weights))
 
 
 def graph(net: DTLN, hops_per_call: int) -> StepGraph:
@@ -125,5 +117,4 @@ def graph(net: DTLN, hops_per_call: int) -> StepGraph:
     """
     if hops_per_call < 1:
         raise UsageError(f"dtln: expected at least 1 hop a call, got {hops_per_call}")
-    weights = {name: value.detach().cpu().double().numpy() for name, value in net.state_dict().items()}
-    return StepGraph(weights, hops_per_call).eval().requires_grad_(False)
+    return StepGraph(float64_weights(net), hops_per_call).eval().requires_grad_(False)

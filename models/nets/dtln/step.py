@@ -5,7 +5,7 @@ What is rewritten, each an identity (tests hold the result against the offline n
 
 - The 512-point DFT is 16 times 32: a DFT over 16, twiddle factors, a DFT over 32. 56 k multiplications a hop with
   6 k constants instead of 263 k of each: the caches of a phone are kept for the LSTMs. Only half of the bins of real
-  audio are computed, in an order that is nobody's business: the columns of core 1 are put into that order.
+  audio are computed, in an internal order: the columns of core 1 are put into that order.
 - Nothing but linear maps lies between core 1's masked spectrum and core 2's features, so the inverse DFT and the
   encoder are one matrix. The phase is never computed: mask * real, mask * imaginary.
 - Gain and offset of the normalisation are part of the LSTM behind it; gates stand as input, forget, output, cell,
@@ -25,9 +25,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.layers.constants import Float64, constant_linear
+from models.layers.constants import Float64, constant_buffer, constant_linear
 from models.layers.dft import roots
 from models.layers.recurrent import Lstm
+from models.layers.state import as_output
 from models.nets.dtln.weights import BINS, FRAME_SAMPLES, NORM_EPSILON
 
 HOP_SAMPLES = 128
@@ -60,8 +61,7 @@ class Framing(nn.Module):
         frames = torch.cat([blocks[part : part + self.hops] for part in range(_PARTS)], 1) if self.hops > 1 else joined
         kept = joined[:, -_KEPT:]
         if self.hops * HOP_SAMPLES == _KEPT:
-            # The slice is `audio` itself here, and CompiledModel cannot hand an input through as an output.
-            kept = torch.clamp(kept, -1e30, 1e30)
+            kept = as_output(kept)  # the slice is `audio` itself here
         return frames, kept
 
 
@@ -81,8 +81,8 @@ class FrontEnd(nn.Module):
         self.outer_turned = constant_linear(
             np.concatenate([-outer.imag, outer.real])
         )  # times i, for the twiddle's imaginary part
-        self.register_buffer("twiddle_real", torch.from_numpy(np.tile(twiddle.real, 2).astype(np.float32)))
-        self.register_buffer("twiddle_imag", torch.from_numpy(np.tile(twiddle.imag, 2).astype(np.float32)))
+        self.register_buffer("twiddle_real", constant_buffer(np.tile(twiddle.real, 2)))
+        self.register_buffer("twiddle_imag", constant_buffer(np.tile(twiddle.imag, 2)))
         self.inner_real = constant_linear(np.concatenate([inner.real, -inner.imag], 1))
         self.inner_imag = constant_linear(np.concatenate([inner.imag, inner.real], 1))
 

@@ -8,6 +8,7 @@ node stand in the order input, output, forget, cell; Keras, whose matrices model
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,19 +53,8 @@ SHAPES: Mapping[str, tuple[int, ...]] = {
 }
 
 
-def check(weights: Mapping[str, NDArray[Any]]) -> dict[str, Float32]:
-    """The weights as contiguous float32 arrays, if they are DTLN's.
-
-    Args:
-        weights: arrays by name; names and shapes of `SHAPES`.
-
-    Returns:
-        the same arrays, float32, in the order of `SHAPES`.
-
-    Raises:
-        WeightsError: a tensor is missing, unknown, of another shape, not of floats or not finite.
-    """
-    return check_tensors("dtln", weights, SHAPES, "give the weights of DTLN")
+_ADVICE = "give the weights of DTLN, or pull the weights again"
+check = partial(check_tensors, "dtln", shapes=SHAPES, advice=_ADVICE)
 
 
 class _OnnxFile:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.layers.constants import Float64, constant_linear
+from models.layers.constants import Float64, constant_buffer, constant_conv, constant_linear
 from models.layers.convolution import FrequencyConv, Weights, folded
 from models.layers.recurrent import GruCell, gru_matrices, stack_rows, stacked
 from models.nets.gtcrn.weights import ATTENTION_UNITS, CHANNELS, LAYER_NORM_EPSILON, WIDTH
@@ -66,9 +66,7 @@ class TemporalBlock(nn.Module):
         weight, bias = folded(weights, f"{name}.depth_conv", f"{name}.depth_bn")
         if transposed:
             weight = weight[:, :, ::-1, ::-1]
-        self.depth = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=(0, 1), dilation=(dilation, 1), groups=CHANNELS)
-        self.depth.weight.data = torch.from_numpy(np.ascontiguousarray(weight, dtype=np.float32))
-        self.depth.bias = nn.Parameter(torch.from_numpy(bias.astype(np.float32)), requires_grad=False)
+        self.depth = constant_conv(weight, bias, padding=(0, 1), dilation=(dilation, 1), groups=CHANNELS)
         self.act2 = PRelu(float(weights[f"{name}.depth_act.weight"][0]))
         weight, bias = folded(weights, f"{name}.point_conv2", f"{name}.point_bn2", transposed)
         self.gather = constant_linear(weight[:, :, 0, 0], bias)
@@ -92,8 +90,8 @@ class FrameNorm(nn.Module):
 
     def __init__(self, gain: Float64, offset: Float64) -> None:
         super().__init__()
-        self.register_buffer("gain", torch.from_numpy(gain.astype(np.float32)))
-        self.register_buffer("offset", torch.from_numpy(offset.astype(np.float32)))
+        self.register_buffer("gain", constant_buffer(gain))
+        self.register_buffer("offset", constant_buffer(offset))
 
     def forward(self, x: Tensor) -> Tensor:
         """Args: [hops, 33, 16]. Returns: the same shape."""

@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.common.errors import AudioError, UsageError
+from models.common.errors import UsageError
+from models.layers.offline import check_audio, float64_weights, overlap_add, with_weights
 from models.nets.gtcrn.step import StepGraph
 from models.nets.gtcrn.weights import (
     ATTENTION_UNITS,
@@ -246,16 +247,13 @@ class GTCRN(nn.Module):
         Raises:
             AudioError: no audio, or another shape.
         """
-        if audio.ndim != 2 or audio.shape[0] != 1 or audio.shape[1] == 0:
-            raise AudioError(f"gtcrn: expected audio [1, samples], at least one sample, got {list(audio.shape)}")
+        check_audio("gtcrn", audio)
         tail = -audio.shape[1] % HOP_SAMPLES
         padded = nn.functional.pad(audio, (DELAY_SAMPLES, tail))  # [1, 256 + 256 hops]
         frames = padded[0].unfold(0, WINDOW_SAMPLES, HOP_SAMPLES)  # [hops, 512]
         spectrum = self.enhance_spectrum(torch.fft.rfft(frames * self.window))  # [hops, 257]
         cleaned = torch.fft.irfft(spectrum, n=WINDOW_SAMPLES) * self.window  # [hops, 512]
-        carried = nn.functional.pad(cleaned[:-1, HOP_SAMPLES:], (0, 0, 1, 0))  # [hops, 256], of the frame before
-        enhanced: Tensor = (cleaned[:, :HOP_SAMPLES] + carried).reshape(1, -1)  # [1, 256 hops]
-        return enhanced
+        return overlap_add(cleaned, HOP_SAMPLES)[None]  # [1, 256 hops]
 
 
 def build(weights: Mapping[str, NDArray[Any]]) -> GTCRN:
@@ -267,11 +265,7 @@ def build(weights: Mapping[str, NDArray[Any]]) -> GTCRN:
     Raises:
         WeightsError: a tensor is missing, unknown or of another shape.
     """
-    tensors = {name: torch.from_numpy(value.copy()) for name, value in check(weights).items()}
-    net = GTCRN()
-    counters = {name: value for name, value in net.state_dict().items() if name not in tensors}
-    net.load_state_dict(counters | tensors)
-    return net.eval().requires_grad_(False)
+    return with_weights(GTCRN(), check(weights), strict=False)
 
 
 def graph(net: GTCRN, hops_per_call: int) -> StepGraph:
@@ -282,5 +276,4 @@ def graph(net: GTCRN, hops_per_call: int) -> StepGraph:
     """
     if hops_per_call < 1:
         raise UsageError(f"gtcrn: expected at least 1 hop a call, got {hops_per_call}")
-    weights = {name: value.detach().cpu().double().numpy() for name, value in net.state_dict().items()}
-    return StepGraph(weights, hops_per_call).eval().requires_grad_(False)
+    return StepGraph(float64_weights(net), hops_per_call).eval().requires_grad_(False)

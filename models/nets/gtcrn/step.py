@@ -20,16 +20,15 @@ not read from a shape: a traced shape would become operations.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.layers.constants import constant_linear
-from models.layers.convolution import FrequencyConv, Up, dense, folded
+from models.layers.constants import Float64, constant_linear
+from models.layers.convolution import FrequencyConv, Up, Weights, dense, folded
 from models.layers.dft import InverseRealDft, RealDft
+from models.layers.mel import hann
+from models.layers.state import as_output
 from models.nets.gtcrn.layers import DualPath, PRelu, TemporalBlock
 from models.nets.gtcrn.weights import (
     CHANNELS,
@@ -41,9 +40,6 @@ from models.nets.gtcrn.weights import (
     WIDTH,
     WINDOW_SAMPLES,
 )
-
-Float64 = NDArray[np.float64]
-Weights = Mapping[str, Float64]
 
 _OUTER, _INNER = 16, 32
 _SCALE = 0.5
@@ -72,8 +68,7 @@ class FrontEnd(nn.Module):
         magnitude = torch.sqrt(real * real + imag * imag + _MAGNITUDE_EPSILON)
         kept = joined[:, -HOP_SAMPLES:]
         if self.hops == 1:
-            # The slice is `audio` itself here, and CompiledModel cannot hand an input through as an output.
-            kept = torch.clamp(kept, -1e30, 1e30)
+            kept = as_output(kept)  # the slice is `audio` itself here
         return real, imag, magnitude, kept
 
 
@@ -109,7 +104,7 @@ class StepGraph(nn.Module):
         """Args: weights: float64, names of `models.nets.gtcrn.weights.SHAPES`; hops: hops a call, at least 1."""
         super().__init__()
         self.hops = hops
-        window = np.sqrt(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW_SAMPLES) / WINDOW_SAMPLES))
+        window = np.sqrt(hann(WINDOW_SAMPLES))
         self.front_end = FrontEnd(hops, window)
         self.to_bands = constant_linear(weights["erb.erb_fc.weight"])
         first, bias = folded(weights, f"{ENCODER[0]}.conv", f"{ENCODER[0]}.bn")

@@ -2,20 +2,20 @@
 
 The names are those of the authors' own checkpoints (github.com/Xiaobin-Rong/gtcrn, state_dict of the training net), so
 that theirs, and a net fine-tuned with their code, load as they are. The published ONNX graph is their streaming net:
-the encoder's batch norms are folded into its convolutions there, so the identity stands in their place here. ONNX
-keeps a GRU's gates in the order update, reset, new; torch in the order reset, update, new.
+the encoder's batch norms are folded into its convolutions there, so the identity stands in their place here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.common.errors import WeightsError
-from models.weights.onnx import initialisers, read_graph
+from models.weights.onnx import initialisers, read_graph, torch_gru
 from models.weights.tensors import check_tensors
 
 Float32 = NDArray[np.float32]
@@ -31,7 +31,6 @@ ATTENTION_UNITS = 16
 DILATIONS = (1, 2, 5)  # of the encoder's temporal blocks; the decoder has them in the opposite order
 BATCH_NORM_EPSILON = 1e-5
 LAYER_NORM_EPSILON = 1e-8
-_COUNTER = ".num_batches_tracked"  # of batch norms: means nothing in inference
 _HALF = CHANNELS // 2
 
 
@@ -86,7 +85,6 @@ def _dual_path_shapes(name: str) -> dict[str, tuple[int, ...]]:
 
 ENCODER = tuple(f"encoder.en_convs.{i}" for i in range(5))
 DECODER = tuple(f"decoder.de_convs.{i}" for i in range(5))
-TEMPORAL = (*ENCODER[2:], *DECODER[:3])
 DUAL_PATH = ("dpgrnn1", "dpgrnn2")
 
 SHAPES: Mapping[str, tuple[int, ...]] = {
@@ -105,19 +103,8 @@ SHAPES: Mapping[str, tuple[int, ...]] = {
 }
 
 
-def check(weights: Mapping[str, NDArray[Any]]) -> dict[str, Float32]:
-    """The weights as contiguous float32 arrays, if they are GTCRN's.
-
-    Args:
-        weights: arrays by name; names and shapes of `SHAPES`. Counters of batch norms may be there; they are left out.
-
-    Returns:
-        the same arrays, float32, in the order of `SHAPES`.
-
-    Raises:
-        WeightsError: a tensor is missing, unknown, of another shape, not of floats or not finite.
-    """
-    return check_tensors("gtcrn", weights, SHAPES, "give a checkpoint of the authors' training net", _COUNTER)
+_ADVICE = "give a checkpoint of the authors' training net, or pull the weights again"
+check = partial(check_tensors, "gtcrn", shapes=SHAPES, advice=_ADVICE)
 
 
 class _OnnxGraph:
@@ -147,19 +134,11 @@ class _OnnxGraph:
 
     def gru(self, name: str, directions: int = 1) -> dict[str, NDArray[Any]]:
         """The next GRU, in torch's order of gates."""
-        matrices = dict(zip(("weight_ih", "weight_hh", "bias"), self.following("GRU", 1, 2, 3), strict=True))
+        from_input, from_hidden, biases = self.following("GRU", 1, 2, 3)
         tensors: dict[str, NDArray[Any]] = {}
         for direction, suffix in zip(range(directions), ("", "_reverse"), strict=False):
-            for part in ("weight_ih", "weight_hh"):
-                tensors[f"{name}.{part}_l0{suffix}"] = _torch_gates(matrices[part][direction])
-            for part, bias in zip(("bias_ih", "bias_hh"), np.split(matrices["bias"][direction], 2), strict=True):
-                tensors[f"{name}.{part}_l0{suffix}"] = _torch_gates(bias)
+            tensors |= torch_gru(from_input[direction], from_hidden[direction], biases[direction], name, f"l0{suffix}")
         return tensors
-
-
-def _torch_gates(value: NDArray[Any]) -> NDArray[Any]:
-    update, reset, new = np.split(value, 3)
-    return np.concatenate([reset, update, new])
 
 
 def _no_norm(name: str, channels: int) -> dict[str, NDArray[Any]]:

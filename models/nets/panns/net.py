@@ -22,23 +22,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.common.errors import AudioError, UsageError
+from models.common.errors import UsageError
+from models.layers.convolution import NORM_PARTS, batch_norm
+from models.layers.mel import hann, windowed_dft
+from models.layers.offline import check_audio, over_windows
 from models.nets.panns.entry import PANNS_CNN14
 from models.nets.panns.weights import (
-    BN_EPSILON,
     CLASSES,
     CNN14_CHANNELS,
     DFT_POINTS,
     MEL_NAME,
     MOBILENET_BLOCKS,
-    NORM_PARTS,
     Kind,
     check,
-    dft,
 )
 
-WINDOW_SAMPLES = PANNS_CNN14.geometry.window_samples
-HOP_SAMPLES = PANNS_CNN14.geometry.hop_samples
 ROW_SAMPLES = 320  # 10 ms, also the hop of the frames
 POWER_FLOOR = 1e-10
 DECIBELS = 10.0 / math.log(10.0)
@@ -59,7 +57,7 @@ class LogMel(nn.Module):
         super().__init__()
         mel = weights[MEL_NAME]
         bins = np.flatnonzero(mel.any(axis=1))  # 50 to 14,000 Hz: 447 of 513
-        real, imaginary = dft()
+        real, imaginary = windowed_dft(hann(DFT_POINTS), DFT_POINTS)
         scale, shift = _affine(weights, "bn0")
         self.real: Tensor
         self.imaginary: Tensor
@@ -113,9 +111,8 @@ class LogMel(nn.Module):
 
 def _affine(weights: Arrays, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """A batch normalisation as scale and shift, float64."""
-    gamma, beta, mean, variance = (weights[f"{name}.{part}"].astype(np.float64) for part in NORM_PARTS)
-    scale = gamma / np.sqrt(variance + BN_EPSILON)
-    return scale, beta - mean * scale
+    gain, offset, mean, variance = (weights[f"{name}.{part}"].astype(np.float64) for part in NORM_PARTS)
+    return batch_norm(gain, offset, mean, variance)
 
 
 class Conv(nn.Module):
@@ -226,13 +223,8 @@ class PANNs(nn.Module):
         Raises:
             AudioError: another shape.
         """
-        if audio.dim() != 2 or audio.shape[0] != 1 or audio.shape[1] < 1:
-            raise AudioError(f"PANNs take audio [1, n] with at least 1 sample, got {list(audio.shape)}")
-        windows = max(0, math.ceil((audio.shape[1] - WINDOW_SAMPLES) / HOP_SAMPLES)) + 1
-        padded = functional.pad(audio, (0, WINDOW_SAMPLES + (windows - 1) * HOP_SAMPLES - audio.shape[1]))
-        cut = padded[0].unfold(0, WINDOW_SAMPLES, HOP_SAMPLES)  # [windows, 64000], a view
-        scores = [self.window(batch)[0] for batch in torch.split(cut, _BATCH_WINDOWS)]
-        return torch.cat(scores).unsqueeze(0)
+        check_audio("panns", audio)
+        return over_windows(audio, PANNS_CNN14.geometry, _BATCH_WINDOWS, lambda windows: self.window(windows)[0])
 
 
 def _build(kind: Kind, weights: Arrays) -> PANNs:

@@ -4,7 +4,7 @@ Kong et al., "PANNs: Large-Scale Pretrained Audio Neural Networks for Audio Patt
 (2020), arXiv:1912.10211. Two of their nets: Cnn14 (80 M parameters) and MobileNetV1 (4.8 M).
 
 A checkpoint also holds its front end: the windowed DFT as two convolutions and the mel matrix. The mel matrix is
-taken over; the DFT is held against our own, so that a checkpoint for another rate or window (Cnn14_16k, Cnn14_8k) is
+taken over; the DFT is compared with our own, so that a checkpoint for another rate or window (Cnn14_16k, Cnn14_8k) is
 refused rather than fed with the wrong spectrum.
 """
 
@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.common.errors import WeightsError
+from models.layers.mel import hann, windowed_dft
 from models.nets.panns.entry import PANNS_CNN14, PANNS_MOBILENET
-from models.weights.tensors import check_weights
+from models.weights.tensors import check_tensors, refuse_negative
 
 Arrays = Mapping[str, NDArray[Any]]
 Kind = Literal["cnn14", "mobilenetv1"]
@@ -28,7 +29,6 @@ CLASSES = PANNS_CNN14.output.shape[-1]
 DFT_POINTS = 1024
 BINS = DFT_POINTS // 2 + 1
 MEL_BANDS = 64
-BN_EPSILON = 1e-5
 # How far the checkpoint's DFT may lie from ours: theirs is computed in another order, then rounded to float32.
 DFT_TOLERANCE = 1e-4
 
@@ -90,17 +90,8 @@ def width_of(kind: Kind, weights: Arrays) -> int:
     return full // int(first.shape[0])
 
 
-def dft() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Windowed DFT (periodic Hann) as [1024, 513] each: real parts, and imaginary parts with their sign."""
-    samples = np.arange(DFT_POINTS)
-    window = 0.5 - 0.5 * np.cos(2.0 * np.pi * samples / DFT_POINTS)
-    # The product is reduced first: cos(1e6) loses digits that cos(small) keeps.
-    angles = 2.0 * np.pi / DFT_POINTS * (np.outer(samples, np.arange(BINS)) % DFT_POINTS)
-    return window[:, None] * np.cos(angles), -window[:, None] * np.sin(angles)
-
-
-def check(kind: Kind, weights: Arrays) -> dict[str, NDArray[Any]]:
-    """Hold a state_dict against what the net expects.
+def check(kind: Kind, weights: Arrays) -> dict[str, NDArray[np.float32]]:
+    """Compare a state_dict with what the net expects.
 
     Args:
         kind: which net.
@@ -113,16 +104,14 @@ def check(kind: Kind, weights: Arrays) -> dict[str, NDArray[Any]]:
         WeightsError: tensors are missing, unknown, of another shape or not finite, or the front end is another one.
     """
     name = NAMES[kind]
-    kept = {k: v for k, v in weights.items() if not k.endswith(".num_batches_tracked")}
-    check_weights(name, kept, expected_shapes(kind, width_of(kind, weights)))
-    for tensor, matrix in zip(DFT_NAMES, dft(), strict=True):
+    shapes = expected_shapes(kind, width_of(kind, weights))
+    kept = check_tensors(name, weights, shapes, "give the authors' checkpoint of this net")
+    refuse_negative(name, kept, ".running_var")
+    for tensor, matrix in zip(DFT_NAMES, windowed_dft(hann(DFT_POINTS), DFT_POINTS), strict=True):
         difference = float(np.abs(kept[tensor][:, 0] - matrix.T).max())
         if difference > DFT_TOLERANCE:
             raise WeightsError(
                 f"{name}: {tensor} differs from a 1,024-point DFT with a Hann window by {difference:.2g}; "
                 "is the checkpoint one for 32 kHz?"
             )
-    for norm in (k for k in kept if k.endswith(".running_var")):
-        if (kept[norm] < 0).any():
-            raise WeightsError(f"{name}: {norm} has negative values; the weights are corrupt")
     return kept

@@ -19,8 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.common.errors import AudioError, UsageError
-from models.layers.constants import constant_linear
+from models.common.errors import UsageError
+from models.layers.constants import Float64, constant_linear
+from models.layers.offline import check_audio, float64_weights, with_weights
 from models.layers.recurrent import Lstm
 from models.nets.silero_vad.weights import (
     BINS,
@@ -33,8 +34,6 @@ from models.nets.silero_vad.weights import (
     UNITS,
     check,
 )
-
-Float64 = NDArray[np.float64]
 
 
 class SileroVAD(nn.Module):
@@ -62,8 +61,7 @@ class SileroVAD(nn.Module):
         Raises:
             AudioError: no audio, or another shape.
         """
-        if audio.ndim != 2 or audio.shape[0] != 1 or audio.shape[1] == 0:
-            raise AudioError(f"silero-vad: expected audio [1, samples], at least one sample, got {list(audio.shape)}")
+        check_audio("silero-vad", audio)
         padded = nn.functional.pad(audio, (CONTEXT_SAMPLES, -audio.shape[1] % CHUNK_SAMPLES))
         chunks = padded[0].unfold(0, CONTEXT_SAMPLES + CHUNK_SAMPLES, CHUNK_SAMPLES)  # [chunks, 576]
         chunks = nn.functional.pad(chunks[:, None], (0, MIRRORED_SAMPLES), mode="reflect")  # [chunks, 1, 640]
@@ -164,9 +162,7 @@ def build(weights: Mapping[str, NDArray[Any]]) -> SileroVAD:
     Raises:
         WeightsError: a tensor is missing, unknown or of another shape.
     """
-    net = SileroVAD()
-    net.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in check(weights).items()})
-    return net.eval().requires_grad_(False)
+    return with_weights(SileroVAD(), check(weights))
 
 
 def graph(net: SileroVAD, hops_per_call: int = 1) -> StepGraph:
@@ -177,5 +173,4 @@ def graph(net: SileroVAD, hops_per_call: int = 1) -> StepGraph:
     """
     if hops_per_call != 1:
         raise UsageError(f"silero-vad: takes one chunk of 512 samples a call, got {hops_per_call}")
-    weights = {name: value.detach().cpu().double().numpy() for name, value in net.state_dict().items()}
-    return StepGraph(weights).eval().requires_grad_(False)
+    return StepGraph(float64_weights(net)).eval().requires_grad_(False)

@@ -8,7 +8,7 @@ the pinned weights come from the graph, which is what the package itself runs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,19 +47,8 @@ SHAPES: Mapping[str, tuple[int, ...]] = {
 }
 
 
-def check(weights: Mapping[str, NDArray[Any]]) -> dict[str, Float32]:
-    """The weights as contiguous float32 arrays, if they are Silero VAD's.
-
-    Args:
-        weights: arrays by name; names and shapes of `SHAPES`.
-
-    Returns:
-        the same arrays, float32, in the order of `SHAPES`.
-
-    Raises:
-        WeightsError: a tensor is missing, unknown, of another shape, not of floats or not finite.
-    """
-    return check_tensors("silero-vad", weights, SHAPES, "give the authors' 16 kHz safetensors file")
+_ADVICE = "give the authors' 16 kHz safetensors file, or pull the weights again"
+check = partial(check_tensors, "silero-vad", shapes=SHAPES, advice=_ADVICE)
 
 
 _ONNX_NAMES = {

@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.common.errors import AudioError, UsageError
+from models.common.errors import UsageError
+from models.layers.offline import check_audio, float64_weights, overlap_add, with_weights
 from models.nets.unet.step import StepGraph
 from models.nets.unet.weights import (
     BINS,
@@ -117,10 +118,7 @@ class UNet(nn.Module):
         Raises:
             AudioError: no audio, or another shape.
         """
-        if audio.ndim != 3 or audio.shape[:2] != (1, CHANNELS) or audio.shape[2] == 0:
-            raise AudioError(
-                f"unet-separator: expected audio [1, {CHANNELS}, samples], at least one sample, got {list(audio.shape)}"
-            )
+        check_audio("unet-separator", audio, CHANNELS)
         padded = nn.functional.pad(audio[0], (DELAY_SAMPLES, -audio.shape[2] % HOP_SAMPLES))
         frames = padded.unfold(1, WINDOW_SAMPLES, HOP_SAMPLES)  # [2, hops, 2048]
         window = torch.hann_window(WINDOW_SAMPLES, dtype=audio.dtype)
@@ -128,12 +126,7 @@ class UNet(nn.Module):
         masked = spectrum * self.masks(spectrum.abs()[None])  # [sources, 2, hops, 1025]
         # Four squared windows overlap, which add up to 1.5 everywhere.
         rows = torch.fft.irfft(masked, n=WINDOW_SAMPLES) * (window / 1.5)
-        hops = rows.shape[2]
-        summed = rows.new_zeros(*rows.shape[:2], hops + 3, HOP_SAMPLES)
-        for part, column in enumerate(rows.split(HOP_SAMPLES, 3)):
-            summed[:, :, part : part + hops] += column
-        result: Tensor = summed[:, :, :hops].flatten(2)[None]
-        return result
+        return overlap_add(rows, HOP_SAMPLES)[None]
 
 
 def build(weights: Mapping[str, NDArray[Any]]) -> UNet:
@@ -146,9 +139,7 @@ def build(weights: Mapping[str, NDArray[Any]]) -> UNet:
         WeightsError: a tensor is missing, unknown or of another shape, or the file is Open-Unmix's.
     """
     kept = check(weights)
-    net = UNet(width_of(kept))
-    net.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in kept.items()}, strict=False)
-    return net.eval().requires_grad_(False)
+    return with_weights(UNet(width_of(kept)), kept, strict=False)
 
 
 def graph(net: UNet, hops_per_call: int) -> StepGraph:
@@ -159,5 +150,4 @@ def graph(net: UNet, hops_per_call: int) -> StepGraph:
     """
     if hops_per_call < 1:
         raise UsageError(f"unet-separator: expected at least 1 hop a call, got {hops_per_call}")
-    weights = {name: value.detach().cpu().double().numpy() for name, value in net.state_dict().items()}
-    return StepGraph(weights, hops_per_call).eval().requires_grad_(False)
+    return StepGraph(float64_weights(net), hops_per_call).eval().requires_grad_(False)

@@ -1,7 +1,7 @@
 """The separator as phones run it: the weights of models/nets/unet/net.py, rewritten. Each rewriting is an identity.
 
 - Everything stands channels last, [1, hops, frequencies, channels], as XNNPACK computes it; batch norms are part of the
-  convolution before them; transposed convolutions are sub-pixel convolutions (models/nets/gtcrn/layers.py).
+  convolution before them; transposed convolutions are sub-pixel convolutions (models/layers/convolution.py).
 - A causal convolution over time is one over frequency: the three frames it sees stand as channels beside each other.
   What it looks back at is a state.
 - The transforms are factored, 2048 = 32 * 64 (models/layers/dft.py). The phase is never computed: mask * real,
@@ -13,20 +13,17 @@ not read from a shape: a traced shape would become operations.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.common.errors import UsageError
-from models.layers.convolution import FrequencyConv, Up, folded
+from models.layers.constants import Float64, constant_buffer
+from models.layers.convolution import FrequencyConv, Up, Weights, folded
 from models.layers.dft import InverseRealDft, RealDft
+from models.layers.mel import hann
+from models.layers.state import as_output
 from models.nets.unet.weights import BINS, CHANNELS, DILATIONS, FRAMES, HOP_SAMPLES, SOURCES, TAPS, WINDOW_SAMPLES
-
-Float64 = NDArray[np.float64]
-Weights = Mapping[str, Float64]
 
 _OUTER, _INNER = 32, 64
 _PARTS = WINDOW_SAMPLES // HOP_SAMPLES
@@ -54,8 +51,7 @@ class FrontEnd(nn.Module):
         real, imag = self.dft(frames.reshape(CHANNELS * self.hops, WINDOW_SAMPLES))
         kept = joined[:, :, -_KEPT:]
         if self.hops * HOP_SAMPLES == _KEPT:
-            # The slice is `audio` itself here, and CompiledModel cannot hand an input through as an output.
-            kept = torch.clamp(kept, -1e30, 1e30)
+            kept = as_output(kept)  # the slice is `audio` itself here
         return real, imag, torch.sqrt(real * real + imag * imag), kept
 
 
@@ -93,8 +89,7 @@ class BackEnd(nn.Module):
         self.hops = hops
         self.dft = InverseRealDft(_OUTPUTS * hops, window, _OUTER, _INNER)
         for name, value in (("mean", mean), ("scale", scale)):
-            rows = np.ascontiguousarray(value.reshape(len(SOURCES), 1, 1, BINS), np.float32)
-            self.register_buffer(name, torch.from_numpy(rows))
+            self.register_buffer(name, constant_buffer(value.reshape(len(SOURCES), 1, 1, BINS)))
 
     def forward(self, x: Tensor, real: Tensor, imag: Tensor, overlap: Tensor) -> tuple[Tensor, Tensor]:
         """Args: x [1, hops, 1025, 8] from the decoder, real and imag [2 hops, 1025], overlap [4, 2, 1536].
@@ -125,11 +120,10 @@ class StepGraph(nn.Module):
         """Args: weights: float64, names of `weights.expected_shapes`; hops: hops a call, at least 1."""
         super().__init__()
         self.hops, self.width = hops, weights["encoder.0.conv.bias"].shape[0]
-        window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW_SAMPLES) / WINDOW_SAMPLES)
+        window = hann(WINDOW_SAMPLES)
         self.front_end = FrontEnd(hops, window)
         for name in ("input_mean", "input_scale"):
-            column = np.ascontiguousarray(weights[name][:, None], np.float32)
-            self.register_buffer(name, torch.from_numpy(column))
+            self.register_buffer(name, constant_buffer(weights[name][:, None]))
         self.encoder = nn.ModuleList(
             CausalDown(hops, weights, f"encoder.{level}", dilation) for level, dilation in enumerate(DILATIONS)
         )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from models.common.errors import WeightsError
 from models.nets.unet.entry import UNET_SEPARATOR
-from models.weights.tensors import check_weights
+from models.weights.tensors import check_tensors, refuse_negative
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -95,8 +95,8 @@ def _refuse_open_unmix(weights: Arrays) -> None:
     )
 
 
-def check(weights: Arrays) -> dict[str, NDArray[Any]]:
-    """Hold a state_dict against what the net expects.
+def check(weights: Arrays) -> dict[str, NDArray[np.float32]]:
+    """Compare a state_dict with what the net expects.
 
     Args:
         weights: tensors by name, of any width.
@@ -109,13 +109,13 @@ def check(weights: Arrays) -> dict[str, NDArray[Any]]:
         WeightsError: Open-Unmix's body; or tensors are missing, unknown, of another shape or not finite.
     """
     _refuse_open_unmix(weights)
-    kept = {k: v for k, v in weights.items() if not k.endswith(".num_batches_tracked")}
+    kept = dict(weights)
     for name in _INPUT:
         value = kept.get(name)
         if value is not None and value.ndim == 1 and 0 < len(value) < BINS:
             kept[name] = np.pad(value, (0, BINS - len(value)))
-    check_weights(UNET_SEPARATOR.name, kept, expected_shapes(width_of(kept)))
-    for norm in (k for k in kept if k.endswith(".running_var")):
-        if (kept[norm] < 0).any():
-            raise WeightsError(f"{UNET_SEPARATOR.name}: {norm} has negative values; the weights are corrupt")
-    return kept
+    checked = check_tensors(
+        UNET_SEPARATOR.name, kept, expected_shapes(width_of(kept)), "give a checkpoint of this U-Net's training"
+    )
+    refuse_negative(UNET_SEPARATOR.name, checked, ".running_var")
+    return checked

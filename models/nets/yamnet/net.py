@@ -13,7 +13,6 @@ on log-mel patches of AudioSet (Gemmeke et al., ICASSP 2017). Written anew for c
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -22,14 +21,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.common.errors import AudioError, UsageError, WeightsError
+from models.common.errors import UsageError
+from models.layers.convolution import batch_norm
+from models.layers.mel import hann, triangles
+from models.layers.offline import check_audio, over_windows
 from models.nets.yamnet.entry import YAMNET
-from models.nets.yamnet.weights import BLOCKS, CLASSES, STEM_CHANNELS, conv_names, expected_shapes
-from models.weights.tensors import check_weights
+from models.nets.yamnet.weights import BLOCKS, CLASSES, STEM_CHANNELS, check, conv_names
 
 SAMPLE_RATE_HZ = YAMNET.geometry.sample_rate_hz
-WINDOW_SAMPLES = YAMNET.geometry.window_samples
-HOP_SAMPLES = YAMNET.geometry.hop_samples
 
 FRAMES = 96  # of a patch
 FRAME_SAMPLES = 400  # 25 ms
@@ -55,9 +54,7 @@ def mel_matrix() -> NDArray[np.float64]:
     bins = mel(np.arange(DFT_POINTS // 2 + 1) * SAMPLE_RATE_HZ / DFT_POINTS)
     low, high = mel(np.array([MEL_LOW_HZ, MEL_HIGH_HZ]))
     edges = np.linspace(low, high, MEL_BANDS + 2)
-    rising = (bins[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
-    matrix: NDArray[np.float64] = np.maximum(0.0, np.minimum(rising, falling))
+    matrix = triangles(bins, edges)
     matrix[0] = 0.0
     return matrix
 
@@ -69,9 +66,8 @@ class LogMel(nn.Module):
         super().__init__()
         mel = mel_matrix()
         bins = np.flatnonzero(mel.any(axis=1))
-        samples = np.arange(FRAME_SAMPLES)
-        window = 0.5 - 0.5 * np.cos(2.0 * np.pi * samples / FRAME_SAMPLES)  # periodic Hann
-        angles = 2.0 * np.pi / DFT_POINTS * np.outer(samples, bins)
+        window = hann(FRAME_SAMPLES)
+        angles = 2.0 * np.pi / DFT_POINTS * np.outer(np.arange(FRAME_SAMPLES), bins)
         self.cosine: Tensor
         self.sine: Tensor
         self.mel: Tensor
@@ -167,10 +163,7 @@ class YAMNet(nn.Module):
         self.body = MobileNet()
 
     def forward(self, audio: Tensor) -> Tensor:
-        """Scores of a window of 15,600 samples every 7,680.
-
-        Samples behind the last whole window make one more, filled up with zeros; a recording that ends with a
-        window has none. So n samples give max(0, ceil((n - 15600) / 7680)) + 1 windows, as a stream with a flush.
+        """Scores of a window of 15,600 samples every 7,680 (`over_windows`).
 
         Args:
             audio: [1, n >= 1], 16 kHz, full scale 1.0.
@@ -181,13 +174,8 @@ class YAMNet(nn.Module):
         Raises:
             AudioError: another shape.
         """
-        if audio.dim() != 2 or audio.shape[0] != 1 or audio.shape[1] < 1:
-            raise AudioError(f"YAMNet takes audio [1, n] with at least 1 sample, got {list(audio.shape)}")
-        windows = max(0, math.ceil((audio.shape[1] - WINDOW_SAMPLES) / HOP_SAMPLES)) + 1
-        padded = functional.pad(audio, (0, WINDOW_SAMPLES + (windows - 1) * HOP_SAMPLES - audio.shape[1]))
-        cut = padded[0].unfold(0, WINDOW_SAMPLES, HOP_SAMPLES)  # [windows, 15600], a view
-        scores = [self.body(self.front_end(batch)) for batch in torch.split(cut, _BATCH_WINDOWS)]
-        return torch.cat(scores).unsqueeze(0)
+        check_audio("yamnet", audio)
+        return over_windows(audio, YAMNET.geometry, _BATCH_WINDOWS, lambda windows: self.body(self.front_end(windows)))
 
 
 def build(weights: Mapping[str, NDArray[np.float32]]) -> YAMNet:
@@ -199,16 +187,14 @@ def build(weights: Mapping[str, NDArray[np.float32]]) -> YAMNet:
     Raises:
         WeightsError: tensors are missing, unknown, of another shape, or not finite.
     """
-    check_weights("yamnet", weights, expected_shapes())
+    weights = check(weights)
     net = YAMNet()
     for name, layer in zip(conv_names(), net.body.convolutions(), strict=True):
         weight, bias, mean, variance = (
             weights[f"{name}.{part}"].astype(np.float64) for part in ("weight", "bias", "mean", "variance")
         )
-        if (variance < 0).any():
-            raise WeightsError(f"yamnet: {name}.variance has negative values; the weights are corrupt")
-        scale = 1.0 / np.sqrt(variance + BN_EPSILON)
-        layer.set(weight * scale[:, None, None, None], bias - mean * scale)
+        scale, shift = batch_norm(1.0, bias, mean, variance, BN_EPSILON)
+        layer.set(weight * scale[:, None, None, None], shift)
     net.body.classifier.load_state_dict(
         {part: torch.tensor(weights[f"classifier.{part}"], dtype=torch.float32) for part in ("weight", "bias")}
     )

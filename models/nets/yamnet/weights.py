@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.common.errors import WeightsError
 from models.nets.yamnet.entry import YAMNET
-from models.weights.tensors import check_weights
+from models.weights.tensors import check_tensors, refuse_negative
 
 CLASSES = YAMNET.output.shape[-1]
 STEM_CHANNELS = 32
@@ -55,6 +56,13 @@ def expected_shapes() -> dict[str, tuple[int, ...]]:
     return shapes | {"classifier.weight": (CLASSES, inputs), "classifier.bias": (CLASSES,)}
 
 
+def check(weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+    """The weights as contiguous float32 arrays; WeightsError if they are not YAMNet's (`check_tensors`)."""
+    checked = check_tensors("yamnet", weights, expected_shapes(), "are they of another net? Pull the weights again")
+    refuse_negative("yamnet", checked, ".variance")
+    return checked
+
+
 def from_checkpoint(tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
     """Rename and reorder a Keras checkpoint's `layer_with_weights-N/...` (0 to 54, in the order of the layers).
 
@@ -76,5 +84,4 @@ def from_checkpoint(tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, NDA
         weights["classifier.bias"] = tensors["layer_with_weights-54/bias"]
     except (KeyError, ValueError) as exc:
         raise WeightsError(f"yamnet: the checkpoint is of another net: {exc}") from exc
-    check_weights("yamnet", weights, expected_shapes())
-    return {name: np.ascontiguousarray(value) for name, value in weights.items()}
+    return check(weights)

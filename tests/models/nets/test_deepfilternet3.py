@@ -7,7 +7,6 @@ import platform
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ torch = pytest.importorskip("torch", reason="nets need the extra export")
 
 from converters.bundle.test_audio import noisy_speech  # noqa: E402
 from models import pretrained  # noqa: E402
-from models.common.errors import AudioError, UsageError, WeightsError  # noqa: E402
+from models.common.errors import WeightsError  # noqa: E402
 from models.common.files import write_atomic  # noqa: E402
 from models.common.hashing import sha256_file  # noqa: E402
 from models.nets.deepfilternet3 import net as deepfilternet3  # noqa: E402
@@ -25,20 +24,13 @@ from models.nets.deepfilternet3 import weights as constants  # noqa: E402
 from models.nets.deepfilternet3.entry import DEEPFILTERNET3  # noqa: E402
 from models.weights import fetch  # noqa: E402
 from streaming.metrics.quality import si_sdr_db  # noqa: E402
+from tests.models.nets.agreement import agreement_db, stream  # noqa: E402
 
 HOP = constants.HOP_SAMPLES
 HOPS = 200
 SAME_DB = 110.0
 
 Array = NDArray[np.float32]
-
-
-def agreement_db(reference: NDArray[Any], other: NDArray[Any]) -> float:
-    """Energy of the reference over that of the difference."""
-    reference, other = reference.astype(np.float64), other.astype(np.float64)
-    assert reference.shape == other.shape
-    assert (reference**2).sum() > 0
-    return float(10 * np.log10((reference**2).sum() / max(((reference - other) ** 2).sum(), 1e-30)))
 
 
 @pytest.fixture(autouse=True)
@@ -70,16 +62,6 @@ def speech() -> Array:
 def enhanced(net: deepfilternet3.DeepFilterNet3, speech: Array) -> Array:
     result: Array = net(torch.from_numpy(speech)[None])[0].numpy()
     return result
-
-
-def stream(net: deepfilternet3.DeepFilterNet3, audio: Array) -> tuple[Array, list[Any]]:
-    graph = deepfilternet3.graph(net, 1)
-    state, outputs = [torch.zeros(spec.shape) for spec in DEEPFILTERNET3.states], []
-    with torch.inference_mode():
-        for hop in audio.reshape(-1, 1, HOP):
-            output, *state = graph(torch.from_numpy(hop.copy()), *state)
-            outputs.append(output[0].numpy())
-    return np.concatenate(outputs), state
 
 
 @pytest.fixture(scope="session")
@@ -124,21 +106,9 @@ def test_computes_what_the_authors_runtime_computes(
 ) -> None:
     expected = own_runtime(speech)
     assert agreement_db(expected, enhanced) >= SAME_DB
-    assert agreement_db(expected, stream(net, speech)[0]) >= SAME_DB
+    (streamed,), _ = stream(DEEPFILTERNET3, {1: deepfilternet3.graph(net, 1)}, speech[None], [1] * HOPS)
+    assert agreement_db(expected, streamed[0]) >= SAME_DB
     assert si_sdr_db(expected, enhanced) >= 100.0
-
-
-def test_graph_equals_offline(net: deepfilternet3.DeepFilterNet3, speech: Array, enhanced: Array) -> None:
-    output, state = stream(net, speech)
-    assert agreement_db(enhanced, output) >= SAME_DB
-    assert np.array_equal(state[0][0].numpy(), speech[-HOP:])
-
-
-def test_graph_has_the_tensors_of_the_catalogue(net: deepfilternet3.DeepFilterNet3) -> None:
-    signature, graph = DEEPFILTERNET3.signature(1), deepfilternet3.graph(net, 1)
-    outputs = graph(*(torch.zeros(shape) for shape in signature.input_shapes))
-    assert [tuple(t.shape) for t in outputs] == [t.shape for t in (*signature.outputs, *signature.states)]
-    assert set(DEEPFILTERNET3.fp32_modules) <= {name for name, _ in graph.named_modules()}
 
 
 def test_output_lags_by_the_delay_and_is_cleaner(speech: Array, enhanced: Array) -> None:
@@ -177,35 +147,6 @@ def test_bands_cover_the_spectrum_once() -> None:
 def test_the_window_adds_up_to_one() -> None:
     window = constants.vorbis_window()
     assert np.allclose(window[:HOP] ** 2 + window[HOP:] ** 2, 1.0)
-
-
-@pytest.mark.parametrize("shape", [(480,), (2, 480), (1, 0), (1, 1, 480)])
-def test_wrong_audio_is_refused(net: deepfilternet3.DeepFilterNet3, shape: tuple[int, ...]) -> None:
-    with pytest.raises(AudioError, match=r"expected audio \[1, samples\]"):
-        net(torch.zeros(shape))
-
-
-def test_two_hops_a_call_are_refused(net: deepfilternet3.DeepFilterNet3) -> None:
-    with pytest.raises(UsageError, match="one hop of 480 samples"):
-        deepfilternet3.graph(net, 2)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "said"),
-    [
-        (lambda a: {k: v for k, v in a.items() if k != "encoder.erb0.bias"}, r"missing encoder\.erb0\.bias"),
-        (lambda a: {**a, "other": a["encoder.erb0.bias"]}, "unexpected other"),
-        (lambda a: {**a, "encoder.erb0.bias": np.zeros(8, np.float32)}, r"expected shape \[64\], got \[8\]"),
-        (lambda a: {**a, "encoder.erb0.bias": np.zeros(64, np.int8)}, "expected floats, got int8"),
-        (lambda a: {**a, "encoder.erb0.bias": np.full(64, np.nan, np.float32)}, "holds NaN"),
-    ],
-    ids=["missing", "unexpected", "shape", "integers", "nan"],
-)
-def test_bad_weights_are_named(
-    arrays: dict[str, Array], spoil: Callable[[dict[str, Array]], dict[str, Any]], said: str
-) -> None:
-    with pytest.raises(WeightsError, match=said):
-        deepfilternet3.build(spoil(arrays))
 
 
 def test_another_archive_is_refused(tmp_path: Path) -> None:

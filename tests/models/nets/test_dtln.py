@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch", reason="nets need the extra export")
 
 from models import pretrained  # noqa: E402
-from models.common.errors import AudioError, UsageError, WeightsError  # noqa: E402
+from models.common.errors import WeightsError  # noqa: E402
 from models.nets.dtln import net as dtln  # noqa: E402
 from models.nets.dtln import step as dtln_graph  # noqa: E402
 from models.nets.dtln import weights as dtln_weights  # noqa: E402
 from models.nets.dtln.entry import DTLN  # noqa: E402
 from models.weights.assets import pull_asset  # noqa: E402
 from streaming.files.wav import read_wav  # noqa: E402
+from tests.models.nets.agreement import agreement_db, stream  # noqa: E402
 
 SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 AUTHORS_PAIR = tuple(SHARED / "reference" / f"dtln_model_{core}.tflite" for core in (1, 2))
 NOISY = tuple(SHARED / "audio" / "vctk_demand" / f"noisy_p287_00{number}.wav" for number in (1, 2, 3))
 SAME_DB = 110.0
-HOPS = (1, 2, 3, 4, 16)
 
 Array = NDArray[np.float32]
-
-
-def agreement_db(reference: NDArray[Any], other: NDArray[Any]) -> float:
-    """Energy of the reference over that of the difference."""
-    reference, other = reference.astype(np.float64), other.astype(np.float64)
-    assert reference.shape == other.shape
-    assert (reference**2).sum() > 0
-    return float(10 * np.log10((reference**2).sum() / max(((reference - other) ** 2).sum(), 1e-30)))
 
 
 @pytest.fixture(scope="session")
@@ -48,11 +37,6 @@ def arrays() -> dict[str, Array]:
 @pytest.fixture(scope="session")
 def net(arrays: dict[str, Array]) -> dtln.DTLN:
     return dtln.build(arrays)
-
-
-@pytest.fixture(scope="session")
-def graphs(net: dtln.DTLN) -> dict[int, dtln_graph.StepGraph]:
-    return {hops: dtln.graph(net, hops) for hops in HOPS}
 
 
 @pytest.fixture(scope="session")
@@ -74,19 +58,6 @@ def enhanced(net: dtln.DTLN, speech: Array) -> Array:
 
 def zero_state() -> list[Any]:
     return [torch.zeros(spec.shape) for spec in DTLN.states]
-
-
-def stream(graphs: dict[int, dtln_graph.StepGraph], audio: Array, partition: Sequence[int]) -> tuple[Array, list[Any]]:
-    """Audio through calls of as many hops as `partition` says; output and last state."""
-    state, outputs, at = zero_state(), [], 0
-    with torch.inference_mode():
-        for hops in partition:
-            samples = hops * dtln.HOP_SAMPLES
-            output, *state = graphs[hops](torch.from_numpy(audio[:, at : at + samples]), *state)
-            outputs.append(output.numpy())
-            at += samples
-    assert at == audio.shape[1]
-    return np.concatenate(outputs, axis=1), state
 
 
 class AuthorsPair:
@@ -126,61 +97,15 @@ class AuthorsPair:
     reason="the authors' .tflite pair or VCTK-DEMAND are not in ../shared/data",
 )
 @pytest.mark.parametrize("file", NOISY, ids=lambda file: file.stem)
-def test_computes_what_the_authors_files_compute(
-    net: dtln.DTLN, graphs: dict[int, dtln_graph.StepGraph], file: Path
-) -> None:
+def test_computes_what_the_authors_files_compute(net: dtln.DTLN, file: Path) -> None:
     recording = read_wav(file)
     assert recording.sample_rate_hz == DTLN.geometry.sample_rate_hz
     hops = min(recording.samples.shape[1] // 128, 288) // 16 * 16
     audio = np.ascontiguousarray(recording.samples[:1, : hops * 128], np.float32)
     authors = AuthorsPair()(audio[0])
     assert agreement_db(authors, net(torch.from_numpy(audio)).numpy()[0]) >= SAME_DB
-    assert agreement_db(authors, stream(graphs, audio, [1] * hops)[0][0]) >= SAME_DB
-
-
-@pytest.mark.parametrize("hops", HOPS)
-def test_graph_equals_offline(
-    graphs: dict[int, dtln_graph.StepGraph], speech: Array, enhanced: Array, hops: int
-) -> None:
-    output, state = stream(graphs, speech, [hops] * (96 // hops))
-    assert agreement_db(enhanced, output) >= SAME_DB
-    assert np.array_equal(state[0].numpy(), speech[:, -384:])
-
-
-@settings(max_examples=15, deadline=None)
-@given(st.data())
-def test_every_partition_gives_the_same(
-    graphs: dict[int, dtln_graph.StepGraph], speech: Array, enhanced: Array, data: st.DataObject
-) -> None:
-    left, partition = 96, []
-    while left:
-        partition.append(data.draw(st.sampled_from([hops for hops in HOPS if hops <= left])))
-        left -= partition[-1]
-    assert agreement_db(enhanced, stream(graphs, speech, partition)[0]) >= SAME_DB
-
-
-def test_graph_has_the_tensors_of_the_catalogue(graphs: dict[int, dtln_graph.StepGraph]) -> None:
-    for hops, graph in graphs.items():
-        signature = DTLN.signature(hops)
-        outputs = graph(*(torch.zeros(shape) for shape in signature.input_shapes))
-        expected = [t.shape for t in signature.outputs] + [s.shape for s in signature.states]
-        assert [tuple(t.shape) for t in outputs] == expected
-
-
-def test_fp32_modules_are_modules_of_the_graph(graphs: dict[int, dtln_graph.StepGraph]) -> None:
-    assert DTLN.fp32_modules
-    assert set(DTLN.fp32_modules) <= {name for name, _ in graphs[1].named_modules()}
-
-
-def test_state_is_a_value(graphs: dict[int, dtln_graph.StepGraph], speech: Array) -> None:
-    for hops, graph in graphs.items():
-        generator = torch.Generator().manual_seed(hops)
-        inputs = [torch.from_numpy(speech[:, : hops * 128].copy())]
-        inputs += [torch.rand(spec.shape, generator=generator) for spec in DTLN.states]
-        before = [value.clone() for value in inputs]
-        first, second = graph(*inputs), graph(*inputs)
-        assert all(torch.equal(a, b) for a, b in zip(before, inputs, strict=True))
-        assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    (streamed,), _ = stream(DTLN, {1: dtln.graph(net, 1)}, audio, [1] * hops)
+    assert agreement_db(authors, streamed[0]) >= SAME_DB
 
 
 def test_front_end_is_the_dft() -> None:
@@ -193,74 +118,10 @@ def test_front_end_is_the_dft() -> None:
     assert agreement_db(np.abs(spectrum.imag), np.abs(imag)) >= SAME_DB  # a mirrored bin has the other sign
 
 
-def test_output_lags_by_the_delay(speech: Array, enhanced: Array) -> None:
-    lags = range(0, 769, 16)
-    scores = [float(speech[0, : 12288 - lag] @ enhanced[0, lag:]) for lag in lags]
-    assert lags[int(np.argmax(scores))] == DTLN.geometry.delay_samples == dtln.DELAY_SAMPLES
-
-
-def test_a_tail_is_padded_with_zeros(net: dtln.DTLN, speech: Array) -> None:
-    cut = speech[:, :1300]
-    output = net(torch.from_numpy(cut)).numpy()
-    padded = net(torch.from_numpy(np.pad(cut, ((0, 0), (0, 1408 - 1300))))).numpy()
-    assert output.shape == (1, 1408)
-    assert np.array_equal(output, padded)
-
-
-def test_hears_its_input(net: dtln.DTLN, speech: Array, enhanced: Array) -> None:
-    """Noise of the speech's level goes down by far more than speech: the net reacts, and to the right thing."""
-    level = float(np.sqrt((speech**2).mean()))
-    noise = level * np.random.default_rng(1).standard_normal(speech.shape).astype(np.float32)
-    kept = float(np.sqrt((net(torch.from_numpy(noise)).numpy()[:, 6144:] ** 2).mean())) / level
-    assert kept < 0.3 * float(np.sqrt((enhanced[:, 6144:] ** 2).mean())) / level
-
-
-def test_silence_stays_silent(net: dtln.DTLN, graphs: dict[int, dtln_graph.StepGraph]) -> None:
-    silence = np.zeros((1, 32 * 128), np.float32)
-    assert not net(torch.from_numpy(silence)).any()
-    output, state = stream(graphs, silence, [16, 16])
-    assert not output.any()
-    assert all(bool(torch.isfinite(value).all()) for value in state)
-
-
-@pytest.mark.parametrize("shape", [(128,), (2, 128), (1, 0), (1, 1, 128)])
-def test_wrong_audio_is_refused(net: dtln.DTLN, shape: tuple[int, ...]) -> None:
-    with pytest.raises(AudioError, match=r"expected audio \[1, samples\]"):
-        net(torch.zeros(shape))
-
-
-def test_no_hops_are_refused(net: dtln.DTLN) -> None:
-    with pytest.raises(UsageError, match="at least 1 hop"):
-        dtln.graph(net, 0)
-
-
 def test_weights_are_the_state_dict(arrays: dict[str, Array], net: dtln.DTLN) -> None:
     assert set(arrays) == set(net.state_dict()) == set(dtln_weights.SHAPES)
     # The catalogue's 0.99 million, and the second biases of core 2, which are zero.
     assert sum(value.size for value in arrays.values()) == 987_777 + 1024
-
-
-def _without(arrays: dict[str, Array]) -> dict[str, Array]:
-    return {key: value for key, value in arrays.items() if key != "core1.mask.bias"}
-
-
-@pytest.mark.parametrize(
-    ("spoil", "said"),
-    [
-        (_without, r"missing core1\.mask\.bias"),
-        (lambda a: {**a, "core3.bias": a["core1.mask.bias"]}, r"unexpected core3\.bias"),
-        (lambda a: {**a, "core1.mask.bias": np.zeros(256, np.float32)}, r"core1\.mask\.bias: expected shape \[257\]"),
-        (lambda a: {**a, "core1.mask.bias": np.zeros(257, np.int8)}, r"core1\.mask\.bias: expected floats, got int8"),
-        (lambda a: {**a, "core1.mask.bias": np.full(257, np.nan, np.float32)}, r"core1\.mask\.bias: holds NaN"),
-        (lambda _: {}, "got 0: missing"),
-    ],
-    ids=["missing", "unexpected", "shape", "integers", "nan", "empty"],
-)
-def test_bad_weights_are_named(
-    arrays: dict[str, Array], spoil: Callable[[dict[str, Array]], dict[str, Array]], said: str
-) -> None:
-    with pytest.raises(WeightsError, match=said):
-        dtln.build(spoil(arrays))
 
 
 def _onnx_pair(activation: str = "Tanh", epsilon: float = 1e-7, leave_out: str = "") -> tuple[bytes, bytes]:

@@ -20,19 +20,20 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 from models import pretrained  # noqa: E402
-from models.common.errors import AudioError, UsageError, WeightsError  # noqa: E402
+from models.common.errors import UsageError, WeightsError  # noqa: E402
 from models.common.hashing import sha256_file  # noqa: E402
+from models.layers.mel import hann, windowed_dft  # noqa: E402
 from models.nets.panns import net as panns  # noqa: E402
 from models.nets.panns.entry import PANNS_MOBILENET  # noqa: E402
 from models.nets.panns.weights import (  # noqa: E402
     CNN14_CHANNELS,
     DFT_NAMES,
+    DFT_POINTS,
     MEL_NAME,
     MOBILENET_BLOCKS,
     MOBILENET_STEM,
     Kind,
     check,
-    dft,
     expected_shapes,
 )
 from models.weights.assets import pull_asset  # noqa: E402
@@ -190,7 +191,7 @@ def built(kind: str, file: Path) -> panns.PANNs:
 
 def test_our_dft_is_numpys(windows: Tensor) -> None:
     frame = windows[0, 5000:6024].double().numpy()
-    real, imaginary = dft()
+    real, imaginary = windowed_dft(hann(DFT_POINTS), DFT_POINTS)
     spectrum = np.fft.rfft(frame * (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(1024) / 1024)))
     np.testing.assert_allclose(frame @ real, spectrum.real, atol=1e-12)
     np.testing.assert_allclose(frame @ imaginary, spectrum.imag, atol=1e-12)
@@ -214,31 +215,6 @@ def test_scores_are_the_plain_nets(
     (scores,) = net.window(windows)
     assert float(wanted.std(dim=0).max()) > 0.01  # it listens
     np.testing.assert_allclose(scores.numpy(), truth.numpy(), atol=2e-5)
-
-
-def test_silence_and_full_scale_stay_finite(files: dict[str, Path]) -> None:
-    net = built("mobilenetv1", files["mobilenetv1"])
-    for audio in (torch.zeros(1, 64000), torch.ones(1, 64000), torch.sign(torch.sin(torch.arange(64000.0)))[None]):
-        (scores,) = net.window(audio)
-        assert torch.isfinite(scores).all()
-
-
-def test_a_recording_is_its_windows(files: dict[str, Path], street: NDArray[np.float32]) -> None:
-    net = built("mobilenetv1", files["mobilenetv1"])
-    audio = torch.from_numpy(street[:150_001])[None]
-    scores = net(audio)[0]
-    assert scores.shape == (4, 527)
-    last = functional.pad(audio[:, 96000:], (0, 64000 - (150_001 - 96000)))
-    torch.testing.assert_close(scores[3], net.window(last)[0][0], atol=1e-5, rtol=0)
-    assert net(audio[:, :1]).shape == (1, 1, 527)
-    with pytest.raises(AudioError, match="at least 1 sample"):
-        net(audio[:, :0])
-
-
-@KINDS
-def test_constants_lie_in_c_order(kind: Kind, files: dict[str, Path]) -> None:
-    for tensor in (*built(kind, files[kind]).parameters(), *built(kind, files[kind]).buffers()):
-        assert tensor.is_contiguous()
 
 
 def test_no_axis_is_as_wide_as_a_waveform(files: dict[str, Path]) -> None:
@@ -267,12 +243,9 @@ def test_published_shapes(kind: Kind) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda w: w.pop("fc1.bias"), r"1 missing: fc1\.bias"),
-        (lambda w: w.update({"extra": np.zeros(3, np.float32)}), r"1 unknown: extra"),
-        (lambda w: w.update({"bn0.bias": np.full(64, np.nan, np.float32)}), r"bn0\.bias .* must be .* finite"),
         (lambda w: w.update({"bn0.running_var": -np.ones(64, np.float32)}), "negative values"),
         (lambda w: w.update({DFT_NAMES[0]: w[DFT_NAMES[0]][:, :, ::-1] * 1.01}), "is the checkpoint one for 32 kHz"),
-        (lambda w: w.update({"fc_audioset.weight": w["fc_audioset.weight"][:50]}), r"shape \[50, 1024\], expected"),
+        (lambda w: w.update({"fc_audioset.weight": w["fc_audioset.weight"][:50]}), r"got \[50, 1024\]"),
     ],
 )
 def test_other_checkpoints_are_refused(change: Any, message: str, files: dict[str, Path]) -> None:

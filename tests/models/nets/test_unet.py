@@ -165,32 +165,6 @@ def test_any_partition_is_the_same_stream(
     assert np.array_equal(whole, np.concatenate([r.values for r in results], -1))
 
 
-def test_graph_has_the_tensors_of_the_catalogue_and_keeps_nothing(net: unet.UNet) -> None:
-    for hops in HOPS:
-        graph, signature = unet.graph(net, hops), ENTRY.signature(hops)
-        inputs = [torch.rand(shape) for shape in signature.input_shapes]
-        before = [value.clone() for value in inputs]
-        first, second = graph(*inputs), graph(*inputs)
-        shapes = [t.shape for t in signature.outputs] + [s.shape for s in signature.states]
-        assert [tuple(t.shape) for t in first] == shapes
-        assert all(torch.equal(a, b) for a, b in zip([*first, *before], [*second, *inputs], strict=True))
-        assert set(ENTRY.fp32_modules) <= {name for name, _ in graph.named_modules()}
-        assert all(tensor.is_contiguous() for tensor in (*graph.parameters(), *graph.buffers()))
-
-
-def test_silence_stays_silent_and_a_constant_finite(net: unet.UNet) -> None:
-    assert not net(torch.zeros(1, 2, 4096)).any()
-    assert torch.isfinite(net(torch.ones(1, 2, 4096))).all()
-
-
-@pytest.mark.parametrize("shape", [(2, 4096), (1, 4096), (1, 1, 4096), (1, 2, 0)])
-def test_other_audio_is_refused(net: unet.UNet, shape: tuple[int, ...]) -> None:
-    with pytest.raises(AudioError, match=r"expected audio \[1, 2, samples\]"):
-        net(torch.zeros(shape))
-    with pytest.raises(UsageError, match="at least 1 hop"):
-        unet.graph(net, 0)
-
-
 def test_blocks_of_other_shapes_are_refused(loops: dict[int, StreamLoop], music: Array) -> None:
     loop = loops[1]
     loop.reset()
@@ -252,14 +226,11 @@ def test_vectors_of_open_unmix_load_under_their_names(arrays: dict[str, Any], mu
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda w: w.pop("decoder.2.conv.bias"), r"1 missing: decoder\.2\.conv\.bias"),
-        (lambda w: w.update(extra=np.zeros(3, np.float32)), "1 unknown: extra"),
         (
             lambda w: w.update(input_mean=np.zeros(1487, np.float32)),
-            r"input_mean has shape \[1487\], expected \[1025\]",
+            r"input_mean: expected shape \[1025\], got \[1487\]",
         ),
         (lambda w: w.update({"encoder.1.bn.running_var": -np.ones(8, np.float32)}), "negative values"),
-        (lambda w: w.update({"encoder.0.conv.bias": np.full(4, np.nan, np.float32)}), "finite"),
     ],
 )
 def test_other_weights_are_refused(change: Any, message: str, arrays: dict[str, Any]) -> None:

@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 torch = pytest.importorskip("torch", reason="nets need the extra export")
 
 from models import pretrained  # noqa: E402
-from models.common.errors import AudioError, UsageError, WeightsError  # noqa: E402
+from models.common.errors import UsageError, WeightsError  # noqa: E402
 from models.nets.yamnet import net as yamnet  # noqa: E402
+from models.nets.yamnet.entry import YAMNET  # noqa: E402
 from models.nets.yamnet.weights import expected_shapes, from_checkpoint  # noqa: E402
 from models.weights.assets import pull_asset  # noqa: E402
 from streaming.files.wav import read_wav  # noqa: E402
 
 SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "audio"
-RATE = yamnet.SAMPLE_RATE_HZ
+RATE, WINDOW, HOP = (getattr(YAMNET.geometry, part) for part in ("sample_rate_hz", "window_samples", "hop_samples"))
 
 # ESC-10 clips and the AudioSet label that means the same
 ESC10 = {
@@ -84,8 +85,8 @@ def test_the_bell_rings_where_people_heard_it(labels: tuple[str, ...], street_sc
     with pull_asset("street-csv").open(newline="") as file:
         spans = [(float(start), float(end), bell == "True") for start, end, _, bell in csv.reader(file)]
     bell = street_scores[:, labels.index("Bicycle bell")]
-    begin_s = np.arange(len(bell)) * yamnet.HOP_SAMPLES / RATE
-    end_s = begin_s + yamnet.WINDOW_SAMPLES / RATE
+    begin_s = np.arange(len(bell)) * HOP / RATE
+    end_s = begin_s + WINDOW / RATE
 
     def inside(start_s: float, stop_s: float) -> NDArray[np.float32]:
         return bell[(begin_s >= start_s) & (end_s <= stop_s)]
@@ -95,7 +96,7 @@ def test_the_bell_rings_where_people_heard_it(labels: tuple[str, ...], street_sc
     assert (len(long_rings), len(quiet)) == (2, 2)
     for start, end in long_rings:
         assert inside(start, end).mean() > 0.7
-        first = begin_s[(end_s > start) & (bell > 0.5)][0] + yamnet.WINDOW_SAMPLES / RATE  # when a phone would know
+        first = begin_s[(end_s > start) & (bell > 0.5)][0] + WINDOW / RATE  # when a phone would know
         assert start < first < start + 2.0
     for start, end in quiet:
         assert inside(start, end).max() < 0.05
@@ -127,9 +128,9 @@ def agreement_db(reference: NDArray[np.float64], ours: NDArray[np.float64]) -> f
 
 def test_the_front_end_equals_librosas(net: yamnet.YAMNet, street: NDArray[np.float32]) -> None:
     """Measured: 134 dB on the street; 89 dB on a tone at 0.9, where float32 rounds against the loud bin."""
-    seconds = np.arange(yamnet.WINDOW_SAMPLES) / RATE
+    seconds = np.arange(WINDOW) / RATE
     tone = (0.9 * np.sin(2 * np.pi * 300.0 * seconds)).astype(np.float32)
-    for audio, least_db in ((street[8 * RATE :][: yamnet.WINDOW_SAMPLES], 120.0), (tone, 80.0)):
+    for audio, least_db in ((street[8 * RATE :][:WINDOW], 120.0), (tone, 80.0)):
         reference = independent_log_mel(audio)
         ours = net.front_end(torch.from_numpy(audio.copy())[None])[0].numpy()
         assert reference.shape == ours.shape == (96, 64)
@@ -154,8 +155,8 @@ def test_offline_windows_equal_the_graph_call_by_call(
 ) -> None:
     graph = yamnet.graph(net)
     for window in (0, 16, 40, 90):
-        start = window * yamnet.HOP_SAMPLES
-        (scores,) = graph(torch.from_numpy(street[start : start + yamnet.WINDOW_SAMPLES].copy())[None])
+        start = window * HOP
+        (scores,) = graph(torch.from_numpy(street[start : start + WINDOW].copy())[None])
         assert scores.shape == (1, 521)
         np.testing.assert_allclose(scores[0].numpy(), street_scores[window], atol=2e-6)
 
@@ -169,8 +170,8 @@ def test_a_tail_is_padded_with_zeros_once(
     audio = street[8 * RATE :][:samples]
     scores = run(net, audio)
     assert scores.shape == (windows, 521)
-    last = np.zeros(yamnet.WINDOW_SAMPLES, np.float32)
-    tail = audio[(windows - 1) * yamnet.HOP_SAMPLES :]
+    last = np.zeros(WINDOW, np.float32)
+    tail = audio[(windows - 1) * HOP :]
     last[: len(tail)] = tail
     np.testing.assert_allclose(run(net, last)[0], scores[-1], atol=2e-6)
 
@@ -185,7 +186,7 @@ def test_scores_are_probabilities_and_depend_on_the_audio(
 
 
 def test_silence_is_called_silence(net: yamnet.YAMNet, labels: tuple[str, ...]) -> None:
-    scores = run(net, np.zeros(yamnet.WINDOW_SAMPLES, np.float32))[0]
+    scores = run(net, np.zeros(WINDOW, np.float32))[0]
     assert labels[int(scores.argmax())] == "Silence"
     assert scores.max() > 0.9
 
@@ -198,12 +199,6 @@ def test_batch_normalisation_is_folded(net: yamnet.YAMNet) -> None:
     assert sum(p.numel() for p in net.parameters()) == 3_751_369 - 2 * 10_944
 
 
-@pytest.mark.parametrize("shape", [(15600,), (2, 15600), (1, 0), (1, 1, 15600)])
-def test_audio_of_another_shape_is_refused(net: yamnet.YAMNet, shape: tuple[int, ...]) -> None:
-    with pytest.raises(AudioError, match=r"takes audio \[1, n\]"):
-        net(torch.zeros(shape))
-
-
 def test_the_graph_takes_one_window_of_a_yamnet(net: yamnet.YAMNet) -> None:
     with pytest.raises(UsageError, match="hops_per_call=2"):
         yamnet.graph(net, 2)
@@ -211,27 +206,13 @@ def test_the_graph_takes_one_window_of_a_yamnet(net: yamnet.YAMNet) -> None:
         yamnet.graph(torch.nn.Linear(1, 1))
 
 
-@pytest.mark.parametrize(
-    ("damage", "said"),
-    [
-        (lambda w: w.pop("stem.bias"), "1 missing: stem.bias"),
-        (lambda w: w.update(extra=w["stem.bias"]), "1 unknown: extra"),
-        (lambda w: w.update({"stem.mean": w["stem.mean"][:31]}), r"stem.mean has shape \[31\], expected \[32\]"),
-        (lambda w: w.update({"stem.mean": w["stem.mean"] * np.nan}), "stem.mean .* must be floating point and finite"),
-        (lambda w: w.update({"stem.mean": w["stem.mean"].astype(int)}), "stem.mean .* must be floating point"),
-        (lambda w: w.update({"stem.variance": -w["stem.variance"]}), "stem.variance has negative values"),
-    ],
-    ids=["missing", "unknown", "shape", "nan", "integer", "negative variance"],
-)
-def test_weights_that_do_not_fit_are_named(arrays: Arrays, damage, said: str) -> None:  # type: ignore[no-untyped-def]
-    wrong = dict(arrays)
-    damage(wrong)
-    with pytest.raises(WeightsError, match=said):
-        yamnet.build(wrong)
+def test_a_negative_variance_is_refused(arrays: Arrays) -> None:
+    with pytest.raises(WeightsError, match=r"stem\.variance has negative values"):
+        yamnet.build(dict(arrays) | {"stem.variance": -arrays["stem.variance"]})
 
 
 def test_weights_of_another_net_are_refused() -> None:
-    with pytest.raises(WeightsError, match=f"expected its {len(expected_shapes())} tensors, got 1 .*another net"):
+    with pytest.raises(WeightsError, match=f"expected the {len(expected_shapes())} tensors .* got 1: .*another net"):
         yamnet.build({"core1.mask.bias": np.zeros(257, np.float32)})
     with pytest.raises(WeightsError, match="the checkpoint is of another net"):
         from_checkpoint({"dense/kernel": np.zeros((3, 3), np.float32)})
