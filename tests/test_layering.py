@@ -81,6 +81,18 @@ def test_rooms_point_down(package: str) -> None:
     assert not wrong
 
 
+def test_no_net_imports_another() -> None:
+    nets = {m: i for m, i in module_imports().items() if m.startswith("models.nets.") and m.count(".") > 2}
+    assert len({m.split(".")[2] for m in nets}) >= 7
+    wrong = [
+        (importer, imported)
+        for importer, found in nets.items()
+        for imported in found
+        if imported.startswith("models.nets.") and imported.split(".")[2] != importer.split(".")[2]
+    ]
+    assert not wrong
+
+
 def test_no_import_goes_round_in_a_circle() -> None:
     assert len(list(graphlib.TopologicalSorter(module_imports()).static_order())) > 200
 

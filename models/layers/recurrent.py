@@ -49,8 +49,7 @@ def stack_rows(rows: list[Tensor], axis: int = 0) -> Tensor:
     converter merges nested ones: the clamp, which no output of a GRU or LSTM reaches, keeps them apart.
     """
     while len(rows) > 4:
-        groups = [torch.cat(rows[first : first + 4], axis) for first in range(0, len(rows), 4)]
-        rows = [torch.clamp(group, -1.0, 1.0) for group in groups]
+        rows = [torch.clamp(torch.cat(rows[first : first + 4], axis), -1.0, 1.0) for first in range(0, len(rows), 4)]
     return torch.cat(rows, axis) if len(rows) > 1 else rows[0]
 
 
