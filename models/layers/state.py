@@ -8,9 +8,10 @@ from torch import Tensor
 _BEYOND_AUDIO = 1e30
 
 
-def as_output(value: Tensor) -> Tensor:
-    """`value` unchanged, by an operation that survives conversion.
+def as_output(kept: Tensor) -> Tensor:
+    """`kept` unchanged, by an operation that survives conversion.
 
     A state that is the whole of an input would be that input handed through, which CompiledModel cannot do.
+    Core ML's converter names tensors after local variables, so `kept` has the name that its callers give it.
     """
-    return torch.clamp(value, -_BEYOND_AUDIO, _BEYOND_AUDIO)
+    return torch.clamp(kept, -_BEYOND_AUDIO, _BEYOND_AUDIO)
