@@ -53,7 +53,6 @@ class RealtimeRun:
         self._feeding = threading.Lock()
         self._origin = 0
         self.errors: list[HearpackError] = []
-        self.longest_capture_ns = 0
 
     def now_ns(self) -> int:
         """Time since the run began."""
@@ -160,7 +159,6 @@ class RealtimeRun:
             if began > callback.time_ns + pipeline.profile.block_ns:
                 pipeline.log.add(began, "capture_late", 0, callback.rate_hz, "this machine was busy")
             pipeline.capture(callback._replace(time_ns=began), block)
-            self.longest_capture_ns = max(self.longest_capture_ns, self.now_ns() - began)
             with self._wake:
                 self._wake.notify()
         self._end_capture()
