@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hearpack.commands.live import live_line
+from models.common.errors import ArtefactError
 from runtimes.bundle import Bundle
 from runtimes.protocol import Outputs, State
 from streaming.runs.record import read_run
 from streaming.simulator.delay_check import ProbeRuntime
 from streaming.simulator.device.profile import load_profile
 from streaming.simulator.pipeline.pipeline import Observer, Pipeline
+from streaming.simulator.realtime import Feeder, RealtimeRun
 from streaming.simulator.run import run_scenario
+from streaming.simulator.scenario import Scenario, Settings, clip_sound
+from tests.streaming.simulator.pipeline.small import ENHANCER, RATE, callback, noise
+from tests.streaming.simulator.pipeline.small import PROFILE as SMALL
 from tests.streaming.simulator.scenarios import conserved, probed, scenario_of
 
 
@@ -83,3 +91,81 @@ def test_capture_goes_on_while_the_net_computes(dtln: Bundle) -> None:
     assert waited == [True]
     assert record.counts.misses > 0
     conserved(record)
+
+
+def quick(folder: Path, seconds: float = 0.2) -> tuple[RealtimeRun, Scenario]:
+    """A run of a probe on a small net; the sound lasts so long."""
+    sound = clip_sound(noise(round(seconds * RATE)), RATE, "made")
+    scenario = Scenario(Bundle(folder, ENHANCER), sound, SMALL, Settings(clock="realtime"))
+    return RealtimeRun(scenario.pipeline(ProbeRuntime(ENHANCER))), scenario
+
+
+def test_calls_come_in_order_and_all_that_was_captured_is_played(tmp_path: Path) -> None:
+    sound = clip_sound(noise(1600), RATE, "made")
+    scenario = Scenario(Bundle(tmp_path, ENHANCER), sound, SMALL, Settings(clock="realtime"))
+    calls: list[int] = []
+    pipeline = scenario.pipeline(ProbeRuntime(ENHANCER), None, Observer(on_call=lambda call: calls.append(call.first)))
+    RealtimeRun(pipeline).run(scenario.callbacks(), sound.source)
+    counts, playout = pipeline.counts, pipeline.playout_record
+    assert counts.captured == counts.written == 1600
+    assert counts.written == counts.read + counts.held + counts.dropped
+    assert calls == sorted(calls)
+    assert len(calls) == counts.calls > 0
+    assert playout is not None
+    assert (playout.held, playout.offered) == (0, playout.written + playout.dropped)
+
+
+def test_blocks_from_outside_count_between_the_runs_begin_and_its_end_only(tmp_path: Path) -> None:
+    run, _ = quick(tmp_path)
+
+    @contextmanager
+    def live(feeder: Feeder) -> Iterator[None]:
+        feeder.feed(callback(0, 80), noise(80))  # before it began: refused
+        sender = threading.Thread(target=send, args=(feeder,))
+        sender.start()
+        yield
+        sender.join()
+        feeder.feed(callback(800, 80), noise(80))  # after its end: refused
+
+    def send(feeder: Feeder) -> None:
+        while not run._origin:
+            time.sleep(0.001)
+        for k in range(10):
+            feeder.feed(callback(80 * k, 80), noise(80, k))
+        feeder.note("sound_card", "something happened")
+
+    run.run_live(live, 0.3)
+    counts = run.pipeline.counts
+    assert (counts.callbacks, counts.captured, counts.written) == (10, 800, 800)
+    assert counts.written == counts.read + counts.held + counts.dropped
+    assert [f.kind for f in run.pipeline.log.kept if f.kind == "sound_card"] == ["sound_card"]
+
+
+def test_what_a_thread_raises_reaches_the_caller_and_all_threads_end(tmp_path: Path) -> None:
+    class Broken(ProbeRuntime):
+        def step(self, block: np.ndarray, state: State) -> tuple[Outputs, State]:
+            raise ArtefactError("always")
+
+    sound = clip_sound(noise(8000), RATE, "made")
+    scenario = Scenario(Bundle(tmp_path, ENHANCER), sound, SMALL, Settings(clock="realtime"))
+    pipeline = scenario.pipeline(Broken(ENHANCER))
+    before = set(threading.enumerate())
+    with pytest.raises(ArtefactError, match="the model failed 5 times in a row, last: always"):
+        RealtimeRun(pipeline).run(scenario.callbacks(), sound.source)
+    assert set(threading.enumerate()) <= before
+    assert pipeline.counts.failed_calls == 5
+
+
+def test_an_interrupted_run_is_whole_and_its_threads_have_ended(tmp_path: Path) -> None:
+    run, scenario = quick(tmp_path, seconds=60.0)
+    before = set(threading.enumerate())
+
+    def tick(now_ns: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run.run(scenario.callbacks(), scenario.sound.source, tick)
+    assert set(threading.enumerate()) <= before
+    counts = run.pipeline.counts
+    assert counts.written == counts.read + counts.held + counts.dropped
+    assert counts.captured < 60 * RATE
