@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-Float64 = NDArray[np.float64]
+from models.common.arrays import Float64
 
 
 def constant_linear(weight: Float64, bias: Float64 | None = None) -> nn.Linear:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from torch import Tensor, nn
 
-from models.layers.constants import Float64, constant_conv
+from models.common.arrays import Float64, Weights
+from models.layers.constants import constant_conv
 
 BATCH_NORM_EPSILON = 1e-5  # torch's default
 NORM_PARTS = ("weight", "bias", "running_mean", "running_var")  # in the order of batch_norm
-
-Weights = Mapping[str, Float64]
 
 
 def batch_norm(

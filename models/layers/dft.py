@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.layers.constants import Float64, constant_buffer, constant_linear
+from models.common.arrays import Float64
+from models.layers.constants import constant_buffer, constant_linear
 
 
 def roots(rows: NDArray[np.int64], columns: NDArray[np.int64], size: int) -> NDArray[np.complex128]:

@@ -6,11 +6,9 @@ The formulas are librosa's (McFee et al., "librosa", SciPy 2015); tests hold eac
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from models.common.arrays import Float64
 from models.layers.front_end_spec import FrontEndSpec
-
-Float64 = NDArray[np.float64]
 
 
 def hann(samples: int) -> Float64:

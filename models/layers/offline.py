@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.common.arrays import Float64
 from models.common.errors import AudioError
 from models.geometry import StreamGeometry
-from models.layers.constants import Float64
 
 Net = TypeVar("Net", bound=nn.Module)
 

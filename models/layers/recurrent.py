@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.layers.constants import Float64, constant_linear
-
-Weights = Mapping[str, Float64]
+from models.common.arrays import Float64, Weights
+from models.layers.constants import constant_linear
 
 
 class GruCell(nn.Module):

@@ -22,9 +22,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.layers.constants import Float64, constant_buffer, constant_conv, constant_linear
+from models.common.arrays import Float64, Weights
+from models.layers.constants import constant_buffer, constant_conv, constant_linear
 from models.layers.dft import InverseRealDft, RealDft
-from models.layers.recurrent import GruCell, Weights
+from models.layers.recurrent import GruCell
 from models.layers.state import as_output
 from models.nets.deepfilternet3.weights import (
     BANDS,

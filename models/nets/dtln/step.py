@@ -25,7 +25,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.layers.constants import Float64, constant_buffer, constant_linear
+from models.common.arrays import Float64
+from models.layers.constants import constant_buffer, constant_linear
 from models.layers.dft import roots
 from models.layers.recurrent import Lstm
 from models.layers.state import as_output

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.layers.constants import Float64, constant_buffer, constant_conv, constant_linear
-from models.layers.convolution import FrequencyConv, Weights, folded
+from models.common.arrays import Float64, Weights
+from models.layers.constants import constant_buffer, constant_conv, constant_linear
+from models.layers.convolution import FrequencyConv, folded
 from models.layers.recurrent import GruCell, gru_matrices, stack_rows, stacked
 from models.nets.gtcrn.weights import ATTENTION_UNITS, CHANNELS, LAYER_NORM_EPSILON, WIDTH
 

@@ -24,8 +24,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.layers.constants import Float64, constant_linear
-from models.layers.convolution import FrequencyConv, Up, Weights, dense, folded
+from models.common.arrays import Float64, Weights
+from models.layers.constants import constant_linear
+from models.layers.convolution import FrequencyConv, Up, dense, folded
 from models.layers.dft import InverseRealDft, RealDft
 from models.layers.mel import hann
 from models.layers.state import as_output

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.common.arrays import Float32
 from models.common.errors import WeightsError
 from models.weights.onnx import initialisers, read_graph, torch_gru
 from models.weights.tensors import check_tensors
-
-Float32 = NDArray[np.float32]
 
 WINDOW_SAMPLES = 512
 HOP_SAMPLES = 256

@@ -13,8 +13,6 @@ published mean average precisions (0.431 and 0.389) are of 10 s and were not mea
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.common.arrays import Arrays
 from models.common.errors import UsageError
 from models.layers.convolution import NORM_PARTS, batch_norm
 from models.layers.mel import hann, windowed_dft
@@ -42,8 +41,6 @@ POWER_FLOOR = 1e-10
 DECIBELS = 10.0 / math.log(10.0)
 
 _BATCH_WINDOWS = 8  # windows that the offline form takes at once: bounds memory on long files
-
-Arrays = Mapping[str, NDArray[Any]]
 
 
 class LogMel(nn.Module):

@@ -11,17 +11,17 @@ refused rather than fed with the wrong spectrum.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.common.arrays import Arrays
 from models.common.errors import WeightsError
 from models.layers.mel import hann, windowed_dft
 from models.nets.panns.entry import PANNS_CNN14, PANNS_MOBILENET
 from models.weights.tensors import check_tensors, refuse_negative
 
-Arrays = Mapping[str, NDArray[Any]]
 Kind = Literal["cnn14", "mobilenetv1"]
 
 NAMES: Mapping[Kind, str] = {"cnn14": PANNS_CNN14.name, "mobilenetv1": PANNS_MOBILENET.name}

@@ -19,8 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.common.arrays import Float64
 from models.common.errors import UsageError
-from models.layers.constants import Float64, constant_linear
+from models.layers.constants import constant_linear
 from models.layers.offline import check_audio, float64_weights, with_weights
 from models.layers.recurrent import Lstm
 from models.nets.silero_vad.weights import (

@@ -10,14 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-import numpy as np
-from numpy.typing import NDArray
-
+from models.common.arrays import Float32
 from models.common.errors import WeightsError
 from models.weights.onnx import initialisers, read_graph
 from models.weights.tensors import check_tensors
-
-Float32 = NDArray[np.float32]
 
 CHUNK_SAMPLES = 512
 CONTEXT_SAMPLES = 64

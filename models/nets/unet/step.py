@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.common.arrays import Float64, Weights
 from models.common.errors import UsageError
-from models.layers.constants import Float64, constant_buffer
-from models.layers.convolution import FrequencyConv, Up, Weights, folded
+from models.layers.constants import constant_buffer
+from models.layers.convolution import FrequencyConv, Up, folded
 from models.layers.dft import InverseRealDft, RealDft
 from models.layers.mel import hann
 from models.layers.state import as_output

@@ -8,18 +8,15 @@ connected layers around a bidirectional LSTM, which hears the whole recording be
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.common.arrays import Arrays
 from models.common.errors import WeightsError
 from models.nets.unet.entry import UNET_SEPARATOR
 from models.weights.tensors import check_tensors, refuse_negative
-
-Arrays = Mapping[str, NDArray[Any]]
 
 SOURCES = UNET_SEPARATOR.sources
 CHANNELS = UNET_SEPARATOR.geometry.channels
