@@ -30,7 +30,7 @@ class Platform:
         name: as messages call it.
         format: the artefacts it runs.
         bundles: the folder of bundles, relative to the sample's own.
-        check: holds an artefact against the manifest and the sample, beyond its hashes; raises ArtefactError.
+        check: compares an artefact with the manifest and the sample, beyond its hashes; raises ArtefactError.
     """
 
     name: str

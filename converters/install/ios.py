@@ -19,7 +19,7 @@ _STATES_INSIDE_IOS = (18, 0)  # MLState
 
 
 def check_ios(bundle: Bundle, artefact: Artefact, sample: Path) -> None:
-    """Hold an artefact against the app that will run it.
+    """Compare an artefact with the app that will run it.
 
     Args:
         bundle: an opened bundle, its hashes checked.

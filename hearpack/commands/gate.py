@@ -41,7 +41,7 @@ def gate(
     if junit is not None:
         report.save(junit)
     if json_output:
-        checks = [{"passed": c.passed, "told": c.told, **vars(c)} for c in report.checks]
+        checks = [{"passed": c.passed, "told": c.sentence, **vars(c)} for c in report.checks]
         print_json({"subject": report.subject, "budget": report.budget, "passed": report.passed, "checks": checks})
     else:
         show(report)

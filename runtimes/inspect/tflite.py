@@ -101,7 +101,7 @@ class Walk:
         graphs: the subgraphs.
         buffer_spans: (start, bytes) of each buffer, (0, 0) where empty.
         named: metadata name -> buffer index.
-        signatures: named entry points as they stand in the file.
+        signatures: named entry points as the file has them.
     """
 
     opcodes: tuple[tuple[int, str], ...]

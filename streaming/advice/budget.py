@@ -1,4 +1,4 @@
-"""A budget for CI: figures with limits in a TOML file, held against a run or a bundle, told as JUnit XML.
+"""A budget for CI: figures with limits in a TOML file, compared with a run or a bundle, reported as JUnit XML.
 
     [budget]                      # every figure is a limit from above
     size_mb = 4.5
@@ -68,7 +68,7 @@ class Check:
         return self.figure.value <= self.limit
 
     @property
-    def told(self) -> str:
+    def sentence(self) -> str:
         """The check as a sentence."""
         verb = "within" if self.passed else "past"
         unit = f" {self.unit}" if self.unit else ""
@@ -78,7 +78,7 @@ class Check:
 
 @dataclass(frozen=True)
 class GateReport:
-    """A budget held against something."""
+    """A run or a bundle, compared with a budget."""
 
     subject: str
     budget: str
@@ -120,8 +120,8 @@ def read_budget(path: Path) -> dict[str, float]:
     return {name: float(limit) for name, limit in budget.items()}
 
 
-def hold(subject: str, budget_name: str, budget: Mapping[str, float], figures: Mapping[str, Figure]) -> GateReport:
-    """Hold figures against a budget.
+def compare(subject: str, budget_name: str, budget: Mapping[str, float], figures: Mapping[str, Figure]) -> GateReport:
+    """Compare figures with a budget.
 
     Raises:
         UsageError: the budget names a figure that nothing gave.
@@ -150,8 +150,8 @@ def junit(report: GateReport) -> str:
                            ("kind", check.figure.kind), ("how", check.figure.how)):  # fmt: skip
             ET.SubElement(properties, "property", {"name": key, "value": value})
         if not check.passed:
-            failure = ET.SubElement(case, "failure", {"type": "budget", "message": check.told})
+            failure = ET.SubElement(case, "failure", {"type": "budget", "message": check.sentence})
             failure.text = FIGURES[check.name][1]
-        ET.SubElement(case, "system-out").text = check.told
+        ET.SubElement(case, "system-out").text = check.sentence
     ET.indent(suites)
     return f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(suites, encoding="unicode")}\n'

@@ -17,7 +17,7 @@ from models.common.progress import Progress, silent
 from runtimes.bundle import MANIFEST, Bundle
 from runtimes.engines import choose
 from streaming.advice.advise import candidate
-from streaming.advice.budget import Figure, GateReport, hold, read_budget
+from streaming.advice.budget import Figure, GateReport, compare, read_budget
 from streaming.advice.cold_start import summarise
 from streaming.measure.calibrate import calibrate
 from streaming.measure.cold_start import ColdStart, coldstart, read_cold_start
@@ -78,7 +78,7 @@ def gate(
         )
     if cold_start is not None:
         figures |= start_figures(read_cold_start(cold_start))
-    return hold(subject.name, Path(budget).name, limits, figures)
+    return compare(subject.name, Path(budget).name, limits, figures)
 
 
 def run_figures(record: RunRecord) -> dict[str, Figure]:

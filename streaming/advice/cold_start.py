@@ -25,7 +25,7 @@ STAGES = {
 }
 STEADY_FROM = 5  # calls after the fifth are taken as the steady ones
 WORTH = 1.25  # a call this many times slower than the steady ones is worth a warm-up call
-LEAST_PAIRS = 5  # runs from which a difference is told
+LEAST_PAIRS = 5  # runs from which a difference is reported
 LOADING = ("file_mapped", "file_checked", "environment_made", "model_loaded", "tensors_allocated")
 
 
@@ -147,14 +147,14 @@ def _warm_up(report: ColdStart, worst: ConditionSummary) -> str:
     first, steady = worst.first_call_ms, worst.steady_call_ms
     hop_ms = 1000.0 * report.hop_samples / report.sample_rate_hz
     calls = warm_up_calls(worst)
-    told = f"call 1 takes {_ms(first)}, the later ones {_ms(steady)}"
+    said = f"call 1 takes {_ms(first)}, the later ones {_ms(steady)}"
     if not calls:
-        return f"No warm-up call is needed: {told}."
+        return f"No warm-up call is needed: {said}."
     throwaway = f"{calls} throwaway call{'s' if calls > 1 else ''} with zeros after loading, then a reset"
     if first.p75 > hop_ms:
-        return f"Make {throwaway}: {told}, and a quarter of the first calls or more misses its hop of {hop_ms:.4g} ms."
+        return f"Make {throwaway}: {said}, and a quarter of the first calls or more misses its hop of {hop_ms:.4g} ms."
     return (
-        f"Here no warm-up call is needed: {told}; three quarters of the first calls fit their hop of {hop_ms:.4g} ms "
+        f"Here no warm-up call is needed: {said}; three quarters of the first calls fit their hop of {hop_ms:.4g} ms "
         f"well. On a device more than {hop_ms / first.p75:.0f} times slower they would not: make {throwaway}."
     )
 
@@ -186,14 +186,14 @@ def _page_cache(cold: Condition, warm: Condition) -> str:
 
 def _decision(report: ColdStart, worst: ConditionSummary) -> str:
     awaited = 1000.0 * report.buffer_samples / report.sample_rate_hz
-    told = f"The first decision comes at {_ms(worst.first_decision_ms)}"
+    said = f"The first decision comes at {_ms(worst.first_decision_ms)}"
     spare = awaited - worst.ready_ms.median
     if spare > 0:
         return (
-            f"{told}: the model is ready {spare:.0f} ms before the first buffer of {awaited:.4g} ms is full, so "
+            f"{said}: the model is ready {spare:.0f} ms before the first buffer of {awaited:.4g} ms is full, so "
             f"audio is what it waits for, and loading faster would not help."
         )
-    return f"{told}: its first buffer of {awaited:.4g} ms was full long before, so loading is what it waits for."
+    return f"{said}: its first buffer of {awaited:.4g} ms was full long before, so loading is what it waits for."
 
 
 def _loading_difference(a: Condition, b: Condition) -> Difference:

@@ -1,7 +1,7 @@
 """Audio files in and out: strict about what comes in, atomic about what goes out.
 
 libsndfile shortens a truncated WAV without a word and refuses others in its own terms, so the RIFF header
-is looked at here first. Everything else (FLAC, Ogg, AIFF, ...) is left to it and only its errors are told
+is looked at here first. Everything else (FLAC, Ogg, AIFF, ...) is left to it and only its errors are reported
 in our words. The writer is ours as well: libsndfile puts the time of day into float files, and the same
 samples have to give the same bytes.
 """
@@ -219,7 +219,7 @@ def write_wav(path: str | Path, samples: Array, sample_rate_hz: int, subtype: Su
 
 
 def wav_header(channels: int, rate: int, frames: int, width: int, subtype: Subtype) -> bytes:
-    """All of a WAV that stands before its samples; its length depends on the subtype only."""
+    """All of a WAV before its samples; its length depends on the subtype only."""
     code = 1 if subtype == "PCM_16" else 3
     fmt = struct.pack("<HHIIHH", code, channels, rate, rate * channels * width, channels * width, 8 * width)
     if code == 3:  # not PCM: the format chunk carries an extension size and a fact chunk follows

@@ -54,7 +54,7 @@ class ColdRun(_Frozen):
         first_decision_ms: the first scores were judged, or the first enhanced sample had come out.
         ready_cpu_ms: processor time until then; far less than the wall's means that the machine had other work.
         ready_memory_bytes, peak_memory_bytes: resident, when ready and at most.
-        resident_before: fraction of the artefact in the page cache at launch; None where it cannot be told.
+        resident_before: fraction of the artefact in the page cache at launch; None where it is not known.
     """
 
     stages: tuple[tuple[str, float], ...]

@@ -1,7 +1,7 @@
 """What one fresh process does in a cold start: reach the first decision, then tell when each stage ended.
 
 Run by streaming.measure.cold_start and by nobody else. It imports as little as an app's first second would, so that
-what is timed is the bundle's load and not the measuring: the stages stand in `run` in the order of a phone's app.
+what is timed is the bundle's load and not the measuring: `run` has the stages in the order of a phone's app.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def run(wanted: Mapping[str, Any], mark: Callable[[str], None]) -> dict[str, Any
 
     Args:
         wanted: see `main`.
-        mark: told the name of each stage when it ends.
+        mark: called with the name of each stage when it ends.
 
     Returns:
         {calls_ms, first_decision_ns, ready_cpu_ms, ready_memory_bytes, peak_memory_bytes, runtime}.

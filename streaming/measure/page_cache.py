@@ -70,7 +70,7 @@ def drop_everything() -> None:
 
 
 def resident_fraction(file: Path) -> float | None:
-    """How much of a file lies in the page cache, 0 to 1; None where it cannot be told (no mincore, empty file)."""
+    """How much of a file lies in the page cache, 0 to 1; None where it is not known (no mincore, empty file)."""
     library = ctypes.CDLL(None, use_errno=True)
     if not hasattr(library, "mincore"):
         return None

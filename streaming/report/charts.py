@@ -36,7 +36,7 @@ def text(value: object) -> str:
 
 @dataclass(frozen=True)
 class Axis:
-    """A range of a plot and what stands at its ticks.
+    """A range of a plot and what its ticks say.
 
     Attributes:
         low, high: the range; low < high, and both above 0 if logarithmic.
@@ -141,9 +141,11 @@ def box(x: Axis, y: Axis, begin: float, end: float, low: float, high: float, sty
     """A rectangle of at least a hair's width, with a title that a pointer shows."""
     left, right = x.at(begin) * BOX, x.at(end) * BOX
     top, bottom = (1.0 - y.at(high)) * BOX, (1.0 - y.at(low)) * BOX
-    told = f"<title>{text(title)}</title>" if title else ""
+    titled = f"<title>{text(title)}</title>" if title else ""
     width, height = max(right - left, 1.5), max(bottom - top, 1.5)
-    return f'<rect class="{style}" x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height:.1f}">{told}</rect>'
+    return (
+        f'<rect class="{style}" x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height:.1f}">{titled}</rect>'
+    )
 
 
 def vertical(x: Axis, value: float, style: str) -> str:
@@ -282,9 +284,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], caption: str 
         "<tr>" + "".join(f"<td{_number(i, numbers_from)}>{text(cell)}</td>" for i, cell in enumerate(row)) + "</tr>"
         for row in rows
     )
-    told = f"<caption>{text(caption)}</caption>" if caption else ""
+    titled = f"<caption>{text(caption)}</caption>" if caption else ""
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{text(caption or header[0])}"><table>{told}'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{text(caption or header[0])}"><table>{titled}'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

@@ -1,6 +1,6 @@
 """The report as one HTML page: drawn from `report_data` alone, self-contained, without script, font or network.
 
-The page forbids itself every request (Content-Security-Policy); pictures are inline. The data stand at its end as JSON.
+The page forbids itself every request (Content-Security-Policy); pictures are inline. Its data are at its end as JSON.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def page(data: Data) -> str:
 
 
 def _links(groups: Sequence[tuple[str, Sequence[Section]]]) -> str:
-    """One line of links for each run, one for what stands beside the runs."""
+    """One line of links for each run, one for cold starts and advice."""
     lists = []
     for name, sections in groups:
         links = "".join(f'<li><a href="#{s.key}">{text(s.link)}</a></li>' for s in sections)

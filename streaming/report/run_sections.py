@@ -165,7 +165,7 @@ def _stream(run: Data) -> str:
 
 
 def _scores(scores: Data, x: Axis) -> str:
-    """Lines in one plot; strips below each other where a point stands for several windows and lines would tangle."""
+    """Lines in one plot; strips below each other where a point is several windows and lines would tangle."""
     peaks = ", ".join(f"{n} up to {max(v):.2f}" for n, v in zip(scores["labels"], scores["values"], strict=True))
     alt = f"Scores over time: {peaks}"
     if scores["windows"] > len(scores["at_s"]):
@@ -201,7 +201,7 @@ def _events(r: Data, scores: Data | None, x: Axis) -> str:
             if e["label"] == name
         ]
         rows.append((name, f"c{number}", spans))
-    header = ("label", "onset s", "offset s", "confidence", "told after ms")
+    header = ("label", "onset s", "offset s", "confidence", "reported after ms")
     cells = [
         (
             e["label"],
@@ -290,15 +290,15 @@ def _ledger(run: Data) -> str:
     alt = "Mean delay by part. " + "; ".join(f"{row.label}: {row.figure}" for row in rows)
     shown = legend([(_PART_COLOURS[n], PART_TITLES[n]) for n in part_order(seen)])
     check = r["delay_check"]
-    told = ""
+    said = ""
     if check is not None:
         verdict = "agree" if check["passed"] else "DISAGREE: an error of ours"
-        told = (
-            f"<p>Held against the sound itself ({text(check['method'])}): the ledger says {ms(check['ledger_ns'])} ms, "
-            f"the audio {ms(check['measured_ns'])} ms, {_apart(check)} samples apart (limit "
-            f"{check['limit_samples']:g}): they {verdict}.</p>"
+        said = (
+            f"<p>Compared with the sound itself ({text(check['method'])}): the ledger says "
+            f"{ms(check['ledger_ns'])} ms, the audio {ms(check['measured_ns'])} ms, {_apart(check)} samples apart "
+            f"(limit {check['limit_samples']:g}): they {verdict}.</p>"
         )
-    return f"<p>{tag(kind)}</p>{bar_rows(rows, x, alt)}{shown}{told}{details('Every part as a table', ''.join(tables))}"
+    return f"<p>{tag(kind)}</p>{bar_rows(rows, x, alt)}{shown}{said}{details('Every part as a table', ''.join(tables))}"
 
 
 def _one(kind: str) -> str:
@@ -333,8 +333,8 @@ def _rings(run: Data) -> str:
             shapes.append(horizontal(y, capacity, "limit"))
         shapes += [vertical(x, f["time_ns"] / 1e9, "mark") for f in run["faults"]]
         alt = f"{title}: at most {digits(high)} ms held of {digits(capacity)} ms"
-        told = f"At most {digits(high)} ms ({ring['high_water_samples']:,} samples) held"
-        parts.append(f"<h3>{title}</h3><p>{told}; it has room for {digits(capacity)} ms.</p>")
+        said = f"At most {digits(high)} ms ({ring['high_water_samples']:,} samples) held"
+        parts.append(f"<h3>{title}</h3><p>{said}; it has room for {digits(capacity)} ms.</p>")
         parts.append(plot(shapes, x, y, alt, 110))
     counts = r["counts"]
     cells = [(name.replace("_", " "), f"{value:,}") for name, value in counts.items()]

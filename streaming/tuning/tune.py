@@ -4,7 +4,7 @@ Chosen is, label by label and for each smoothing, the setting with
 1. no more false alarms an hour than allowed,
 2. the highest recall,
 3. a delay within one window hop of the shortest,
-4. the fewest events: a ring that is told five times is a nuisance,
+4. the fewest events: a ring that is reported five times is a nuisance,
 5. the on threshold in the middle of those that do equally well: one at the edge of what works here fails elsewhere.
 Then the smoothing that finds most, with the fewest false alarms, soonest.
 

@@ -11,7 +11,7 @@ import pytest
 from models.common.errors import UsageError
 from runtimes.bundle import Bundle
 from streaming.advice import budget_figures as gate_figures
-from streaming.advice.budget import FIGURES, Check, Figure, GateReport, hold, junit, read_budget
+from streaming.advice.budget import FIGURES, Check, Figure, GateReport, compare, junit, read_budget
 from streaming.advice.budget_figures import gate, run_figures, start_figures
 from streaming.measure.cold_start import ColdRun, ColdStart, Condition
 from streaming.runs.record import read_run
@@ -61,7 +61,7 @@ def test_at_the_limit_passes_past_it_and_nan_do_not() -> None:
 
 def test_what_nothing_measured_is_an_error() -> None:
     with pytest.raises(UsageError, match="asks for memory_mb, which it does not hold; it has: rtf"):
-        hold("a.run", "budget.toml", {"rtf": 1.0, "memory_mb": 1.0}, {"rtf": Figure(0.1, "measured", "here")})
+        compare("a.run", "budget.toml", {"rtf": 1.0, "memory_mb": 1.0}, {"rtf": Figure(0.1, "measured", "here")})
 
 
 def test_junit_has_a_case_a_figure_and_fails_what_fails() -> None:
