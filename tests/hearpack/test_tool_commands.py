@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import subprocess
 import sys
@@ -59,7 +60,14 @@ def test_from_bundle_to_page(exported: dict[str, Path], calibration: Path, tmp_p
     assert [r["name"] for r in found["runs"]] == ["A", "B"]
     assert json.loads(data.read_text()) == found
     text = page.read_text()
-    for part in ("Run A against run B", "Cold start of yamnet-15600", "Which buffer", "This machine", "assumption"):
+    machine = html.escape(json.loads(calibration.read_text())["machine"])
+    for part in (
+        "Run A against run B",
+        "Cold start of yamnet-15600",
+        "Which buffer",
+        f"{machine}, paced",
+        "assumption",
+    ):
         assert part in text
     assert "A against B" in hearpack("report", *runs, "-o", page).output
 

@@ -16,7 +16,7 @@ from runtimes.engines import choose, open_runtime
 from streaming.core.loop import make_loop
 from streaming.measure.calibrate import LEAST_CALLS, POINTS, _points, calibrate, measure_calls
 from streaming.measure.calibration import read_calibration
-from streaming.measure.cold_start import measure_cold_start
+from streaming.measure.cold_start import coldstart
 from streaming.simulator.device.profile import load_profile
 from streaming.simulator.run import run_scenario
 from streaming.simulator.scenario import Scenario, Settings, clip_sound
@@ -60,7 +60,7 @@ def test_everybody_moves_a_stream_by_the_same_hop(copy_of: Callable[[str], Path]
     with closing(open_runtime(bundle, choose(bundle))) as runtime:
         assert make_loop(bundle.manifest, runtime).hop == 12000
     assert measure_calls(bundle, seconds=0.01).hop_ms == 750.0
-    assert measure_cold_start(bundle, runs=1).hop_samples == 12000
+    assert coldstart(bundle, runs=1).hop_samples == 12000
     short = clip_sound(np.zeros(11999, np.float32), 16000, "short.wav")
     scenario = Scenario(bundle, short, load_profile("android-burst-96"), Settings(compute_ns=1))
     assert scenario.ring_samples == 15600 + 4 * 12000
