@@ -68,10 +68,10 @@ def material(manifest: Any) -> Any:
     from converters.bundle.test_audio import programme
 
     rate = manifest.geometry.sample_rate_hz
-    if manifest.task != "classifier":
-        return programme(manifest.task, rate, DTLN_SECONDS)
+    if manifest.gives_audio:
+        return programme("speech", rate, DTLN_SECONDS)
     hop = manifest.decisions.window_hop_samples
-    return programme(manifest.task, rate, 60.0)[: manifest.buffer.samples + (YAMNET_WINDOWS - 1) * hop]
+    return programme("street", rate, 60.0)[: manifest.buffer.samples + (YAMNET_WINDOWS - 1) * hop]
 
 
 def measure(name: str, wanted: list[str], folder: Path) -> dict[str, dict[str, float]]:
@@ -100,7 +100,7 @@ def measure(name: str, wanted: list[str], folder: Path) -> dict[str, dict[str, f
         result = stream(manifest, MilRuntime(package, manifest.signature), samples)
         parity = compare(manifest, reference, result).metrics()
         row = {"size_mb": size_mb(package), "compress_s": seconds}
-        if manifest.task == "classifier":
+        if not manifest.gives_audio:
             row |= {"windows": len(reference.values), "top5_labels_kept": top5_kept(reference.values, result.values)}
         rows[scheme] = row | parity
         print(_line(name, scheme, rows[scheme]), flush=True)

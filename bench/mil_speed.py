@@ -27,7 +27,7 @@ def main() -> None:
     from models import pretrained
     from runtimes.bundle import Bundle
     from runtimes.mil import MilRuntime
-    from runtimes.torch import TorchRuntime, load_graph, load_net
+    from runtimes.torch import TorchRuntime, load_net
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=20)
@@ -41,7 +41,7 @@ def main() -> None:
             bundle = Bundle.open(hearpack.export(name, folder).path)
             entry, signature = hearpack.CATALOG[name], bundle.manifest.signature
             runtimes = {
-                "torch eager": TorchRuntime(load_graph(entry, load_net(entry, pretrained.load(name)), 1), signature)
+                "torch eager": TorchRuntime(entry.load_graph(load_net(entry, pretrained.load(name)), 1), signature)
             }
             for mode in ("fp32", "fp16"):
                 path = bundle.artefact_path(bundle.artefact(f"coreml-{mode}"))

@@ -1,8 +1,4 @@
-"""From a user's file and geometry.toml to an entry that can be exported, and from a bundle back to that file.
-
-A bundle holds no path. Where its original lay is kept in the cache of this machine; `verify` looks at the place that
-the user names, else at that one, else beside the bundle and in the working folder.
-"""
+"""From a user's file and geometry.toml to an entry that can be exported."""
 
 from __future__ import annotations
 
@@ -101,10 +97,6 @@ def _need_torch() -> None:
     del torch
 
 
-def _where(target: Target, geometry: GeometrySource) -> str:
-    return Path(geometry).name if isinstance(geometry, str | Path) else target.factory
-
-
 def _tables(target: Target, loaded: Loaded | None, geometry: GeometrySource) -> tuple[Mapping[str, Any], str]:
     """What describes the net, and where it stands."""
     if geometry is None and target.is_file:
@@ -185,9 +177,9 @@ def _causal(entry: CustomEntry) -> CustomEntry:
 
 def _offline_signature(entry: CustomEntry) -> GraphSignature:
     samples = 8 * entry.geometry.hop_samples
-    out = (1, samples) if entry.task == "enhancer" else (1, 8, len(entry.labels))
     return GraphSignature(
-        (TensorSpec("audio", (1, samples), (-1.0, 1.0), ""),), (TensorSpec(entry.output.name, out, (-1.0, 1.0), ""),)
+        (TensorSpec("audio", (1, samples), (-1.0, 1.0), ""),),
+        (TensorSpec(entry.output.name, entry.offline_shape(8), (-1.0, 1.0), ""),),
     )
 
 
@@ -203,7 +195,7 @@ def _check(entry: CustomEntry) -> None:
     refuse_insensitive(built, signature)
     with torch.no_grad():
         out = built(*example_inputs(signature))[0]
-    if entry.task == "classifier" and (float(out.min()) < -1e-6 or float(out.max()) > 1.0 + 1e-6):
+    if entry.output_kind == "scores" and (float(out.min()) < -1e-6 or float(out.max()) > 1.0 + 1e-6):
         raise ConversionError(
             f"{entry.original.factory}: scores must lie in 0 to 1, noise gives {float(out.min()):.3g} to "
             f"{float(out.max()):.3g}; set net.activation to 'sigmoid' or 'softmax' if the net gives logits"
@@ -234,6 +226,3 @@ def _check_offline(entry: CustomEntry) -> None:
             f"{entry.original.factory}: the steps and offline() agree by {ratio:.1f} dB only, expected at least "
             f"{OFFLINE_DB:g}: a state is not carried as offline() has it"
         )
-
-
-# --- finding an original again -----------------------------------------------------------------------------

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from converters.bundle.write import (
     artefact_entry,
     build_manifest,
     coreml_path,
     litert_path,
-    stated_licence,
     write_labels,
     write_licences,
     write_model_card,
 )
 from converters.custom import GeometrySource, open_custom
 from converters.originals import remember
-from converters.spec import FORMATS, PRECISIONS, ExportSpec, export_key, parse_choices
-from converters.tolerances import tolerance
+from converters.spec import FORMATS, PRECISIONS, ExportSpec, export_key, parse_choices, tolerance
 from models import pretrained
 from models.catalog import find
 from models.common.errors import BundleError, ConversionError, OutputError, UsageError
@@ -34,9 +30,8 @@ from models.common.progress import Progress, silent
 from models.custom.entry import CustomEntry
 from models.custom.loading import is_custom
 from models.entry import ModelEntry
-from models.weights.checkpoint import load_file
 from models.weights.fetch import cache_dir
-from models.weights.store import WeightsFile, check_sidecar, user_file
+from models.weights.store import WeightsFile
 from runtimes.bundle import MANIFEST, Artefact, Bundle, Decisions, Manifest
 
 if TYPE_CHECKING:
@@ -148,7 +143,7 @@ def export_spec(spec: ExportSpec, output: Path, force: bool = False, progress: P
     """`export` of what is parsed and opened already."""
     target = output / spec.folder_name
     _check_target(target)
-    weights = _weights_of(spec)
+    weights = spec.model.given_weights(spec.weights_file) or pretrained.pull(spec.model.name)
     key = export_key(spec, weights.sha256)
     stored = cache_dir() / "exports" / key[:32] / spec.folder_name
     with exclusive(stored.parent):
@@ -176,17 +171,6 @@ def _check_target(target: Path) -> None:
         raise OutputError(f"{target}: is there already and is not a bundle; move it away or choose another --output")
 
 
-def _weights_of(spec: ExportSpec) -> WeightsFile:
-    if isinstance(spec.model, CustomEntry):  # loaded and hashed with its net
-        return WeightsFile(Path(spec.model.original.factory), spec.model.original.weights_sha256)
-    if spec.weights_file is None:
-        return pretrained.pull(spec.model.name)
-    file = user_file(spec.weights_file)
-    if spec.model.weights_from:
-        check_sidecar(file, spec.model.weights_from)
-    return file
-
-
 def _is_intact(stored: Path) -> bool:
     if not (stored / MANIFEST).is_file():
         return False
@@ -210,7 +194,7 @@ def _build(job: _Job) -> None:
         job.progress(what, 0.0)
         convert = _convert_litert if artefact_format == "litert" else _convert_coreml
         path = convert(job, graph, precision, labels)
-        limits = tolerance(spec.model.task, precision)
+        limits = tolerance(spec.model.output_kind, precision)
         artefacts.append(artefact_entry(job.folder, path, artefact_format, precision, spec.model, limits))
         job.progress(what, 1.0)
     manifest = build_manifest(spec, job.weights, artefacts)
@@ -224,13 +208,11 @@ def _build(job: _Job) -> None:
 
 
 def _load(job: _Job) -> tuple[nn.Module, nn.Module]:
-    from runtimes.torch import load_graph, load_net
+    from runtimes.torch import load_net
 
-    own = isinstance(job.spec.model, CustomEntry)
-    arrays: Mapping[str, np.ndarray[Any, Any]] = {} if own else load_file(job.weights.path)
-    net = load_net(job.spec.model, arrays)
-    graph = load_graph(job.spec.model, net, job.spec.hops_per_call)
-    return net, graph
+    model = job.spec.model
+    net = load_net(model, model.arrays(job.weights))
+    return net, model.load_graph(net, job.spec.hops_per_call)
 
 
 def _convert_litert(job: _Job, graph: nn.Module, precision: Any, labels: tuple[str, ...]) -> Path:
@@ -246,7 +228,7 @@ def _convert_litert(job: _Job, graph: nn.Module, precision: Any, labels: tuple[s
         job.lowered["fp32"] = data
         if precision == "fp16":
             data = litert.halve(data, graph, signature, model.fp32_modules).tflite
-    if model.task == "classifier" and model.buffer_kind == "window":
+    if model.output_kind == "scores" and model.buffer_kind == "window":
         data = add_mediapipe_metadata(
             data,
             labels=labels,
@@ -255,7 +237,7 @@ def _convert_litert(job: _Job, graph: nn.Module, precision: Any, labels: tuple[s
             name=model.name,
             description=model.summary,
             version="1",
-            licence=stated_licence(model, job.weights),
+            licence=model.origins(job.weights)[0].licence,
             author=model.paper,
         )
     path = job.folder / litert_path(model.name, precision)
@@ -283,7 +265,7 @@ def _convert_coreml(job: _Job, graph: nn.Module, precision: Any, labels: tuple[s
     metadata = coreml.CoreMLMetadata(
         description=model.summary,
         author=model.paper,
-        licence=stated_licence(model, job.weights),
+        licence=model.origins(job.weights)[0].licence,
         version="1",
         geometry=model.geometry,
         labels=labels,
@@ -293,7 +275,7 @@ def _convert_coreml(job: _Job, graph: nn.Module, precision: Any, labels: tuple[s
 
 
 def _write_and_check_golden(job: _Job, net: nn.Module, manifest: Manifest) -> None:
-    """Golden vectors of the original, and every artefact held against them: executed before it is called converted."""
+    """Golden vectors of the original, and every artefact compared with them: executed before it is called converted."""
     from converters.bundle.golden import check_golden, write_golden
 
     write_golden(job.folder, manifest, net, job.spec.model)

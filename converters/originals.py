@@ -20,6 +20,8 @@ from models.custom.loading import parse_target
 from models.weights.fetch import cache_dir
 from runtimes.bundle import Bundle
 
+_Place = tuple[str, str | Path | None, Path | None]  # a target, its geometry.toml, its checkpoint
+
 
 def _record(original: CustomOriginal | Any) -> Path:
     key = sha256_bytes(f"{original.factory}\n{original.source_sha256}\n{original.weights_sha256}".encode())
@@ -40,7 +42,7 @@ def remember(entry: CustomEntry, target_text: str, geometry: GeometrySource) -> 
 
 
 def is_custom_bundle(bundle: Bundle) -> bool:
-    """Whether a bundle was made from a net of a user's own."""
+    """Whether a bundle was made from a custom net."""
     return bundle.manifest.original.source_sha256 is not None
 
 
@@ -50,7 +52,7 @@ def reopen(
     """The original of a bundle, found again and proven to be the same.
 
     Args:
-        bundle: made by `export` of a net of one's own.
+        bundle: made by `export` of a custom net.
         target_text: where the original is, if the user says so.
         geometry: its geometry.toml, if the user says so.
         weights: the checkpoint it was exported with, if the user says so.
@@ -60,47 +62,44 @@ def reopen(
         HearpackError: as `open_custom`.
     """
     original = bundle.manifest.original
-    candidates: list[tuple[str, str | Path | None, Path | None]] = []
     if target_text is not None:
-        candidates.append((target_text, geometry, weights))
+        place: _Place | None = (target_text, geometry, weights)
     else:
-        candidates += _remembered(original, geometry, weights)
-        candidates += [(text, geometry, weights) for text in _beside(bundle)]
-    for text, toml, checkpoint in candidates[:1]:
-        entry = open_custom(text, toml, checkpoint)
-        _same_original(entry, original)
-        return entry
-    raise WeightsError(
-        f"the original {original.factory} is not where it was exported from, nor beside the bundle; "
-        f"give its place with --original PATH"
-    )
+        place = _remembered(original, geometry, weights) or _beside(bundle, geometry, weights)
+    if place is None:
+        raise WeightsError(
+            f"the original {original.factory} is not where it was exported from, nor beside the bundle; "
+            f"give its place with --original PATH"
+        )
+    entry = open_custom(*place)
+    _same_original(entry, original)
+    return entry
 
 
-def _remembered(
-    original: Any, geometry: str | Path | None, weights: Path | None
-) -> list[tuple[str, str | Path | None, Path | None]]:
+def _remembered(original: Any, geometry: str | Path | None, weights: Path | None) -> _Place | None:
     try:
         where = parse_json(_record(original).read_text(encoding="utf-8"))
         text, toml, checkpoint = where["target"], where["geometry"], where["weights"]
     except (OSError, ValueError, KeyError, TypeError):
-        return []
+        return None
     is_file = text.endswith(".keras") or ".py:" in text
     if is_file and not Path(text.removesuffix(":" + text.rpartition(":")[2]) if ".py:" in text else text).is_file():
-        return []
+        return None
     if weights is None and checkpoint is not None:
         if not Path(checkpoint).is_file():
             raise WeightsError(f"the checkpoint that {original.factory} was exported with is gone; give --weights")
         weights = Path(checkpoint)
-    return [(text, geometry if geometry is not None else toml, weights)]
+    return text, geometry if geometry is not None else toml, weights
 
 
-def _beside(bundle: Bundle) -> list[str]:
+def _beside(bundle: Bundle, geometry: str | Path | None, weights: Path | None) -> _Place | None:
     factory = bundle.manifest.original.factory
     name, _, function = factory.partition(":")
     if not name.endswith((".py", ".keras")):
-        return [factory]
+        return factory, geometry, weights
     files = [folder / name for folder in (bundle.path.resolve().parent, Path.cwd())]
-    return [f"{file}:{function}" if function else str(file) for file in files if file.is_file()]
+    file = next((file for file in files if file.is_file()), None)
+    return None if file is None else (f"{file}:{function}" if function else str(file), geometry, weights)
 
 
 def _same_original(entry: CustomEntry, original: Any) -> None:

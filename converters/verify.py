@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from converters.bundle.golden import read_golden, through_resampler
 from converters.bundle.reference import StreamOutput, compare, entry_of, original, stream
-from converters.bundle.test_audio import VERIFY_SECONDS, material_of, programme, stereo_programme
+from converters.bundle.test_audio import VERIFY_SECONDS, programme, stereo_programme
 from converters.originals import is_custom_bundle, reopen
 from converters.spec import toolchain_versions
 from models import pretrained
@@ -164,17 +164,16 @@ def verify(
     return report
 
 
-def _samples(manifest: Manifest, seconds: float | None, audio: Path | None) -> tuple[str, Array]:
+def _samples(manifest: Manifest, entry: ModelEntry, seconds: float | None, audio: Path | None) -> tuple[str, Array]:
     rate = manifest.geometry.sample_rate_hz
     if audio is None:
-        material = material_of(manifest)
+        length_s = VERIFY_SECONDS if seconds is None else seconds
         if manifest.geometry.channels == 2:
-            stereo = stereo_programme(rate, VERIFY_SECONDS if seconds is None else seconds)
-            return "speech in the street at 5 dB, in stereo", stereo
-        what = "street recording" if material == "street" else "speech in the street at 5 dB"
-        return what, programme(manifest.task, rate, VERIFY_SECONDS if seconds is None else seconds, material)
+            return "speech in the street at 5 dB, in stereo", stereo_programme(rate, length_s)
+        what = "street recording" if entry.test_material == "street" else "speech in the street at 5 dB"
+        return what, programme(entry.test_material, rate, length_s)
     clip = read_wav(audio)
-    if manifest.task == "separator":
+    if manifest.sources:
         channels = clip.spread(manifest.geometry.channels)
         samples = np.stack([resample(channel, clip.sample_rate_hz, rate) for channel in channels])
     else:
@@ -202,7 +201,7 @@ def _truth(
         if audio is not None or weights is not None or own != (None, None):
             raise
         return _golden_truth(bundle, str(exc))
-    material, samples = _samples(manifest, seconds, audio)
+    material, samples = _samples(manifest, entry, seconds, audio)
     stress = _stress(samples, manifest.geometry.sample_rate_hz)
     return _Truth(
         "torch original",

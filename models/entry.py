@@ -1,4 +1,4 @@
-"""What every net declares, and where its parts are. Light: no torch."""
+"""What every net declares, and where its parts are. Light: no torch, no numpy."""
 
 from __future__ import annotations
 
@@ -7,18 +7,30 @@ import importlib.resources
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from models.common.errors import UsageError
-from models.geometry import GraphSignature, StateSpec, StreamGeometry, TensorSpec, check_buffer
+from models.geometry import (
+    OUTPUT_KINDS,
+    GraphSignature,
+    OutputKind,
+    StateSpec,
+    StreamGeometry,
+    Task,
+    TensorSpec,
+    check_buffer,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
+    from models.weights.checkpoint import Arrays
     from models.weights.fetch import Item
+    from models.weights.store import Origin, WeightsFile
 
-Task = Literal["classifier", "enhancer", "separator"]
+Material = Literal["street", "speech"]
 BufferKind = Literal["step", "window"]
 
 
@@ -42,7 +54,7 @@ class ModelEntry:
             because a measurement says so.
         decisions: defaults of the manifest's `decisions` (classifiers).
         parameters_millions: trainable parameters.
-        material: what it is verified with: the street, or speech in it; None: by its task.
+        material: what it is verified with: the street, or speech in it; None: see `test_material`.
         paper: where the net is described.
         weights_from: where the weights are published, for nets whose weights no package holds; "" where one does.
         labels_file: the labels of such a classifier, a file in its folder.
@@ -63,12 +75,32 @@ class ModelEntry:
     states: tuple[StateSpec, ...] = ()
     fp32_modules: tuple[str, ...] = ()
     decisions: Mapping[str, object] = field(default_factory=dict)
-    material: Literal["street", "speech"] | None = None
+    material: Material | None = None
     weights_from: str = ""
     labels_file: str = ""
     card_file: str = "card.md"
     sources: tuple[str, ...] = ()
     package: str = ""
+
+    @property
+    def output_kind(self) -> OutputKind:
+        """What comes out."""
+        return OUTPUT_KINDS[self.task]
+
+    @property
+    def test_material(self) -> Material:
+        """The real audio it is verified with: for scores the street, for the others speech in the street."""
+        return self.material or ("street" if self.output_kind == "scores" else "speech")
+
+    @property
+    def source_sha256(self) -> str | None:
+        """Of the sources of a custom net; the catalogue's nets are those of this hearpack."""
+        return None
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """Sentences on what was not said of a custom net."""
+        return ()
 
     def buffer_samples(self, hops_per_call: int) -> int:
         """Samples one call of the graph takes."""
@@ -98,7 +130,7 @@ class ModelEntry:
         shape, kind = ((1, samples), "mono") if channels == 1 else ((1, channels, samples), f"{channels}-channel")
         audio = TensorSpec("audio", shape, (-1.0, 1.0), f"{kind} waveform at {rate} Hz, full scale 1.0")
         out = self.output
-        if self.buffer_kind == "step" and self.task != "classifier":
+        if self.buffer_kind == "step" and self.output_kind in ("audio", "sources"):
             out = TensorSpec(out.name, (*out.shape[:-1], samples), out.range, out.meaning)
         outs = tuple(TensorSpec(name, out.shape, out.range, f"{name}: {out.meaning}") for name in self.sources)
         return GraphSignature((audio,), outs or (out,), self.states)
@@ -120,6 +152,59 @@ class ModelEntry:
         """The form of `net` that is exported: fixed buffer in, fixed buffer out, external state."""
         graph: nn.Module = self._module("net").graph(net, hops_per_call)
         return graph.eval()
+
+    def given_weights(self, file: Path | None) -> WeightsFile | None:
+        """A checkpoint of the user's, verified; None: the pretrained weights are wanted.
+
+        Raises:
+            WeightsError: no such file, or not the one that was published.
+        """
+        from models.weights.store import check_sidecar, user_file
+
+        if file is None:
+            return None
+        weights = user_file(file)
+        if self.weights_from:
+            check_sidecar(weights, self.weights_from)
+        return weights
+
+    def arrays(self, weights: WeightsFile) -> Arrays:
+        """What `load_net` takes."""
+        from models.weights.checkpoint import load_file
+
+        return load_file(weights.path)
+
+    def origins(self, weights: WeightsFile) -> tuple[Origin, ...]:
+        """Where its weights come from and under which licence, as far as it is known; at least one."""
+        from models.weights.store import Origin
+
+        if not weights.sources:
+            return (Origin("user file", "", weights.sha256, "supplied by the user", "supplied by the user"),)
+        return tuple(Origin(s.package, s.version, s.sha256, s.licence, s.citation) for s in weights.sources)
+
+    def licence_text(self, weights: WeightsFile) -> str:
+        """What LICENSES/ says where no file came with the weights; "" where one did."""
+        return (
+            "" if weights.licences else "The weights were supplied by the user; their licence is the user's to state.\n"
+        )
+
+    def label_names(self) -> tuple[str, ...]:
+        """What each score of a classifier means, in order; empty for other nets. Raises as models.pretrained.pull."""
+        from models.weights.assets import STREET
+        from models.weights.fetch import ensure
+
+        if self.output_kind != "scores":
+            return ()
+        if self.labels_file:
+            return tuple(self.text(self.labels_file).splitlines())
+        item = self.pretrained()
+        if item is None:
+            raise UsageError(f"{self.name}: no package holds its labels; its entry has to name a labels_file")
+        return tuple((ensure(item, also=(STREET,)) / "labels.txt").read_text(encoding="utf-8").splitlines())
+
+    def card_lines(self) -> list[str]:
+        """What is known of it, for the model card."""
+        return self.text(self.card_file).splitlines()
 
     def pretrained(self) -> Item | None:
         """The package that brings the weights (ITEM of the folder's pretrained.py); None where none does."""

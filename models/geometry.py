@@ -8,9 +8,21 @@ tensor that goes in and comes out at every call.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from models.common.errors import UsageError
+
+Task = Literal["classifier", "enhancer", "separator", "embedder"]
+OutputKind = Literal["audio", "scores", "sources", "embedding"]
+# What comes out: samples, a score of each label, samples of each source, one vector of unit length a window.
+OUTPUT_KINDS: Mapping[Task, OutputKind] = {
+    "classifier": "scores",
+    "enhancer": "audio",
+    "separator": "sources",
+    "embedder": "embedding",
+}
 
 
 @dataclass(frozen=True)

@@ -117,12 +117,7 @@ def pull(name: str, force: bool = False, on_progress: Progress | None = None) ->
 
 def labels(name: str) -> tuple[str, ...]:
     """What each score of a classifier means, in order; empty for other models. Raises as `pull` does."""
-    entry = find(name)
-    if entry.task != "classifier":
-        return ()
-    if entry.labels_file:
-        return tuple(entry.text(entry.labels_file).splitlines())
-    return tuple((pull(name).path.parent / "labels.txt").read_text(encoding="utf-8").splitlines())
+    return find(name).label_names()
 
 
 def load(name_or_path: str | Path) -> Arrays:

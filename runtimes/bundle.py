@@ -7,7 +7,7 @@ Everything an app needs to know stands in manifest.json: nobody guesses a tensor
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from models.common.documents import DocumentKind
 from models.common.errors import BundleError, UsageError
 from models.common.hashing import sha256_file
-from models.geometry import GraphSignature, StateSpec, StreamGeometry, TensorSpec
+from models.geometry import OUTPUT_KINDS, GraphSignature, OutputKind, StateSpec, StreamGeometry, Task, TensorSpec
 from runtimes.stages import Stage, check_stages
 
 SCHEMA = "hearpack/1"
@@ -38,7 +38,7 @@ class CreatedBy(_Frozen):
 
 
 class Original(_Frozen):
-    """The net that the artefacts are held against; `source_sha256` only of a custom net (models/custom/entry.py)."""
+    """The net that the artefacts are compared with; `source_sha256` only of a custom net (models/custom/entry.py)."""
 
     factory: str
     weights_sha256: str
@@ -183,13 +183,13 @@ class Playout(_Frozen):
 
 
 class Manifest(_Frozen):
-    """manifest.json, as ../shared/contract.md and docs/manifest.schema.json give it."""
+    """manifest.json, as docs/bundle.md and docs/manifest.schema.json give it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
     schema_id: str = Field(alias="schema")
     name: str
-    task: Literal["classifier", "enhancer", "separator"]
+    task: Task
     created_by: CreatedBy
     original: Original
     geometry: Geometry
@@ -205,8 +205,12 @@ class Manifest(_Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:
-        if self.task == "classifier" and self.decisions is None:
+        if self.output_kind == "scores" and self.decisions is None:
             raise ValueError("a classifier must have `decisions`")
+        if self.output_kind == "embedding":
+            shape = self.outputs[0].shape
+            if self.buffer.kind != "window" or self.decisions is not None or len(shape) != 2 or shape[0] != 1:
+                raise ValueError("an embedder takes windows, gives one `embedding` [1, d] and has no `decisions`")
         if self.inputs[0].name != "audio":
             raise ValueError(f"the first input must be `audio`, got {self.inputs[0].name!r}")
         if self.inputs[0].shape[-1] != self.buffer.samples:
@@ -231,6 +235,21 @@ class Manifest(_Frozen):
         if len(set(ids)) != len(ids):
             raise ValueError(f"artefact ids are not unique: {', '.join(ids)}")
         return self
+
+    @property
+    def output_kind(self) -> OutputKind:
+        """What comes out; derived from the task, not in the file."""
+        return OUTPUT_KINDS[self.task]
+
+    @property
+    def gives_audio(self) -> bool:
+        """Whether samples come out, of one source or several, rather than a vector a call."""
+        return self.output_kind in ("audio", "sources")
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The names of a separator's outputs; empty for other nets."""
+        return tuple(t.name for t in self.outputs) if self.output_kind == "sources" else ()
 
     @property
     def hop_samples(self) -> int:
@@ -284,13 +303,24 @@ def parse_manifest(text: str, origin: str) -> Manifest:
     return _MANIFEST.parse(text, origin, Manifest.model_validate)
 
 
-def refuse_separator(manifest: Manifest, what: str) -> None:
-    """Raise UsageError where `what`, which takes mono in and one output, is given a separator."""
-    if manifest.task == "separator":
-        raise UsageError(
-            f"{what}: {manifest.name} is a separator ({manifest.geometry.channels} channels in, "
-            f"{len(manifest.outputs)} outputs), which {what} does not take; hearpack run and hearpack verify do"
-        )
+_NETS: Mapping[OutputKind, str] = {
+    "scores": "a classifier",
+    "audio": "an enhancer",
+    "sources": "a separator",
+    "embedding": "an embedder",
+}
+
+
+def require_output(manifest: Manifest, what: str, *kinds: OutputKind) -> None:
+    """Raise UsageError where `what`, which takes nets with outputs of `kinds`, is given another."""
+    kind = manifest.output_kind
+    if kind in kinds:
+        return
+    inside, hint = "", f"it takes {' or '.join(_NETS[k] for k in kinds)}"
+    if kind == "sources":
+        inside = f" ({manifest.geometry.channels} channels in, {len(manifest.outputs)} outputs)"
+        hint = "hearpack run and hearpack verify do"
+    raise UsageError(f"{what}: {manifest.name} is {_NETS[kind]}{inside}, which {what} does not take; {hint}")
 
 
 class Bundle:
@@ -338,12 +368,12 @@ class Bundle:
         return self.path / artefact.path
 
     def labels(self) -> tuple[str, ...]:
-        """One label a line of labels.txt; empty for an enhancer.
+        """One label a line of labels.txt; empty for all but classifiers.
 
         Raises:
             BundleError: labels.txt is missing or has another count than the scores.
         """
-        if self.manifest.task != "classifier":
+        if self.manifest.output_kind != "scores":
             return ()
         file = self.path / "labels.txt"
         try:
@@ -356,7 +386,7 @@ class Bundle:
         return labels
 
     def check_files(self, artefacts: Sequence[Artefact] | None = None) -> None:
-        """Hold every file of the artefacts against its size and sha256.
+        """Compare every file of the artefacts with its size and sha256.
 
         Raises:
             BundleError: a file is missing or is not the one that was exported.

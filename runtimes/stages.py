@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.geometry import OUTPUT_KINDS, Task
+
 
 class _Stage(BaseModel):
     """Unknown fields of a known stage are refused: they would change what it does."""
@@ -83,17 +85,18 @@ Stage = Annotated[Highpass | Gain | Gate | WetDry | Limiter, Field(discriminator
 ORDER = ("highpass", "gain", "gate", "wet_dry", "limiter")
 
 
-def check_stages(stages: Sequence[Stage], task: str, buffer_kind: str, sample_rate_hz: int) -> None:
+def check_stages(stages: Sequence[Stage], task: Task, buffer_kind: str, sample_rate_hz: int) -> None:
     """Raise ValueError where stages do not suit the model; pydantic turns it into its report."""
     kinds = [s.kind for s in stages]
     if kinds != [k for k in ORDER if k in kinds]:
         raise ValueError(f"dsp: stages stand once each and in this order: {', '.join(ORDER)}; got {', '.join(kinds)}")
-    if stages and task == "separator":
+    output_kind = OUTPUT_KINDS[task]
+    if stages and output_kind == "sources":
         raise ValueError(f"dsp: no stage works with a separator yet, got {', '.join(kinds)}")
     for stage in stages:
-        if stage.kind == "gate" and (task != "classifier" or buffer_kind != "window"):
+        if stage.kind == "gate" and (output_kind != "scores" or buffer_kind != "window"):
             raise ValueError("dsp: a gate is for windowed classifiers; a net with state has to hear the silence too")
-        if stage.kind in ("wet_dry", "limiter") and task != "enhancer":
+        if stage.kind in ("wet_dry", "limiter") and output_kind != "audio":
             raise ValueError(f"dsp: {stage.kind} works on an enhancer's output, this is a {task}")
         if isinstance(stage, Highpass) and stage.cutoff_hz > 0.45 * sample_rate_hz:
             raise ValueError(f"dsp: cutoff_hz {stage.cutoff_hz:g} is above 0.45 of the rate of {sample_rate_hz} Hz")

@@ -1,4 +1,4 @@
-"""The torch original: the offline net that artefacts are held against, and its step form as a runtime."""
+"""The torch original: the offline net that artefacts are compared with, and its step form as a runtime."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def load_net(entry: ModelEntry, weights: Mapping[str, np.ndarray[Any, Any]]) -> 
 
     Args:
         entry: which net.
-        weights: arrays by the net's own key names (models.pretrained.load gives them); a net of the user's own has
-            been loaded with its weights.
+        weights: arrays by the net's own key names (models.pretrained.load gives them); a custom net has been
+            loaded with its weights.
 
     Raises:
         MissingDependencyError: torch is not installed.
@@ -38,11 +38,6 @@ def load_net(entry: ModelEntry, weights: Mapping[str, np.ndarray[Any, Any]]) -> 
     """
     _torch()
     return entry.load_net(weights)
-
-
-def load_graph(entry: ModelEntry, net: nn.Module, hops_per_call: int) -> nn.Module:
-    """The form of `net` that is exported: fixed buffer in, fixed buffer out, explicit state."""
-    return entry.load_graph(net, hops_per_call)
 
 
 def run_offline(net: nn.Module, samples: Array) -> Array:

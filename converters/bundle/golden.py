@@ -67,7 +67,7 @@ def write_golden(folder: Path, manifest: Manifest, net: nn.Module, entry: ModelE
     target.mkdir()
     entry = entry_of(manifest) if entry is None else entry
     own = manifest.geometry.sample_rate_hz
-    names = [t.name for t in manifest.outputs] if manifest.task == "separator" else [manifest.outputs[0].name]
+    names = _output_names(manifest)
     streams = []
     for rate in dict.fromkeys((own, DEVICE_RATE_HZ)):
         suffix = "" if rate == own else f"-{rate}"
@@ -75,7 +75,7 @@ def write_golden(folder: Path, manifest: Manifest, net: nn.Module, entry: ModelE
         at_model = through_resampler(samples, rate, own)
         reference = original(manifest, net, at_model, entry)
         _write_raw(target / f"input{suffix}.f32", samples)
-        values = reference.values if manifest.task == "separator" else reference.values[None]
+        values = reference.values if manifest.sources else reference.values[None]
         files = {name: f"{name}{suffix}.f32" for name in names}
         for file, output in zip(files.values(), values, strict=True):
             _write_raw(target / file, output)
@@ -95,6 +95,10 @@ def write_golden(folder: Path, manifest: Manifest, net: nn.Module, entry: ModelE
     (target / "golden.json").write_text(text, encoding="utf-8")
 
 
+def _output_names(manifest: Manifest) -> tuple[str, ...]:
+    return manifest.sources or (manifest.outputs[0].name,)
+
+
 def _write_raw(path: Path, values: Array) -> None:
     path.write_bytes(np.ascontiguousarray(values, "<f4").tobytes())
 
@@ -104,7 +108,7 @@ def _read_raw(path: Path) -> Array:
 
 
 def _events(folder: Path, manifest: Manifest, output: StreamOutput, samples: int) -> list[dict[str, Any]]:
-    if manifest.task != "classifier" or manifest.decisions is None:
+    if manifest.decisions is None:
         return []
     labels = Bundle(folder, manifest).labels()
     rate = manifest.geometry.sample_rate_hz
@@ -135,20 +139,19 @@ def read_golden(bundle: Bundle) -> tuple[GoldenStream, ...]:
     Raises:
         BundleError: missing, not JSON, or files of another length than golden.json says.
     """
-    folder = bundle.path / "golden"
+    folder, manifest = bundle.path / "golden", bundle.manifest
     try:
         data = parse_json((folder / "golden.json").read_text(encoding="utf-8"))
         streams = []
         for item in data["streams"]:
             samples = _read_raw(folder / item["input"])
-            if bundle.manifest.task == "separator":
-                samples = samples.reshape(bundle.manifest.geometry.channels, -1)
-                files = [item["outputs"][t.name] for t in bundle.manifest.outputs]
-                shaped = np.stack([_read_raw(folder / file).reshape(item["shape"]) for file in files])
+            files = [item["outputs"][name] for name in _output_names(manifest)]
+            output = np.stack([_read_raw(folder / file).reshape(item["shape"]) for file in files])
+            if manifest.sources:
+                samples = samples.reshape(manifest.geometry.channels, -1)
             else:
-                (output_file,) = item["outputs"].values()
-                shaped = _read_raw(folder / output_file).reshape(item["shape"])
-            streams.append(GoldenStream(int(item["sample_rate_hz"]), samples, shaped, tuple(item["events"])))
+                output = output[0]
+            streams.append(GoldenStream(int(item["sample_rate_hz"]), samples, output, tuple(item["events"])))
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise BundleError(f"{folder}: golden vectors cannot be read ({exc}); export the bundle again") from exc
     if not streams:

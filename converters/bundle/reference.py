@@ -1,4 +1,4 @@
-"""What the torch original gives for a stream: the truth that artefacts, golden vectors and ports are held to."""
+"""What the torch original gives for a stream: the reference for artefacts, golden vectors and ports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models.common.errors import BundleError
 from models.entry import ModelEntry
 from runtimes.bundle import Manifest
 from runtimes.protocol import Runtime
-from runtimes.torch import TorchRuntime, load_graph, run_offline
+from runtimes.torch import TorchRuntime, run_offline
 from streaming.core.loop import make_loop, run_loop
 from streaming.metrics.parity import AudioParity, ScoreParity, audio_parity, score_parity
 
@@ -54,9 +54,9 @@ def entry_of(manifest: Manifest) -> ModelEntry:
 def stream(manifest: Manifest, runtime: Runtime, samples: Array) -> StreamOutput:
     """A signal at the model's rate through a runtime, from reset to flush."""
     results = run_loop(make_loop(manifest, runtime), samples)
-    if manifest.task == "classifier":
-        return StreamOutput(np.stack([r.values for r in results]), np.array([r.end_sample for r in results], np.int64))
-    return StreamOutput(np.concatenate([r.values for r in results], -1), np.zeros(0, np.int64))
+    if manifest.gives_audio:
+        return StreamOutput(np.concatenate([r.values for r in results], -1), np.zeros(0, np.int64))
+    return StreamOutput(np.stack([r.values for r in results]), np.array([r.end_sample for r in results], np.int64))
 
 
 def original(manifest: Manifest, net: nn.Module, samples: Array, entry: ModelEntry | None = None) -> StreamOutput:
@@ -67,12 +67,12 @@ def original(manifest: Manifest, net: nn.Module, samples: Array, entry: ModelEnt
     """
     entry = entry_of(manifest) if entry is None else entry
     if manifest.buffer.kind == "window":
-        return stream(manifest, TorchRuntime(load_graph(entry, net, 1), entry.signature(1)), samples)
+        return stream(manifest, TorchRuntime(entry.load_graph(net, 1), entry.signature(1)), samples)
     delay = manifest.geometry.delay_samples
     total = samples.shape[-1] + delay
     padded = np.concatenate([samples, np.zeros((*samples.shape[:-1], delay), np.float32)], -1)
     values = run_offline(net, padded)
-    if manifest.task == "classifier":  # scores of every hop; a call of several hops gives those of its last
+    if not manifest.gives_audio:  # scores of every hop; a call of several hops gives those of its last
         calls = -(-total // manifest.buffer.samples)
         ends = manifest.buffer.samples * np.arange(1, calls + 1, dtype=np.int64)
         return StreamOutput(values[manifest.buffer.hops_per_call - 1 :: manifest.buffer.hops_per_call][:calls], ends)
@@ -86,7 +86,7 @@ def compare(manifest: Manifest, reference: StreamOutput, candidate: StreamOutput
     would say little of one that is silent in the material: its error is rounding of the mix's size.
     """
     rate = manifest.geometry.sample_rate_hz
-    if manifest.task == "classifier":
+    if not manifest.gives_audio:
         return score_parity(reference.values, candidate.values, reference.ends, rate)
     delay = manifest.geometry.delay_samples
     parts = [v.values[..., delay:] for v in (reference, candidate)]

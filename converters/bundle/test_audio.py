@@ -6,16 +6,12 @@ net's rate offline; nothing random, so that the same packages give the same samp
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
-from models.catalog import CATALOG
 from models.common.errors import AudioError
-from models.entry import ModelEntry, Task
+from models.entry import Material, ModelEntry
 from models.weights.assets import pull_asset
-from runtimes.bundle import Manifest
 from streaming.files.wav import read_wav
 from streaming.metrics.quality import mix_at_snr
 
@@ -71,17 +67,9 @@ def noisy_speech(sample_rate_hz: int, seconds: float, snr_db: float = MIX_SNR_DB
     return clean, mix_at_snr(clean, noise[: clean.size], snr_db)
 
 
-def material_of(manifest: Manifest) -> Literal["street", "speech"]:
-    """What a bundle is verified with: its catalogue entry says so, else its task."""
-    named = next((e.material for e in CATALOG.values() if e.factory == manifest.original.factory), None)
-    return named or ("street" if manifest.task == "classifier" else "speech")
-
-
-def programme(
-    task: Task, sample_rate_hz: int, seconds: float, material: Literal["street", "speech"] | None = None
-) -> Signal:
-    """Real audio that a net of this task is meant for: the street, or speech in the street; `material` decides."""
-    if (material or ("street" if task == "classifier" else "speech")) == "street":
+def programme(material: Material, sample_rate_hz: int, seconds: float) -> Signal:
+    """Real audio: the street, or speech in the street."""
+    if material == "street":
         return street(sample_rate_hz)[: round(seconds * sample_rate_hz)]
     return noisy_speech(sample_rate_hz, seconds)[1]
 
@@ -97,5 +85,4 @@ def golden_input(model: ModelEntry, sample_rate_hz: int) -> Signal:
     rate = model.geometry.sample_rate_hz
     if model.geometry.channels == 2:
         return np.stack([to_rate(c, rate, sample_rate_hz) for c in stereo_programme(rate, GOLDEN_SECONDS)])
-    own = programme(model.task, rate, GOLDEN_SECONDS, model.material)
-    return to_rate(own, rate, sample_rate_hz)
+    return to_rate(programme(model.test_material, rate, GOLDEN_SECONDS), rate, sample_rate_hz)

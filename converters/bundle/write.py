@@ -1,4 +1,4 @@
-"""What stands in a bundle beside the converted files: manifest, labels, licences, model card."""
+"""What is in a bundle beside the converted files: manifest, labels, licences, model card."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from converters.spec import ArtefactFormat, ExportSpec, PrecisionName, toolchain_versions
-from models import pretrained
 from models.common.errors import WeightsError
 from models.common.hashing import sha256_file
 from models.common.version import __version__
-from models.custom.entry import CustomEntry
 from models.entry import ModelEntry
 from models.geometry import TensorSpec
 from models.weights.store import WeightsFile
@@ -88,35 +86,6 @@ def artefact_entry(
     )
 
 
-def stated_licence(model: ModelEntry, weights: WeightsFile) -> str:
-    """The licence of a net's weights, as far as it is known."""
-    if isinstance(model, CustomEntry):
-        return model.licence
-    return weights.sources[0].licence if weights.sources else "supplied by the user"
-
-
-def _weights_origins(model: ModelEntry, weights: WeightsFile) -> tuple[WeightsOrigin, ...]:
-    if isinstance(model, CustomEntry):
-        return (
-            WeightsOrigin(
-                source=f"the user's {model.original.factory}",
-                version="",
-                sha256=weights.sha256,
-                licence=model.licence,
-                citation=model.citation,
-            ),
-        )
-    if not weights.sources:
-        licence, citation = "supplied by the user", "supplied by the user"
-        return (
-            WeightsOrigin(source="user file", version="", sha256=weights.sha256, licence=licence, citation=citation),
-        )
-    return tuple(
-        WeightsOrigin(source=s.package, version=s.version, sha256=s.sha256, licence=s.licence, citation=s.citation)
-        for s in weights.sources
-    )
-
-
 def _decisions(spec: ExportSpec) -> Decisions | None:
     """The entry's decisions; a step net gives scores once a call, whatever the call takes."""
     if not spec.model.decisions:
@@ -143,7 +112,7 @@ def build_manifest(spec: ExportSpec, weights: WeightsFile, artefacts: Sequence[A
         original=Original(
             factory=model.factory,
             weights_sha256=weights.sha256,
-            source_sha256=model.original.source_sha256 if isinstance(model, CustomEntry) else None,
+            source_sha256=model.source_sha256,
         ),
         geometry=Geometry(**dataclasses.asdict(model.geometry)),
         buffer=Buffer(
@@ -161,7 +130,7 @@ def build_manifest(spec: ExportSpec, weights: WeightsFile, artefacts: Sequence[A
         ),
         decisions=_decisions(spec),
         artefacts=tuple(artefacts),
-        weights=_weights_origins(model, weights),
+        weights=tuple(WeightsOrigin(**origin._asdict()) for origin in model.origins(weights)),
     )
 
 
@@ -171,9 +140,9 @@ def write_labels(folder: Path, model: ModelEntry) -> tuple[str, ...]:
     Raises:
         WeightsError: the label list does not fit the net's scores.
     """
-    if model.task != "classifier":
+    if model.output_kind != "scores":
         return ()
-    labels = model.labels if isinstance(model, CustomEntry) else pretrained.labels(model.name)
+    labels = model.label_names()
     if len(labels) != model.output.shape[-1]:
         raise WeightsError(f"{model.name}: expected {model.output.shape[-1]} labels, its package has {len(labels)}")
     (folder / "labels.txt").write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
@@ -186,13 +155,9 @@ def write_licences(folder: Path, model: ModelEntry, weights: WeightsFile) -> Non
     target.mkdir()
     for licence in weights.licences:
         shutil.copyfile(licence, target / licence.name)
-    if isinstance(model, CustomEntry):
-        text = f"Licence of {model.name} and its weights, as its author states it: {model.licence}\n{model.citation}\n"
+    text = model.licence_text(weights)
+    if text:
         (target / "WEIGHTS.txt").write_text(text, encoding="utf-8")
-    elif not weights.licences:
-        (target / "WEIGHTS.txt").write_text(
-            "The weights were supplied by the user; their licence is the user's to state.\n"
-        )
 
 
 def write_model_card(folder: Path, spec: ExportSpec, manifest: Manifest) -> None:
@@ -230,11 +195,8 @@ def _card_lines(spec: ExportSpec, manifest: Manifest) -> list[str]:
         ]
     lines += ["", "## Weights", ""]
     lines += [f"- {w.source} {w.version}, sha256 {w.sha256}, {w.licence}. {w.citation}" for w in manifest.weights]
-    if isinstance(model, CustomEntry):
-        if model.assumed:
-            lines += ["", "## Assumed, because it was not said", "", *(f"- {sentence}" for sentence in model.assumed)]
-    else:
-        lines += ["", *model.text(model.card_file).splitlines()]
+    known = model.card_lines()
+    lines += ["", *known] if known else []
     lines += [
         "",
         "## Limits",

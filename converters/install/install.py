@@ -16,7 +16,7 @@ from converters.bundle.golden import read_golden
 from converters.install.ios import check_ios
 from models.common.errors import BundleError, UsageError
 from models.common.files import atomic_folder
-from runtimes.bundle import MANIFEST, Artefact, Bundle, Format, refuse_separator
+from runtimes.bundle import MANIFEST, Artefact, Bundle, Format, require_output
 from runtimes.engines import Choice, open_runtime
 
 SCHEMA_FILE = "bundle-schema.txt"
@@ -107,7 +107,7 @@ def install(
 
 def _install(bundle: Bundle, platform: Platform, sample: Path, artefact_ids: Sequence[str]) -> Installed:
     _check_schema(bundle, sample)
-    refuse_separator(bundle.manifest, "install")
+    require_output(bundle.manifest, "install", "audio", "scores")
     artefacts = _choose(bundle, platform, artefact_ids)
     bundle.check_files(artefacts)
     bundle.labels()

@@ -55,14 +55,14 @@ def export(
                     "cached": result.cached,
                     "kept_decisions": result.kept_decisions,
                     "seconds": seconds,
-                    "assumed": getattr(model, "assumed", ()),
+                    "assumed": model.assumed,
                     "artefacts": [{"id": a.id, "path": a.path, "bytes": a.size_bytes} for a in manifest.artefacts],
                 }
                 for result, manifest, seconds in rows
             ]
         )
         return
-    for sentence in getattr(model, "assumed", ()):
+    for sentence in model.assumed:
         typer.echo(f"assumed: {sentence}")
     for result, manifest, seconds in rows:
         how = "unchanged, from the cache" if result.cached else "converted and compared with the original"

@@ -1,4 +1,4 @@
-"""A model of the user's own, in the shape of a catalogue entry. Light: no torch, no numpy.
+"""A custom net, the user's own, in the shape of a catalogue entry. Light: no torch, no numpy.
 
 What a user says stands in a geometry.toml (models/custom/geometry_toml.py reads it) or in a mapping of the same
 shape; the net comes from a file or a module of theirs (models/custom/loading.py). Forms, by what forward takes and
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from models.entry import ModelEntry
@@ -23,6 +24,9 @@ from models.layers.front_end_spec import FrontEndSpec
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
+
+    from models.weights.checkpoint import Arrays
+    from models.weights.store import Origin, WeightsFile
 
 Form = Literal["window", "step", "causal", "keras"]
 Activation = Literal["none", "sigmoid", "softmax"]
@@ -45,7 +49,7 @@ class CustomOriginal:
 
 @dataclass(frozen=True)
 class CustomEntry(ModelEntry):
-    """A catalogue entry for a net of the user's own.
+    """A catalogue entry for a custom net.
 
     Attributes:
         form: see the top of this file.
@@ -81,6 +85,47 @@ class CustomEntry(ModelEntry):
         """What takes part in the arithmetic, as text: a change of it is another original."""
         parts = (self.form, self.layout, self.activation, self.front_end, self.geometry, self.states, self.output.shape)
         return repr(parts)
+
+    @property
+    def source_sha256(self) -> str:
+        """Over the user's sources, and what of the geometry takes part in the arithmetic."""
+        return self.original.source_sha256
+
+    def offline_shape(self, hops: int) -> tuple[int, ...]:
+        """What the offline form of a step or causal net gives for `hops` hops: samples, or scores of every hop."""
+        if self.output_kind == "scores":
+            return (1, hops, len(self.labels))
+        return (1, hops * self.geometry.hop_samples)
+
+    def given_weights(self, file: Path | None) -> WeightsFile:  # noqa: ARG002 it was loaded and hashed with them
+        """Those of the loaded net."""
+        from models.weights.store import WeightsFile
+
+        return WeightsFile(Path(self.original.factory), self.original.weights_sha256)
+
+    def arrays(self, weights: WeightsFile) -> Arrays:  # noqa: ARG002 as above
+        """Nothing: they are in the net."""
+        return {}
+
+    def origins(self, weights: WeightsFile) -> tuple[Origin, ...]:
+        """As its author states them."""
+        from models.weights.store import Origin
+
+        return (Origin(f"the user's {self.original.factory}", "", weights.sha256, self.licence, self.citation),)
+
+    def licence_text(self, weights: WeightsFile) -> str:  # noqa: ARG002 as above
+        """As its author states it."""
+        return f"Licence of {self.name} and its weights, as its author states it: {self.licence}\n{self.citation}\n"
+
+    def label_names(self) -> tuple[str, ...]:
+        """Those of the geometry.toml."""
+        return self.labels
+
+    def card_lines(self) -> list[str]:
+        """What was assumed."""
+        if not self.assumed:
+            return []
+        return ["## Assumed, because it was not said", "", *(f"- {sentence}" for sentence in self.assumed)]
 
     def load_net(self, weights: Mapping[str, np.ndarray[Any, Any]]) -> nn.Module:  # noqa: ARG002 the net has its own
         """The net over a whole recording; it was loaded with its weights."""

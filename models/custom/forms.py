@@ -67,19 +67,18 @@ class Stepwise(nn.Module):
 
     def __init__(self, entry: CustomEntry) -> None:
         super().__init__()
-        self.graph = graph(entry, 1)
-        self.states, self.hop = entry.states, entry.geometry.hop_samples
-        self.scores = entry.task == "classifier"
+        self.entry, self.graph = entry, graph(entry, 1)
+        self.hop = entry.geometry.hop_samples
 
     def forward(self, audio: Tensor) -> Tensor:
         """audio [1, n], filled up to whole hops, to [1, n'] or scores [1, hops, labels]."""
         padded = nn.functional.pad(audio, (0, -audio.shape[1] % self.hop))
-        states = [padded.new_zeros(s.shape) for s in self.states]
+        states = [padded.new_zeros(s.shape) for s in self.entry.states]
         outputs = []
         for block in torch.split(padded, self.hop, 1):
             out, *states = self.graph(block, *states)
             outputs.append(out)
-        return torch.stack(outputs, 1) if self.scores else torch.cat(outputs, 1)
+        return torch.stack(outputs, 1).reshape(self.entry.offline_shape(len(outputs)))
 
 
 class Offline(nn.Module):
@@ -104,7 +103,7 @@ class Offline(nn.Module):
             written = cast(Any, self.net).offline
             out = as_tensor(written(to_layout(padded, self.entry.layout)), f"{self.entry.original.factory}: offline")
         hops = padded.shape[1] // self.hop
-        if self.entry.task == "classifier":
+        if self.entry.output_kind == "scores":
             return out.reshape(1, -1, out.shape[-1])[:, :hops]
         return out.reshape(1, -1)[:, : padded.shape[1]]
 

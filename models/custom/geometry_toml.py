@@ -13,6 +13,7 @@ A key that is not known is refused with the nearest one; what was not said is li
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
 import tomllib
@@ -133,14 +134,19 @@ def parse(values: Mapping[str, Any], where: str, default_name: str, keras: bool 
     layouts = FEATURE_LAYOUTS if front_end else WAVEFORM_LAYOUTS
     layout = net.choice("layout", layouts, layouts[0])
     if front_end is not None and "layout" in net.known and layout != front_end.layout:
-        front_end = _replace(front_end, layout=layout)
+        front_end = dataclasses.replace(front_end, layout=layout)
     activation = net.choice("activation", ("none", "sigmoid", "softmax"), "none")
     fp32 = tuple(net.take("fp32_modules", list, []))
     max_hops = net.take("max_hops", int, 16 if form == "causal" and task == "enhancer" else 1)
-    labels = _labels(top.left.pop("labels", None), where, task)
-    output = net.take("output", str, "scores" if task == "classifier" else "enhanced")
+    scores = task == "classifier"
+    said = {key: top.left.pop(key, None) for key in ("labels", "decisions")}
+    for key, verb in (("labels", "is"), ("decisions", "are")):
+        if not scores and said[key] is not None:
+            raise UsageError(f"{where}: [{key}] {verb} for classifiers, the task is {task}")
+    labels = _labels(said["labels"], where) if scores else ()
+    output = net.take("output", str, "scores" if scores else "enhanced")
     states = _states(top.left.pop("states", []), where, form)
-    decisions = _decisions(top.left.pop("decisions", None), where, task, geometry, assumed)
+    decisions = _decisions(said["decisions"], where, geometry, assumed) if scores else {}
     summary = top.take("summary", str, f"{task} of the user's own")
     author = top.take("author", str, "author not stated")
     licence, citation = top.take("licence", str, "not stated"), top.take("citation", str, "not stated")
@@ -149,7 +155,7 @@ def parse(values: Mapping[str, Any], where: str, default_name: str, keras: bool 
             assumed.append(f"{key}: not stated")
     net.end()
     top.end()
-    if task == "classifier":
+    if scores:
         spec = TensorSpec(output, (1, len(labels)), (0.0, 1.0), "probability of each label in labels.txt")
     else:
         meaning = "the waveform after the net, delay_samples behind `audio`"
@@ -177,12 +183,6 @@ def parse(values: Mapping[str, Any], where: str, default_name: str, keras: bool 
         citation=citation,
         assumed=tuple(assumed),
     )
-
-
-def _replace(spec: FrontEndSpec, **changes: Any) -> FrontEndSpec:
-    import dataclasses
-
-    return dataclasses.replace(spec, **changes)
 
 
 def _geometry(values: Any, where: str) -> StreamGeometry:
@@ -274,11 +274,7 @@ def _check_front_end(spec: FrontEndSpec, where: str, form: str, geometry: Stream
         spec.frames(geometry.window_samples)
 
 
-def _labels(values: Any, where: str, task: str) -> tuple[str, ...]:
-    if task != "classifier":
-        if values is not None:
-            raise UsageError(f"{where}: [labels] is for classifiers, the task is {task}")
-        return ()
+def _labels(values: Any, where: str) -> tuple[str, ...]:
     if values is None:
         raise UsageError(f"{where}: a classifier needs [labels]: file = 'labels.txt', or names = ['bell', 'horn']")
     table = _Table(values, f"{where}: [labels]")
@@ -312,11 +308,7 @@ def _states(values: Any, where: str, form: str) -> tuple[StateSpec, ...]:
     return tuple(states)
 
 
-def _decisions(values: Any, where: str, task: str, geometry: StreamGeometry, assumed: list[str]) -> dict[str, Any]:
-    if task != "classifier":
-        if values is not None:
-            raise UsageError(f"{where}: [decisions] are for classifiers, the task is {task}")
-        return {}
+def _decisions(values: Any, where: str, geometry: StreamGeometry, assumed: list[str]) -> dict[str, Any]:
     table = _Table({} if values is None else values, f"{where}: [decisions]")
     decisions = {
         "window_hop_samples": table.take("window_hop_samples", int, geometry.hop_samples),

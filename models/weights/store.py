@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,16 @@ class WeightsFile:
     sha256: str
     sources: tuple[Source, ...] = ()
     licences: tuple[Path, ...] = ()
+
+
+class Origin(NamedTuple):
+    """Where weights come from, as a manifest says it."""
+
+    source: str
+    version: str
+    sha256: str
+    licence: str
+    citation: str
 
 
 def to_safetensors(tensors: Mapping[str, NDArray[np.float32]]) -> bytes:

@@ -244,11 +244,8 @@ class StreamLoop:
 
 def make_loop(manifest: Manifest, runtime: Runtime) -> StreamLoop:
     """The loop that a manifest asks for."""
-    buffer = manifest.buffer
-    sources = tuple(t.name for t in manifest.outputs) if manifest.task == "separator" else ()
-    return StreamLoop(
-        runtime, manifest.stream_geometry, buffer.kind, buffer.samples, manifest.hop_samples, sources=sources
-    )
+    buffer, rates = manifest.buffer, manifest.stream_geometry
+    return StreamLoop(runtime, rates, buffer.kind, buffer.samples, manifest.hop_samples, sources=manifest.sources)
 
 
 def _check_runtime(runtime: Runtime, geometry: StreamGeometry, shape: tuple[int, ...]) -> None:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from models.common.errors import UsageError
 from models.common.files import as_path, save_text
 from models.common.progress import Progress, silent
-from runtimes.bundle import Bundle
+from runtimes.bundle import Bundle, require_output
 from runtimes.engines import choose, open_runtime
 from runtimes.protocol import Outputs, Runtime, State
 from streaming.core.decisions import SoundEvent, detect
@@ -100,7 +100,8 @@ def run(
         BundleError, ArtefactError, OutputError: as their names say.
     """
     bundle, audio = Bundle.of(bundle), Path(audio)
-    task = bundle.manifest.task
+    kind = bundle.manifest.output_kind
+    require_output(bundle.manifest, "run", "audio", "scores", "sources")
     destination = _destination(bundle, audio, as_path(output))
     files = _source_files(bundle, audio, destination)
     clip = read_wav(audio)
@@ -108,11 +109,11 @@ def run(
     runtime = _Timed(open_runtime(bundle, choice))
     try:
         events: tuple[SoundEvent, ...] = ()
-        if task == "classifier":
+        if kind == "scores":
             events = _hear(bundle, runtime, clip, progress)
             if destination is not None:
                 _write_events(destination, events, bundle.manifest.geometry.sample_rate_hz)
-        elif task == "separator":
+        elif kind == "sources":
             for file, samples in zip(files, _separate(bundle, runtime, clip, progress), strict=True):
                 write_wav(file, samples, clip.sample_rate_hz)
         else:
@@ -131,7 +132,7 @@ def run(
         channels=len(clip.samples),
         duration_s=clip.duration_s,
         sample_rate_hz=rate,
-        resampler_delay_samples=Resampler(clip.sample_rate_hz, rate).delay_out_samples if task == "classifier" else 0,
+        resampler_delay_samples=Resampler(clip.sample_rate_hz, rate).delay_out_samples if kind == "scores" else 0,
         calls=runtime.calls,
         real_time_factor=runtime.seconds / clip.duration_s,
         output=None if destination is None or files else str(destination),
@@ -159,14 +160,14 @@ class _Timed:
 
 
 def _destination(bundle: Bundle, audio: Path, output: Path | None) -> Path | None:
-    if bundle.manifest.task == "classifier":
+    if bundle.manifest.output_kind == "scores":
         if output is not None and output.suffix.lower() not in {".csv", ".json"}:
             raise UsageError(f"--output: a classifier writes .csv or .json, got {output.name!r}")
     else:
         if output is None:
             output = Path(f"{audio.stem}.{bundle.manifest.name}.wav")
         if output.suffix.lower() != ".wav":
-            what = "a separator" if bundle.manifest.task == "separator" else "an enhancer"
+            what = "a separator" if bundle.manifest.sources else "an enhancer"
             raise UsageError(f"--output: {what} writes .wav, got {output.name!r}")
     if output is not None and output.exists() and audio.exists() and output.samefile(audio):
         raise UsageError(f"--output: {output} is the input itself; choose another name, nothing was changed")
@@ -175,9 +176,9 @@ def _destination(bundle: Bundle, audio: Path, output: Path | None) -> Path | Non
 
 def _source_files(bundle: Bundle, audio: Path, destination: Path | None) -> list[Path]:
     """Where a separator's sources go; nothing for other nets."""
-    if bundle.manifest.task != "separator" or destination is None:
+    if destination is None:
         return []
-    files = [destination.with_name(f"{destination.stem}.{t.name}.wav") for t in bundle.manifest.outputs]
+    files = [destination.with_name(f"{destination.stem}.{name}.wav") for name in bundle.manifest.sources]
     for file in files:
         if file.exists() and audio.exists() and file.samefile(audio):
             raise UsageError(f"--output: {file} is the input itself; choose another name, nothing was changed")

@@ -25,7 +25,7 @@ from models.common.errors import ArtefactError, UsageError
 from models.common.files import save_text
 from models.common.progress import Progress, silent
 from models.common.version import __version__
-from runtimes.bundle import Artefact, Bundle, refuse_separator
+from runtimes.bundle import Artefact, Bundle, require_output
 from runtimes.engines import choose
 from streaming.measure.calibration import machine_text
 from streaming.measure.page_cache import can_evict, drop_everything, evict, resident_fraction, warm
@@ -181,7 +181,7 @@ def coldstart(
     if engine is None and chosen.artefact.format == "litert":
         name = "litert-compiled"
     bundle.check_files([chosen.artefact])
-    refuse_separator(bundle.manifest, "coldstart")
+    require_output(bundle.manifest, "coldstart", "audio", "scores", "embedding")
     with tempfile.TemporaryDirectory(prefix="hearpack-coldstart-") as folder:
         starter = _Starter(bundle, chosen.artefact, name, threads, Path(folder), drop_caches)
         found, runtime = _take_turns(starter, runs, progress)

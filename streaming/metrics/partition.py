@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.common.errors import AudioError, UsageError
-from runtimes.bundle import Bundle, Manifest, refuse_separator
+from runtimes.bundle import Bundle, Manifest, require_output
 from runtimes.engines import choose, open_runtime
 from runtimes.protocol import Runtime
 from streaming.core.loop import StreamLoop, make_loop
@@ -93,7 +93,7 @@ def check_partitions(
         raise UsageError("--parity: expected an audio file")
     if not 1 <= trials <= 10_000:
         raise UsageError(f"--parity: expected 1 to 10000 trials, got {trials}")
-    refuse_separator(bundle.manifest, "simulate --parity")
+    require_output(bundle.manifest, "simulate --parity", "audio", "scores")
     clip = read_wav(audio)
     runtime = open_runtime(bundle, choose(bundle, artefact, engine))
     try:

@@ -31,6 +31,7 @@ from pydantic import TypeAdapter
 from models.common.documents import DocumentKind
 from models.common.errors import OutputError, UsageError
 from models.common.files import atomic_folder
+from models.geometry import Task
 from streaming.metrics.quantiles import Quantiles
 
 SCHEMA = "hearpack-run/1"
@@ -276,7 +277,7 @@ class RunRecord:
     command: list[str]
     versions: dict[str, str]
     bundle: str
-    task: Literal["classifier", "enhancer", "separator"]
+    task: Task
     artefact: str
     engine: str
     engine_detail: str

@@ -97,7 +97,7 @@ def search_limit(scenario: Scenario, what: SearchKind, progress: Progress = sile
         return _largest_slowdown(run, progress)
     if what == "ring":
         return _smallest_ring(run, scenario.bundle)
-    if scenario.bundle.manifest.task == "classifier":
+    if scenario.bundle.manifest.output_kind == "scores":
         raise UsageError("--search prefill is for enhancers: a classifier plays nothing")
     return _smallest_prefill(run, 2 * scenario.profile.output_rate_hz)
 

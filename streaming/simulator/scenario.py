@@ -238,7 +238,7 @@ class Scenario:
         """Where results go: the files of a run's folder, or nowhere but into figures."""
         if folder is None:
             return no_recorders(self.total_ns, self.rate_hz)
-        enhancer = self.bundle.manifest.task != "classifier"
+        enhancer = self.bundle.manifest.gives_audio
         return file_recorders(
             folder, self.total_ns, self.rate_hz, self.profile.output_rate_hz, enhancer, self.settings.keep_audio
         )

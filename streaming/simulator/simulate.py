@@ -9,7 +9,7 @@ from pathlib import Path
 
 from models.common.errors import UsageError
 from models.common.progress import Progress, silent
-from runtimes.bundle import Bundle, refuse_separator
+from runtimes.bundle import Bundle, require_output
 from streaming.runs.record import RunRecord
 from streaming.simulator.capacity import search_limit
 from streaming.simulator.device.faults import parse_fault
@@ -50,7 +50,7 @@ def simulate(
         AudioError, BundleError, ArtefactError, OutputError: as their names say.
     """
     bundle = Bundle.of(bundle)
-    refuse_separator(bundle.manifest, "simulate")
+    require_output(bundle.manifest, "simulate", "audio", "scores")
     profile = load_profile(mode.device)
     folder = None if output is None else Path(output)
     if folder is not None and folder.suffix != ".run":

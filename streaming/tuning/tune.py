@@ -93,7 +93,7 @@ class TuneReport:
 
 def hear(bundle: Bundle, recording: Path, artefact: str | None = None, progress: Progress = silent) -> Heard:
     """Scores of every label over a recording; UsageError if the bundle is no classifier."""
-    if bundle.manifest.task != "classifier":
+    if bundle.manifest.output_kind != "scores":
         raise UsageError(
             f"{bundle.path}: is of task {bundle.manifest.task}; expected a classifier, whose decisions can be judged"
         )
@@ -152,7 +152,7 @@ def tune(
     """
     bundle, recording, labels_file = Bundle.of(bundle), Path(recording), Path(labels)
     manifest = bundle.manifest
-    if manifest.task != "classifier" or manifest.decisions is None:
+    if manifest.output_kind != "scores" or manifest.decisions is None:
         raise UsageError(
             f"{bundle.path}: is of task {manifest.task}; expected a classifier, whose decisions can be tuned"
         )

@@ -29,7 +29,7 @@ class Opened:
         self.bundle = Bundle.open(path)
         self.manifest = self.bundle.manifest
         self.runtime = open_runtime(self.bundle, choose(self.bundle))
-        self.samples = programme(self.manifest.task, self.manifest.geometry.sample_rate_hz, SECONDS)
+        self.samples = programme(entry_of(self.manifest).test_material, self.manifest.geometry.sample_rate_hz, SECONDS)
         self.whole = stream(self.manifest, self.runtime, self.samples)
 
 

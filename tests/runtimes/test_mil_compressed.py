@@ -91,7 +91,7 @@ def compress(model: Any, scheme: str) -> Any:
 def material(name: str) -> NDArray[np.float32]:
     entry = find(name)
     try:
-        return programme(entry.task, entry.geometry.sample_rate_hz, SECONDS[name])
+        return programme(entry.test_material, entry.geometry.sample_rate_hz, SECONDS[name])
     except FetchError as exc:
         pytest.skip(f"the audio for {name} cannot be fetched: {exc}")
 

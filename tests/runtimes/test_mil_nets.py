@@ -17,7 +17,7 @@ from models import pretrained  # noqa: E402
 from models.catalog import find  # noqa: E402
 from models.common.errors import FetchError  # noqa: E402
 from runtimes.mil import MilRuntime  # noqa: E402
-from runtimes.torch import load_graph, load_net  # noqa: E402
+from runtimes.torch import load_net  # noqa: E402
 
 AUDIO = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "audio"
 
@@ -38,7 +38,7 @@ def exported(name: str, folder: Path) -> tuple[Any, MilRuntime, Any]:
         pretrained.pull(name)
     except FetchError as exc:
         pytest.skip(f"weights of {name} cannot be fetched: {exc}")
-    graph = load_graph(entry, load_net(entry, pretrained.load(name)), 1)
+    graph = entry.load_graph(load_net(entry, pretrained.load(name)), 1)
     signature = entry.signature(1)
     path = folder / f"{name}.mlpackage"
     convert(graph, signature, "fp32", (), path, CoreMLMetadata("net", "author", "licence", "1", entry.geometry))

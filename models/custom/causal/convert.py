@@ -184,19 +184,16 @@ def _finish(walk: Walk, entry: CustomEntry, node: fx.Node) -> None:
     if timing is None:
         raise ConversionError(f"{entry.original.factory}: the output {shape} does not grow with the audio")
     hop, hops = entry.geometry.hop_samples, walk.hops
-    wanted = hop if entry.task == "enhancer" else 1
+    _, wanted, *expected = entry.offline_shape(1)
     others = [n for axis, n in enumerate(shape) if axis != timing.axis and n != 1]
-    expected = [] if entry.task == "enhancer" else [len(entry.labels)]
     if timing.rate != wanted or others != [n for n in expected if n != 1]:
         samples = SHORT_HOPS * hop
-        what = f"[1, {samples}]" if entry.task == "enhancer" else f"[1, {SHORT_HOPS}, {len(entry.labels)}]"
         raise ConversionError(
             f"{entry.original.factory}: for audio [1, {samples}], {SHORT_HOPS} hops of {hop}, forward returned "
-            f"{shape}, expected {what}"
+            f"{shape}, expected {list(entry.offline_shape(SHORT_HOPS))}"
         )
     out = walk.graph.call_method("narrow", (walk.new[source], timing.axis, 0, timing.rate * hops))
-    final = (1, hop * hops) if entry.task == "enhancer" else (1, len(entry.labels))
-    out = walk.graph.call_method("reshape", (out, final))
+    out = walk.graph.call_method("reshape", (out, entry.signature(hops).outputs[0].shape))
     walk.graph.output((out, *walk.state_results))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.common.errors import ArtefactError, UsageError
-from runtimes.bundle import refuse_separator
+from runtimes.bundle import require_output
 from runtimes.protocol import Outputs, Runtime, State
 from streaming.core.dsp import GatedRuntime, Level, gated
 from streaming.core.loop import LoopOutput, make_loop
@@ -119,7 +119,7 @@ class Pipeline:
         self, config: PipelineConfig, runtime: Runtime, recorders: Recorders, observer: Observer = NOBODY
     ) -> None:
         manifest = config.manifest
-        refuse_separator(manifest, "simulate")
+        require_output(manifest, "simulate", "audio", "scores")
         self.rate_hz, self.profile = config.rate_hz, config.profile
         if config.ring_samples < manifest.buffer.samples:
             raise UsageError(
