@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from converters.sources import sources_digest
 from models.common.errors import UsageError
-from models.common.hashing import sha256_file
 from models.entry import ModelEntry
 from models.geometry import OutputKind
 from runtimes.bundle import Tolerance
@@ -24,7 +24,6 @@ PRECISIONS: tuple[PrecisionName, ...] = get_args(PrecisionName)
 
 # What decides the bytes of an export, beside our own sources.
 TOOLCHAIN = ("ai-edge-litert", "coremltools", "litert-converter", "litert-torch", "numpy", "torch")
-SOURCE_PACKAGES = ("models", "runtimes", "streaming", "converters")
 
 
 @dataclass(frozen=True)
@@ -130,17 +129,6 @@ def toolchain_versions() -> dict[str, str]:
     return versions
 
 
-def sources_digest() -> str:
-    """sha256 over our own sources that take part in an export, so that a changed line is a new export."""
-    root = Path(__file__).resolve().parents[1]
-    digest = hashlib.sha256()
-    for package in SOURCE_PACKAGES:
-        for file in sorted((root / package).rglob("*")):
-            if file.is_file() and file.suffix in {".py", ".toml", ".json", ".f32", ".txt", ".md"}:
-                digest.update(file.relative_to(root).as_posix().encode() + b"\0" + sha256_file(file).encode())
-    return digest.hexdigest()
-
-
 def export_key(spec: ExportSpec, weights_sha256: str) -> str:
     """Name of this export in the cache: the same key means the same bytes. Never imports torch."""
     parts = {
@@ -153,6 +141,6 @@ def export_key(spec: ExportSpec, weights_sha256: str) -> str:
         "toolchain": toolchain_versions(),
         "python": platform.python_version_tuple()[:2],
         "machine": [platform.system(), platform.machine()],
-        "sources": sources_digest(),
+        "sources": sources_digest(spec.model.package),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -73,7 +73,7 @@ def test_key_changes_with_everything_that_changes_the_bytes(monkeypatch: pytest.
     }
     monkeypatch.setattr("converters.spec.toolchain_versions", lambda: {"torch": "0"})
     keys.add(export_key(spec, "0" * 64))
-    monkeypatch.setattr("converters.spec.sources_digest", lambda: "0")
+    monkeypatch.setattr("converters.spec.sources_digest", lambda _package: "0")
     keys.add(export_key(spec, "0" * 64))
     assert len(keys) == 7
     assert export_key(spec, "0" * 64) in keys
