@@ -25,7 +25,7 @@ from models.common.progress import Progress, silent
 from models.entry import ModelEntry
 from models.weights.checkpoint import load_file
 from models.weights.store import user_file
-from runtimes.bundle import Artefact, Bundle, Manifest
+from runtimes.bundle import Artefact, Bundle, Manifest, require_output
 from runtimes.engines import Choice, Engine, engines_for, open_runtime
 from runtimes.protocol import Runtime
 from runtimes.torch import load_net
@@ -139,6 +139,7 @@ def verify(
     if seconds is not None and not SHORTEST_SECONDS <= seconds <= 3600.0:
         raise UsageError(f"--seconds: expected {SHORTEST_SECONDS:g} to 3600, got {seconds:g}")
     bundle = Bundle.of(bundle)
+    require_output(bundle.manifest, "verify", "audio", "scores", "sources")
     chosen = [bundle.artefact(a) for a in artefacts] if artefacts else list(bundle.manifest.artefacts)
     bundle.check_files(chosen)
     progress("the original", 0.0)

@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.common.errors import BundleError
+from models.common.errors import BundleError, UsageError
 from models.common.hashing import sha256_bytes
-from runtimes.bundle import Bundle, Decisions, parse_manifest
+from models.geometry import GraphSignature
+from runtimes.bundle import Bundle, Decisions, parse_manifest, require_output
+from runtimes.protocol import Array, Outputs, RuntimeInfo, State, check_call, zero_state
+from streaming.core.loop import make_loop, run_loop
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = b"TFL3 not really"
@@ -141,6 +145,73 @@ def test_an_invalid_manifest_names_the_fault(change: Callable[[Any], None], mess
     change(data)
     with pytest.raises(BundleError, match=message):
         parse_manifest(json.dumps(data), "manifest.json")
+
+
+def embedder() -> dict[str, Any]:
+    """The same as an embedder: windows in, a vector out."""
+    data = manifest()
+    vector = {"name": "embedding", "shape": [1, 3], "dtype": "float32", "range": [-1.0, 1.0], "meaning": "a voice"}
+    data.update(task="embedder", outputs=[vector], states=[])
+    del data["decisions"]
+    return data
+
+
+class Voice:
+    """A runtime whose embedding is the window's first three samples."""
+
+    def __init__(self, signature: GraphSignature) -> None:
+        self.signature, self.info = signature, RuntimeInfo("torch", "fake")
+
+    def reset(self) -> State:
+        return zero_state(self.signature)
+
+    def step(self, block: Array, state: State) -> tuple[Outputs, State]:
+        check_call(self.signature, block, state)
+        return {"embedding": block[:, :3].copy()}, state
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def test_an_embedder_is_read_and_streamed_as_windows() -> None:
+    parsed = parse_manifest(json.dumps(embedder()), "x")
+    assert (parsed.output_kind, parsed.gives_audio, parsed.hop_samples) == ("embedding", False, 2)
+    assert "output_kind" not in parsed.dump()
+    results = run_loop(make_loop(parsed, Voice(parsed.signature)), np.arange(8, dtype=np.float32))
+    assert [r.end_sample for r in results] == [4, 6, 8]
+    assert [r.values.tolist() for r in results] == [[0, 1, 2], [2, 3, 4], [4, 5, 6]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put({"window_hop_samples": 2}, "decisions"),
+        put([1, 2, 3], "outputs", 0, "shape"),
+        put({"kind": "step", "hops_per_call": 2, "samples": 4}, "buffer"),
+    ],
+)
+def test_an_embedder_has_windows_and_one_vector_and_decides_nothing(change: Callable[[Any], None]) -> None:
+    data = embedder()
+    change(data)
+    with pytest.raises(BundleError, match="an embedder takes windows, gives one `embedding`"):
+        parse_manifest(json.dumps(data), "x")
+
+
+def test_what_cannot_take_an_output_says_so_in_one_line() -> None:
+    voice = parse_manifest(json.dumps(embedder()), "x")
+    require_output(voice, "calibrate", "audio", "embedding")
+    with pytest.raises(UsageError) as refused:
+        require_output(voice, "simulate", "audio", "scores")
+    assert str(refused.value) == (
+        "simulate: tiny is an embedder, which simulate does not take; it takes an enhancer or a classifier"
+    )
+    data = manifest()
+    data.update(task="separator", outputs=[{**data["outputs"][0], "name": name} for name in ("left", "right")])
+    del data["decisions"]
+    parts = parse_manifest(json.dumps(data), "x")
+    assert parts.sources == ("left", "right")
+    with pytest.raises(UsageError, match=r"is a separator \(1 channels in, 2 outputs\), which install does not take"):
+        require_output(parts, "install", "audio", "scores")
 
 
 def test_a_minor_schema_of_the_same_major_is_read() -> None:
