@@ -68,7 +68,7 @@ class PlayoutCounts:
 
 
 class PlayoutRing:
-    """See the module's text.
+    """The ring between a writer of buffers and a device that reads blocks.
 
     Args:
         capacity_samples: most samples held.

@@ -25,7 +25,7 @@ LARGEST_CAPACITY = 1 << 24
 
 
 class RingBuffer:
-    """See the module's text.
+    """The ring between one writer and one reader.
 
     Args:
         capacity: most samples held.

@@ -138,7 +138,7 @@ def calibration_of(
 
 @dataclass(frozen=True)
 class Scenario:
-    """See the module's text."""
+    """A bundle, a sound, a device and settings, which do not change."""
 
     bundle: Bundle
     sound: Sound

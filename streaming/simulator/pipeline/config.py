@@ -13,7 +13,7 @@ from streaming.simulator.device.profile import DeviceProfile
 
 @dataclass(frozen=True)
 class PipelineConfig:
-    """See the module's text.
+    """What a pipeline is made of.
 
     Attributes:
         manifest, labels: of the bundle.

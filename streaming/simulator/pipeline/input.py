@@ -55,7 +55,9 @@ class _Arrivals:
 
 
 class InputStage:
-    """See the module's text. `capture` and `end_capture` are for one thread, `pull` and `captured_at` for another.
+    """Callbacks in, samples at the net's rate in the ring.
+
+    `capture` and `end_capture` are for one thread, `pull` and `captured_at` for another.
 
     Args:
         config: device, ring and `dsp` stages; with "grow_delay" a full ring refuses new samples, else it drops old

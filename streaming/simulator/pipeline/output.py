@@ -66,7 +66,7 @@ class Call:
 
 
 class OutputStage:
-    """See the module's text.
+    """Takes each call's result: counts it, writes its ledger entry, hands it to the speaker or the decisions.
 
     Args:
         config: delay, rates, output stages, and how many results may be pending.

@@ -17,7 +17,9 @@ _HEAD = 3 + PARTS.index("output_resampler")  # what a row begins with: all that 
 
 
 class Pending:
-    """See the module's text. A *place* counts the samples written into the ring, fractions of one too.
+    """Ledger entries of blocks whose first sample has not been played yet.
+
+    A *place* counts the samples written into the ring, fractions of one too.
 
     Args:
         ledger: where finished entries go.

@@ -98,7 +98,7 @@ class _Guard:
 
 
 class Pipeline:
-    """See the module's text.
+    """The phone's loop; a driver tells it the time.
 
     Args:
         config: what it is made for.

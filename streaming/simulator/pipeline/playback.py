@@ -60,7 +60,7 @@ def _at_output(config: PipelineConfig, samples: int) -> int:
 
 
 class Playback:
-    """See the module's text.
+    """Resamples an enhancer's output into the playout ring, which the device reads by its own clock.
 
     Args:
         config: output rate, block, clock, route and prefill; with "grow_delay" a delay that grew is shrunk.

@@ -15,7 +15,7 @@ from converters.bundle.golden import check_golden, read_golden, through_resample
 from models.common.errors import BundleError
 from runtimes.bundle import Bundle, Tolerance
 from runtimes.engines import Choice
-from runtimes.torch import TorchRuntime, load_graph, load_net
+from runtimes.torch import TorchRuntime, load_net
 from tests.converters.bundle.nets import DELAY, RATE, classifier, enhancer, manifest_of
 
 LIMITS = {
@@ -131,7 +131,7 @@ def test_an_artefact_is_run_on_every_engine_and_judged_by_its_own_limits(
 ) -> None:
     opened: list[str] = []
     closed: list[str] = []
-    graph = load_graph(entry, entry.net, 1)
+    graph = entry.load_graph(entry.net, 1)
 
     class Fake(TorchRuntime):
         def close(self) -> None:

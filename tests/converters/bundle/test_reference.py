@@ -15,7 +15,7 @@ from models.catalog import CATALOG
 from models.common.errors import BundleError
 from models.nets.silero_vad.entry import SILERO_VAD
 from models.nets.unet.entry import UNET_SEPARATOR
-from runtimes.torch import TorchRuntime, load_graph, load_net
+from runtimes.torch import TorchRuntime, load_net
 from streaming.metrics.parity import AudioParity, ScoreParity
 from tests.converters.bundle.nets import DELAY, HOP, RATE, WINDOW, classifier, enhancer, manifest_of
 
@@ -46,7 +46,7 @@ def test_an_enhancers_original_is_the_signal_and_its_delay_and_so_is_its_stream(
     entry = enhancer()
     manifest, audio = manifest_of(entry, tmp_path), noise(samples)
     truth = original(manifest, load_net(entry, {}), audio, entry)
-    came = stream(manifest, TorchRuntime(load_graph(entry, entry.net, 1), entry.signature(1)), audio)
+    came = stream(manifest, TorchRuntime(entry.load_graph(entry.net, 1), entry.signature(1)), audio)
     expected = np.concatenate([np.zeros(DELAY, np.float32), np.float32(0.5) * audio])
     assert np.array_equal(truth.values, expected)
     assert np.array_equal(came.values, expected)

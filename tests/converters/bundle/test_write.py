@@ -14,7 +14,6 @@ from converters.bundle.write import (
     build_manifest,
     coreml_path,
     litert_path,
-    stated_licence,
     write_labels,
     write_licences,
     write_model_card,
@@ -156,9 +155,9 @@ def test_where_the_weights_come_from_is_said_for_each_kind_of_them(tmp_path: Pat
     assert origins(DTLN, weights_of(SOURCE), tmp_path) == [("a-package", "1.2", "MIT")]
     assert origins(DTLN, weights_of(), tmp_path) == [("user file", "", "supplied by the user")]
     assert origins(enhancer(), weights_of(), tmp_path) == [("the user's net.py:build", "", "CC0-1.0")]
-    assert stated_licence(DTLN, weights_of(SOURCE)) == "MIT"
-    assert stated_licence(DTLN, weights_of()) == "supplied by the user"
-    assert stated_licence(enhancer(), weights_of(SOURCE)) == "CC0-1.0"
+    assert DTLN.origins(weights_of(SOURCE))[0].licence == "MIT"
+    assert DTLN.origins(weights_of())[0].licence == "supplied by the user"
+    assert enhancer().origins(weights_of(SOURCE))[0].licence == "CC0-1.0"
 
 
 def test_labels_are_lines_in_the_order_of_the_scores(tmp_path: Path) -> None:
