@@ -1,7 +1,7 @@
 """A bundle on disk: the frozen manifest models and the checks on opening one (docs/bundle.md).
 
 One bundle is one model, one weights file and one buffer; formats and precisions are its artefacts.
-Everything an app needs to know stands in manifest.json: nobody guesses a tensor by index.
+Everything an app needs to know is in manifest.json: nobody guesses a tensor by index.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What stands in a bundle beside the converted files, and its golden vectors."""
+"""What a bundle holds beside the converted files, and its golden vectors."""

@@ -3,7 +3,7 @@
 Keras takes its backend when it is imported and keeps it, so both happen in processes of their own
 (converters/litert/keras_worker.py):
 KERAS_BACKEND=torch traces the model, which then goes the same way as any torch net; KERAS_BACKEND=tensorflow converts
-it. The two meet when the .tflite is held against the traced net, that is against another backend's arithmetic.
+it. The two meet when the .tflite is compared with the traced net, that is with another backend's arithmetic.
 """
 
 from __future__ import annotations

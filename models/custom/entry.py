@@ -1,6 +1,6 @@
 """A custom net, the user's own, in the shape of a catalogue entry. Light: no torch, no numpy.
 
-What a user says stands in a geometry.toml (models/custom/geometry_toml.py reads it) or in a mapping of the same
+What a user says is in a geometry.toml (models/custom/geometry_toml.py reads it) or in a mapping of the same
 shape; the net comes from a file or a module of theirs (models/custom/loading.py). Forms, by what forward takes and
 gives:
 
