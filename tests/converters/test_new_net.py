@@ -16,8 +16,7 @@ from converters.export import export
 from converters.verify import verify
 from models.catalog import CATALOG
 from models.weights.store import to_safetensors
-from runtimes.bundle import Bundle
-from streaming.files.stream_file import run_file
+from streaming.files.stream_file import run
 from streaming.files.wav import read_wav, write_wav
 
 NETS = Path(__file__).resolve().parents[1] / "fixtures" / "nets"
@@ -49,6 +48,6 @@ def test_a_new_net_is_exported_verified_and_run_like_the_others(added: str, tmp_
 
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 1000).astype(np.float32)
     write_wav(tmp_path / "in.wav", noise, 16000)
-    run_file(Bundle.open(result.path), tmp_path / "in.wav", output=tmp_path / "out.wav")
+    run(result.path, tmp_path / "in.wav", output=tmp_path / "out.wav")
     expected = np.float32(0.9) * noise - np.float32(0.3) * np.concatenate([np.zeros(64, np.float32), noise[:-64]])
     np.testing.assert_allclose(read_wav(tmp_path / "out.wav").samples[0], expected, atol=1e-6)
