@@ -63,7 +63,7 @@ def test_everybody_moves_a_stream_by_the_same_hop(copy_of: Callable[[str], Path]
     assert coldstart(bundle, runs=1).hop_samples == 12000
     short = clip_sound(np.zeros(11999, np.float32), 16000, "short.wav")
     scenario = Scenario(bundle, short, load_profile("android-burst-96"), Settings(compute_ns=1))
-    assert scenario.ring_samples == 15600 + 4 * 12000
+    assert (scenario.hop_samples, scenario.ring_samples) == (12000, 15600 + 4 * 12000)
     with pytest.raises(AudioError, match=r"750\.0 ms"):
         run_scenario(scenario)
 
