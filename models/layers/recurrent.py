@@ -41,15 +41,15 @@ class GruCell(nn.Module):
         return offered + gates[:, units:] * (hidden - offered)
 
 
-def stack_rows(rows: list[Tensor], axis: int = 0) -> Tensor:
-    """Outputs of successive steps in one tensor, along `axis`.
+def stack_rows(rows: list[Tensor]) -> Tensor:
+    """Outputs [n, units] of successive steps as [steps * n, units].
 
     XNNPACK does not take over a concatenation of more than four, which would split the graph, and the LiteRT
     converter merges nested ones: the clamp, which no output of a GRU or LSTM reaches, keeps them apart.
     """
     while len(rows) > 4:
-        rows = [torch.clamp(torch.cat(rows[first : first + 4], axis), -1.0, 1.0) for first in range(0, len(rows), 4)]
-    return torch.cat(rows, axis) if len(rows) > 1 else rows[0]
+        rows = [torch.clamp(torch.cat(rows[first : first + 4]), -1.0, 1.0) for first in range(0, len(rows), 4)]
+    return torch.cat(rows) if len(rows) > 1 else rows[0]
 
 
 def gru_matrices(weights: Weights, name: str, suffix: str = "") -> dict[str, Float64]:

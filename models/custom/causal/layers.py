@@ -16,13 +16,26 @@ from torch import Tensor, nn
 
 from models.layers.front_end import Features
 from models.layers.front_end_spec import FrontEndSpec
-from models.layers.recurrent import stack_rows
-from models.layers.state import as_output
+
+# A state that is the whole of its input would be an input handed through, which CompiledModel cannot do: the clamp
+# survives conversion and changes nothing.
+_BEYOND_AUDIO = 1e30
 
 
 def _last(joined: Tensor, axis: int, past: int, new: int) -> Tensor:
     kept = joined.narrow(axis, new, past)
-    return as_output(kept) if past <= new else kept
+    return torch.clamp(kept, -_BEYOND_AUDIO, _BEYOND_AUDIO) if past <= new else kept
+
+
+def _stack(rows: list[Tensor], axis: int) -> Tensor:
+    """Frames of an RNN side by side, in groups of four (models/layers/recurrent.py says why).
+
+    `stack_rows` in another order of operations, which exported files keep.
+    """
+    while len(rows) > 4:
+        groups = [torch.cat(rows[first : first + 4], axis) for first in range(0, len(rows), 4)]
+        rows = [torch.clamp(group, -1.0, 1.0) for group in groups]
+    return torch.cat(rows, axis) if len(rows) > 1 else rows[0]
 
 
 class StreamPad(nn.Module):
@@ -201,7 +214,7 @@ class StreamRnn(nn.Module):
         for index, layer in enumerate(self.layers):
             own = [state[index * batch : (index + 1) * batch] for state in states]
             rows, hidden, cell = layer(x, frames, own[0], own[1] if self.is_lstm else None)
-            x = stack_rows(rows, 0)  # [frames x batch, units]
+            x = _stack(rows, 0)  # [frames x batch, units]
             new.append((hidden,) if cell is None else (hidden, cell))
         kept = [torch.cat(parts, 0) if len(parts) > 1 else parts[0] for parts in zip(*new, strict=True)]
         return (_unfold(x, frames, batch, self.units, self.frame_axis), *kept)
@@ -239,7 +252,7 @@ class UnrolledRnn(nn.Module):
             for backwards, direction in enumerate(directions):
                 cell = self.zero if self.is_lstm else None
                 rows, _, _ = direction(x, frames, self.zero, cell, bool(backwards))
-                both.append(stack_rows(rows, 0))
+                both.append(_stack(rows, 0))
             x = torch.cat(both, 1) if len(both) > 1 else both[0]
             units = self.units * len(both)
         x = x.reshape(frames, batch, units)
