@@ -107,7 +107,10 @@ def test_measured_and_modelled_never_share_a_table(make_run: Callable[..., Path]
     file = tmp_path / "page.html"
     report(make_run("a"), output=file)
     text = file.read_text()
-    for table in re.findall(r"<table>.*?</table>", text, re.S):
+    tables = re.findall(r"<table>.*?</table>", text, re.S)
+    assert any("this machine, paced" in table for table in tables)
+    assert any("drawn in this run" in table for table in tables)
+    for table in tables:
         assert not ("this machine, paced" in table and "drawn in this run" in table)
     assert text.index("Measured <span") < text.index("this machine, paced") < text.index("Modelled <span")
 

@@ -118,7 +118,14 @@ def test_what_finds_no_room_is_dropped_logged_and_has_no_entry() -> None:
     conserved(record)
     assert record.dropped == record.offered - capacity > 0
     assert sum(f.samples for f in device.log.kept if f.kind == "playout_overflow") == record.dropped
+    for _ in range(10):
+        device.read()
+    ahead_ns = device.playback.ring.level * 1_000_000_000 // RATE
+    now_ns = device.playback.next_read_ns()
+    device.write(noise(HOP), now_ns)  # there is room again: it waits for what lies before it, not for what was dropped
     device.play_out()
+    route_ns = round(PROFILE.output_latency_ms * MS)
+    assert device.ledger.kept["block"][-1][1] == pytest.approx(ahead_ns + route_ns, abs=MS)
     lost = device.results - len(device.ledger.kept["block"])
     assert lost == 4 - (capacity % HOP > 0)
 
