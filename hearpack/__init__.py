@@ -23,7 +23,9 @@ from __future__ import annotations
 
 import ast
 import importlib
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 _HOMES = {
@@ -45,3 +47,14 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+class _Front(ModuleType):
+    """A name of the list is what the list says, also where a folder is called the same (demo)."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):  # an import of hearpack.demo.run sets `demo`
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Front

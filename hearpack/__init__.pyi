@@ -4,9 +4,9 @@ from converters.export import export as export
 from converters.export import open_model as open_model
 from converters.install.install import install as install
 from converters.verify import verify as verify
-from hearpack.start.demo.report import demo as demo
-from hearpack.start.doctor import doctor as doctor
-from hearpack.start.scaffold import scaffold as scaffold
+from hearpack.demo.report import demo as demo
+from hearpack.doctor import doctor as doctor
+from hearpack.scaffold import scaffold as scaffold
 from models.catalog import CATALOG as CATALOG
 from models.common.errors import HearpackError as HearpackError
 from models.common.version import __version__ as __version__

@@ -10,7 +10,7 @@ import typer
 from hearpack.commands.shared import JsonOption, print_json, progress_bars, show_table, wide_console
 
 if TYPE_CHECKING:
-    from hearpack.start.demo.run import DemoResult
+    from hearpack.demo.run import DemoResult
 
 
 def demo(
@@ -18,7 +18,7 @@ def demo(
     json_output: bool = JsonOption,
 ) -> None:
     """Export three models, verify them, listen to a street, clean up speech, write a report."""
-    from hearpack.start.demo.report import demo as run_demo
+    from hearpack.demo.report import demo as run_demo
 
     with progress_bars(json_output) as progress:
         found = run_demo(output, progress=progress)
@@ -39,7 +39,7 @@ def demo(
 
 def _show(result: DemoResult) -> None:
     from hearpack.commands.verify import show
-    from hearpack.start.demo.report import shown
+    from hearpack.demo.report import shown
 
     console = wide_console()
     for report in result.verifications:

@@ -9,7 +9,7 @@ from hearpack.commands.shared import JsonOption, print_json
 
 def doctor(json_output: bool = JsonOption) -> None:
     """Say what this machine can and cannot do, and what to install."""
-    from hearpack.start.doctor import doctor as diagnose
+    from hearpack.doctor import doctor as diagnose
 
     found = diagnose()
     if json_output:

@@ -16,7 +16,7 @@ def scaffold(
     json_output: bool = JsonOption,
 ) -> None:
     """Write net.py, geometry.toml, labels and a test for a custom net."""
-    from hearpack.start.scaffold import scaffold as write
+    from hearpack.scaffold import scaffold as write
 
     made = write(name, task=task, output=output)
     if json_output:

@@ -56,6 +56,12 @@ def test_importing_it_loads_nothing_of_ours() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_function_stays_one_where_a_folder_has_its_name() -> None:
+    code = "import hearpack.demo.run, hearpack.doctor, hearpack; print(type(hearpack.demo).__name__, hearpack.doctor)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("function <function doctor")
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_function_says_what_it_takes_and_gives(name: str) -> None:
     function = getattr(hearpack, name)

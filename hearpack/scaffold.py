@@ -9,7 +9,7 @@ from pathlib import Path
 from models.common.errors import OutputError, UsageError
 from models.common.files import save_text
 
-TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
+TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
 @dataclass(frozen=True)

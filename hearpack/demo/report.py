@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from converters.verify import ArtefactReport, VerifyReport
-from hearpack.start.demo.figures import score_timeline, spectrograms
-from hearpack.start.demo.run import DemoResult, Enhancement, run_all
+from hearpack.demo.figures import score_timeline, spectrograms
+from hearpack.demo.run import DemoResult, Enhancement, run_all
 from models.common.files import write_atomic
 from models.common.progress import Progress, silent
 from runtimes.bundle import Bundle

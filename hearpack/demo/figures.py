@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hearpack.start.demo.run import BELL, Timeline
+from hearpack.demo.run import BELL, Timeline
 from models.common.errors import MissingDependencyError
 from models.common.files import atomic_file
 

@@ -1,1 +1,0 @@
-"""Getting started: a beginning for a custom net, what this machine can do, a demonstration."""
