@@ -19,7 +19,7 @@ def advise(
         [], help="Device profiles (see: hearpack devices) or .toml files; all by default."
     ),
     artefact: list[str] = typer.Option([], help="Artefact ids; litert-fp32 by default."),
-    engine: str | None = typer.Option(None, help="Whose times are scaled: litert-interpreter, litert-compiled, ..."),
+    engine: str | None = typer.Option(None, help="Engine of the times: litert-interpreter, litert-compiled, ..."),
     calibration: Path | None = typer.Option(
         None, help="File of hearpack calibrate; measured for 5 s each without one."
     ),

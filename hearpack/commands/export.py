@@ -12,13 +12,13 @@ from hearpack.commands.shared import JsonOption, megabytes, print_json, progress
 
 def export(
     name: str = typer.Argument(..., help="A model of `hearpack models`, or path/net.py:build, path/model.keras."),
-    output: Path = typer.Option(Path(), "--output", "-o", help="Folder that is to hold the bundles."),
+    output: Path = typer.Option(Path(), "--output", "-o", help="Folder for the bundles."),
     hops: str | None = typer.Option(None, help="Hops a call takes; several make several bundles: 1,4."),
     buffer_ms: float | None = typer.Option(None, help="Buffer of a call in ms instead of --hops."),
     formats: str = typer.Option("litert,coreml", "--format", help="litert, coreml, or both."),
     precisions: str = typer.Option("fp32,fp16", "--precision", help="fp32, fp16, or both."),
     weights: Path | None = typer.Option(None, help="Your own checkpoint: .safetensors, or torch with weights only."),
-    geometry: Path | None = typer.Option(None, help="geometry.toml of a net of your own; beside it by default."),
+    geometry: Path | None = typer.Option(None, help="geometry.toml of a custom net; the one beside it by default."),
     force: bool = typer.Option(False, help="Convert again even if the cache has this very export."),
     json_output: bool = JsonOption,
 ) -> None:

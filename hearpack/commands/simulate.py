@@ -26,7 +26,7 @@ def simulate(
     device: str = typer.Option("this-machine", "--device", "-d", help="A device (see: hearpack devices) or a .toml."),
     output: Path | None = typer.Option(None, "--output", "-o", help="Folder NAME.run to write."),
     clock: str = typer.Option(
-        "virtual", help="virtual: deterministic, as fast as it goes. realtime: real threads in real time."
+        "virtual", help="virtual: deterministic, as fast as it computes. realtime: real threads in real time."
     ),
     seconds: float | None = typer.Option(None, help="Length; the file is repeated or cut to it."),
     seed: int = typer.Option(0, min=0, help="Of jitter, losses and compute times."),

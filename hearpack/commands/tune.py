@@ -19,19 +19,19 @@ def tune(
     bundle: Path = typer.Argument(..., help="A classifier's bundle; its manifest's `decisions` are replaced."),
     recording: Path = typer.Argument(..., help="Audio file, 4 to 192 kHz, mono or stereo."),
     labels: Path = typer.Argument(..., help="Its labels: lines of onset,offset,label in seconds."),
-    label: str | None = typer.Option(None, help="The label that is meant where the CSV names none."),
+    label: str | None = typer.Option(None, help="The label of lines that name none."),
     false_alarms: float = typer.Option(0.0, help="False alarms an hour that may remain."),
     collar: float | None = typer.Option(
         None, help="Seconds around a label in which an event is no false alarm; one window by default."
     ),
-    only: bool = typer.Option(False, help="Let no label turn on but those that the CSV names."),
+    only: bool = typer.Option(False, help="Let only the labels that the CSV names turn on."),
     artefact: str | None = typer.Option(None, help="Artefact that listens; litert-fp32 by default."),
     judge_recording: Path | None = typer.Option(None, help="Another recording, to judge the result on."),
     judge_labels: Path | None = typer.Option(None, help="Its labels."),
     dry_run: bool = typer.Option(False, help="Show what would be set and change nothing."),
     json_output: bool = JsonOption,
 ) -> None:
-    """Set a classifier's decisions by a labelled recording, and show what they trade."""
+    """Set a classifier's decisions from a labelled recording, and show the trade-off."""
     from streaming.tuning.tune import tune as run_tune
 
     if (judge_recording is None) != (judge_labels is None):

@@ -17,9 +17,9 @@ def verify(
     bundle: Path = typer.Argument(..., help="A bundle's folder."),
     artefact: list[str] = typer.Option([], help="Artefact ids to look at; all by default."),
     seconds: float | None = typer.Option(None, help="Length of the stream; 60 by default."),
-    audio: Path | None = typer.Option(None, help="An audio file of your own instead of hearpack's material."),
+    audio: Path | None = typer.Option(None, help="Your audio file instead of hearpack's material."),
     weights: Path | None = typer.Option(None, help="The checkpoint, if the bundle was exported from your own."),
-    original: str | None = typer.Option(None, help="Where the net of your own is, if it was moved: path/net.py:build."),
+    original: str | None = typer.Option(None, help="Where the custom net is, if it was moved: path/net.py:build."),
     geometry: Path | None = typer.Option(None, help="Its geometry.toml, if it was moved."),
     json_output: bool = JsonOption,
 ) -> None:

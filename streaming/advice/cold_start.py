@@ -16,7 +16,7 @@ STAGES = {
     "imports": "imports (numpy, manifest reader)",
     "bundle_opened": "bundle opened, manifest read",
     "file_mapped": "file mapped, every page touched",
-    "file_checked": "file held against its sha256",
+    "file_checked": "file checked against its sha256",
     "runtime_imported": "runtime library imported",
     "environment_made": "runtime environment made",
     "model_loaded": "model loaded, weights packed",
