@@ -1,4 +1,4 @@
-"""Which operations of a Core ML program stay in float32, and what a saved package computes with.
+"""Which operations of a Core ML program stay in float32.
 
 `fp32_modules` names torch submodules; TorchScript leaves the dotted path of its module on every
 operation, and coremltools carries it through its passes as the operation's scope.
@@ -8,15 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from models.common.errors import ArtefactError, MissingDependencyError
+from models.common.errors import MissingDependencyError
 from runtimes.native_output import quiet
 
 # Operations that only put values in another place.
@@ -32,23 +27,6 @@ _MOVES = {
     "stack",
     "transpose",
 }
-
-
-@dataclass(frozen=True)
-class PrecisionReport:
-    """What a saved package computes with.
-
-    Attributes:
-        ops: {op type: {element type of its first output: how many}}, constants left out.
-        constants: {element type: number of elements in constants}.
-    """
-
-    ops: Mapping[str, Mapping[str, int]]
-    constants: Mapping[str, int]
-
-    def count(self, dtype: str, *, casts: bool = False) -> int:
-        """Operations whose result is `dtype` ("float16"); casts only where asked for."""
-        return sum(by.get(dtype, 0) for op, by in self.ops.items() if casts or op != "cast")
 
 
 @contextlib.contextmanager
@@ -73,36 +51,6 @@ def quiet_coremltools() -> Iterator[Any]:
             yield coremltools
         finally:
             std.tqdm.__init__ = original
-
-
-def precision_report(package: Path) -> PrecisionReport:
-    """Count the operations and constants of a saved package by element type.
-
-    Raises:
-        ArtefactError: not a readable ML Program.
-        MissingDependencyError: coremltools is not installed.
-    """
-    with quiet_coremltools() as ct:
-        from coremltools.proto import MIL_pb2
-
-        try:
-            spec = ct.utils.load_spec(str(package))
-            function = spec.mlProgram.functions["main"]
-            block = function.block_specializations[function.opset]
-        except Exception as exc:  # a C++ reader behind several kinds of exception
-            raise ArtefactError(f"{package}: not a readable Core ML package: {exc}") from exc
-    ops: dict[str, Counter[str]] = {}
-    constants: Counter[str] = Counter()
-    for op in block.operations:
-        tensor = op.outputs[0].type.tensorType
-        dtype = MIL_pb2.DataType.Name(tensor.dataType).lower()
-        if op.type == "const":
-            constants[dtype] += int(np.prod([d.constant.size for d in tensor.dimensions], dtype=np.int64))
-        else:
-            ops.setdefault(op.type, Counter())[dtype] += 1
-    if not ops:
-        raise ArtefactError(f"{package}: not an ML Program, or one without operations")
-    return PrecisionReport({name: dict(by) for name, by in sorted(ops.items())}, dict(sorted(constants.items())))
 
 
 def module_of(op: Any) -> str:

@@ -10,11 +10,9 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from converters.litert.tflite_edit import ALIGNMENT, read_model, write_model
 from models.common.errors import ConversionError, MissingDependencyError
-from runtimes.inspect import tflite as inspect_tflite
 from runtimes.inspect.tflite import METADATA_IDENTIFIER, METADATA_NAME, TensorInfo, walk
 
 LABEL_FILE = "labels.txt"
@@ -69,43 +67,8 @@ def add_mediapipe_metadata(
     if broken:
         raise ConversionError(f"a label must be one non-empty line, got {broken[0]!r}")
     fields = {"name": name, "description": description, "version": version, "author": author, "license": licence}
-    table = _metadata_table(
-        fields, signature, {signature[0][0].name: (sample_rate_hz, channels)}, {scores.name: LABEL_FILE}
-    )
-    return _append_zip(_embed(tflite, table), {LABEL_FILE: "".join(f"{label}\n" for label in labels)})
-
-
-def add_generic_metadata(
-    tflite: bytes,
-    sample_rate_hz: int,
-    channels: int,
-    name: str,
-    description: str,
-    version: str,
-    licence: str,
-    author: str,
-) -> bytes:
-    """Name, origin and audio properties of a net that is no classifier (an enhancer with states).
-
-    Args and errors are those of `add_mediapipe_metadata`; the tensor named `audio` carries rate and channels.
-    """
-    signature = _only_signature(tflite)
-    audio = {t.name: (sample_rate_hz, channels) for t in signature[0] if t.name == "audio"}
-    fields = {"name": name, "description": description, "version": version, "author": author, "license": licence}
-    return _embed(tflite, _metadata_table(fields, signature, audio, {}))
-
-
-def read_metadata(tflite: bytes) -> dict[str, object]:
-    """Metadata of a .tflite: name, description, version, author, licence, inputs, outputs, labels.
-
-    Returns:
-        empty where the file has none.
-
-    Raises:
-        ArtefactError: the file, its metadata or its label file is damaged.
-    """
-    fields, labels = inspect_tflite.read_metadata(tflite)
-    return {**fields, "labels": list(labels)} if labels else fields
+    table = _metadata_table(fields, signature, (sample_rate_hz, channels))
+    return _append_labels(_embed(tflite, table), labels)
 
 
 def _only_signature(tflite: bytes) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
@@ -119,10 +82,7 @@ def _only_signature(tflite: bytes) -> tuple[tuple[TensorInfo, ...], tuple[Tensor
 
 
 def _metadata_table(
-    fields: Mapping[str, str],
-    signature: tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]],
-    audio: Mapping[str, tuple[int, int]],
-    label_files: Mapping[str, str],
+    fields: Mapping[str, str], signature: tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]], audio: tuple[int, int]
 ) -> bytes:
     """ModelMetadata as a flatbuffer of its own. Children first, as flatbuffers wants it."""
     try:
@@ -151,12 +111,13 @@ def _metadata_table(
 
     def tensor(info: TensorInfo) -> int:
         slots = {0: ("ref", int(b.CreateString(info.name)))}
-        if info.name in audio:
-            rate, channels = audio[info.name]
+        if info is signature[0][0]:
+            rate, channels = audio
             properties = table({0: ("u32", rate), 1: ("u32", channels)}, 2)
             slots[3] = ("ref", table({0: ("u8", _AUDIO_PROPERTIES), 1: ("ref", properties)}, 3))
-        if info.name in label_files:
-            slots[6] = ("ref", vector([_label_file(b, table, label_files[info.name])]))
+        if info is signature[1][0]:
+            text, what = b.CreateString(LABEL_FILE), b.CreateString("labels of the classes, one a line")
+            slots[6] = ("ref", vector([table({0: ("ref", text), 1: ("ref", what), 2: ("i8", _AXIS_LABELS)}, 5)]))
         return table(slots, 7)
 
     inputs, outputs = (vector([tensor(info) for info in side]) for side in signature)
@@ -168,11 +129,6 @@ def _metadata_table(
     model = {slot: ("ref", strings[key]) for slot, key in slots.items()} | {3: ("ref", subgraphs), 7: ("ref", parser)}
     b.Finish(table(model, 8), METADATA_IDENTIFIER)
     return bytes(b.Output())
-
-
-def _label_file(builder: Any, table: Any, name: str) -> int:
-    text, what = builder.CreateString(name), builder.CreateString("labels of the classes, one a line")
-    return int(table({0: ("ref", text), 1: ("ref", what), 2: ("i8", _AXIS_LABELS)}, 5))
 
 
 def _embed(tflite: bytes, table: bytes) -> bytes:
@@ -195,13 +151,12 @@ def _embed(tflite: bytes, table: bytes) -> bytes:
     return write_model(model)
 
 
-def _append_zip(tflite: bytes, files: Mapping[str, str]) -> bytes:
-    """`files` as stored zip entries behind the model, dated 1980 so that bytes do not depend on the day."""
+def _append_labels(tflite: bytes, labels: Sequence[str]) -> bytes:
+    """The label file as a stored zip entry behind the model, dated 1980 so that bytes do not depend on the day."""
     stream = io.BytesIO()
     stream.write(tflite + b"\0" * (-len(tflite) % ALIGNMENT))
+    entry = zipfile.ZipInfo(LABEL_FILE, _FIXED_DATE)
+    entry.compress_type, entry.create_system, entry.external_attr = zipfile.ZIP_STORED, 3, 0o644 << 16
     with zipfile.ZipFile(stream, "a", zipfile.ZIP_STORED) as archive:
-        for name, text in files.items():
-            entry = zipfile.ZipInfo(name, _FIXED_DATE)
-            entry.compress_type, entry.create_system, entry.external_attr = zipfile.ZIP_STORED, 3, 0o644 << 16
-            archive.writestr(entry, text.encode("utf-8"))
+        archive.writestr(entry, "".join(f"{label}\n" for label in labels).encode("utf-8"))
     return stream.getvalue()

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from converters.litert.metadata import add_generic_metadata, add_mediapipe_metadata, read_metadata
+from converters.litert.metadata import add_mediapipe_metadata
 from converters.litert.tflite_edit import cast_to_half
 from models.common.errors import ArtefactError, ConversionError
 from models.geometry import GraphSignature, TensorSpec
-from runtimes.inspect.tflite import describe, walk
+from runtimes.inspect.tflite import describe, read_metadata, walk
 from runtimes.litert import LiteRTRuntime
 
 FILES = Path(__file__).resolve().parents[2] / "fixtures" / "tflite"
@@ -43,13 +43,13 @@ def classifier(precision: str) -> bytes:
 def test_what_is_written_is_read_back_and_the_net_is_untouched(precision: str) -> None:
     plain = classifier(precision)
     tflite = add_mediapipe_metadata(plain, LABELS, **FACTS)
-    metadata = read_metadata(tflite)
-    assert metadata["labels"] == list(LABELS)
+    metadata, labels = read_metadata(tflite)
+    assert labels == LABELS
     assert metadata["inputs"] == [{"name": "audio", "description": "", "sample_rate_hz": 16000, "channels": 1}]
     assert {key: metadata[key] for key in ("name", "description", "version", "licence", "author")} == {
         key: FACTS[key] for key in ("name", "description", "version", "licence", "author")
     }
-    assert read_metadata(plain) == {}
+    assert read_metadata(plain) == ({}, ())
     before, after = describe(plain), describe(tflite)
     assert (before.ops, before.weight_bytes, before.signatures) == (after.ops, after.weight_bytes, after.signatures)
     block = np.random.default_rng(0).standard_normal((1, 256)).astype(np.float32)
@@ -72,7 +72,8 @@ def test_writing_again_replaces_and_equal_arguments_give_equal_bytes() -> None:
     assert add_mediapipe_metadata(WINDOW_FILE, LABELS, **FACTS) == once
     assert add_mediapipe_metadata(once, LABELS, **FACTS) == once
     renamed = add_mediapipe_metadata(once, LABELS[::-1], **(FACTS | {"name": "other"}))
-    assert (read_metadata(renamed)["name"], read_metadata(renamed)["labels"]) == ("other", list(LABELS[::-1]))
+    metadata, labels = read_metadata(renamed)
+    assert (metadata["name"], labels) == ("other", LABELS[::-1])
 
 
 def test_weights_behind_the_flatbuffer_are_brought_in() -> None:
@@ -116,16 +117,6 @@ def test_what_mediapipe_would_choke_on_is_refused(
 ) -> None:
     with pytest.raises(ConversionError, match=message):
         add_mediapipe_metadata(tflite, labels, **(FACTS | change))
-
-
-def test_a_net_with_states_gets_generic_metadata() -> None:
-    metadata = read_metadata(add_generic_metadata(STEP_FILE, **FACTS))
-    assert metadata["name"] == "toy"
-    assert metadata["inputs"] == [
-        {"name": "audio", "description": "", "sample_rate_hz": 16000, "channels": 1},
-        {"name": "h", "description": ""},
-    ]
-    assert "labels" not in metadata
 
 
 def test_a_cut_label_file_is_an_error_not_a_classifier_without_labels() -> None:
