@@ -13,13 +13,13 @@ from models.geometry import GraphSignature
 from runtimes.mil.deps import require_coremltools
 from runtimes.mil.package import open_package
 from runtimes.native_output import quiet
-from runtimes.protocol import Array, Outputs, RuntimeInfo, State, check_call, zero_state
+from runtimes.protocol import Array, OpenedRuntime, Outputs, RuntimeInfo, State, check_call
 
 ComputeUnits = Literal["cpu", "cpu+gpu", "cpu+npu", "all"]
 _UNITS = {"cpu": "CPU_ONLY", "cpu+gpu": "CPU_AND_GPU", "cpu+npu": "CPU_AND_NE", "all": "ALL"}
 
 
-class CoreMLRuntime:
+class CoreMLRuntime(OpenedRuntime):
     """Runs an .mlpackage with explicit state in Core ML.
 
     Args:
@@ -49,33 +49,21 @@ class CoreMLRuntime:
                 )
         except Exception as exc:  # coremltools documents no exception types; this is the one seam
             raise ArtefactError(f"Core ML cannot load {path}: {exc}") from exc
-        self._signature = signature
-        self._info = RuntimeInfo("coreml", f"macOS {platform.mac_ver()[0]}", f"compute units: {compute_units}")
-
-    @property
-    def signature(self) -> GraphSignature:
-        return self._signature
-
-    @property
-    def info(self) -> RuntimeInfo:
-        return self._info
-
-    def reset(self) -> State:
-        """The state at the start of a stream."""
-        return zero_state(self._signature)
+        info = RuntimeInfo("coreml", f"macOS {platform.mac_ver()[0]}", f"compute units: {compute_units}")
+        super().__init__(signature, info)
 
     def step(self, block: Array, state: State) -> tuple[Outputs, State]:
         """One call; see runtimes.protocol.Runtime."""
         if self._model is None:
             raise ArtefactError("the runtime is closed")
-        check_call(self._signature, block, state)
+        check_call(self.signature, block, state)
         try:
-            values = self._model.predict({self._signature.inputs[0].name: block, **state})
+            values = self._model.predict({self.signature.inputs[0].name: block, **state})
         except Exception as exc:  # as above
             raise ArtefactError(f"Core ML failed: {exc}") from exc
         # Core ML's arrays may be read-only views of its own memory: the caller gets copies.
-        outputs = {t.name: self._copy(values, t.name, t.shape) for t in self._signature.outputs}
-        return outputs, {s.name: self._copy(values, s.out_name, s.shape) for s in self._signature.states}
+        outputs = {t.name: self._copy(values, t.name, t.shape) for t in self.signature.outputs}
+        return outputs, {s.name: self._copy(values, s.out_name, s.shape) for s in self.signature.states}
 
     @staticmethod
     def _copy(values: dict[str, Any], name: str, shape: tuple[int, ...]) -> Array:

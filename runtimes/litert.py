@@ -13,7 +13,7 @@ import importlib
 import importlib.metadata
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +25,7 @@ from models.common.hashing import sha256_bytes
 from models.geometry import GraphSignature
 from runtimes.inspect.tflite import Signature, aliased_outputs, load_bytes, walk
 from runtimes.native_output import quiet
-from runtimes.protocol import Array, Outputs, RuntimeInfo, State, check_call, zero_state
+from runtimes.protocol import Array, OpenedRuntime, Outputs, RuntimeInfo, State, check_call
 from runtimes.weight_cache import WeightCache
 
 Engine = Literal["interpreter", "compiled"]
@@ -48,11 +48,7 @@ class _Names:
     outputs: tuple[str, ...]
 
 
-def _no_mark(_stage: str) -> None:
-    """Nobody wants to know."""
-
-
-class LiteRTRuntime:
+class LiteRTRuntime(OpenedRuntime):
     """A .tflite, ready to be called.
 
     Args:
@@ -79,7 +75,7 @@ class LiteRTRuntime:
         threads: int = 1,
         weight_cache: Path | None = None,
         io_names: Mapping[str, str] | None = None,
-        mark: Mark = _no_mark,
+        mark: Mark = lambda _stage: None,
     ) -> None:
         if threads < 1:
             raise ArtefactError(f"expected at least 1 thread, got {threads}")
@@ -95,82 +91,44 @@ class LiteRTRuntime:
             raise ArtefactError(
                 f"{what}: output {aliased[0]!r} is an input handed through; CompiledModel would compute garbage"
             )
-        self._signature = signature
-        self._n_outputs = len(signature.outputs)
         self._output_names = tuple(t.name for t in signature.outputs)
         self._state_names = tuple(s.name for s in signature.states)
-        with _translated(what, "load"):
+        self._call: _Call | None
+        try:
             if engine == "interpreter":
-                self._call, self._info = _open_interpreter(data, signature, names, threads, mark)
+                self._call, info = _open_interpreter(data, signature, names, threads, mark)
             else:
-                self._call, self._info = _open_compiled(data, signature, names, threads, weight_cache, mark)
+                self._call, info = _open_compiled(data, signature, names, threads, weight_cache, mark)
+        except (RuntimeError, ValueError, OSError, KeyError) as exc:
+            raise ArtefactError(f"{what}: LiteRT cannot load it: {_first_line(exc)}") from exc
+        super().__init__(signature, info)
         self._data: bytes | None = data  # the library reads weights where they lie
         self._what = what
-        self._closed = False
-
-    @property
-    def signature(self) -> GraphSignature:
-        """Names and shapes of one call."""
-        return self._signature
-
-    @property
-    def info(self) -> RuntimeInfo:
-        """Engine, version and threads."""
-        return self._info
-
-    def reset(self) -> State:
-        """The state at the start of a stream."""
-        return zero_state(self._signature)
 
     def step(self, block: Array, state: State) -> tuple[Outputs, State]:
-        """One call; see runtimes.protocol.Runtime.step.
-
-        Args:
-            block: float32, shape of the signature's first input.
-            state: what `reset` or the previous call returned.
-
-        Returns:
-            outputs by name (the caller owns the arrays), and the next state.
-
-        Raises:
-            ArtefactError: wrong shape or dtype, closed, or the library failed.
-        """
-        if self._closed:
+        """One call; see runtimes.protocol.Runtime."""
+        if self._call is None:
             raise ArtefactError(f"{self._what}: the runtime was closed; open it again")
-        check_call(self._signature, block, state)
+        check_call(self.signature, block, state)
         try:
             arrays = self._call(block, state)
         except (RuntimeError, ValueError) as exc:
             raise ArtefactError(f"{self._what}: LiteRT failed to run it: {_first_line(exc)}") from exc
-        cut = self._n_outputs
+        cut = len(self._output_names)
         return dict(zip(self._output_names, arrays[:cut], strict=True)), dict(
             zip(self._state_names, arrays[cut:], strict=True)
         )
 
     def close(self) -> None:
         """Release what the library holds; harmless if called twice."""
-        if not self._closed:
-            self._closed = True
+        if self._call is not None:
             with quiet():
-                self._call = _closed_call
+                self._call = None
             self._data = None
-
-
-def _closed_call(_block: Array, _state: State) -> list[Array]:
-    raise RuntimeError("closed")
 
 
 def _first_line(exc: BaseException) -> str:
     return (str(exc).strip().splitlines() or [type(exc).__name__])[0]
-
-
-@contextlib.contextmanager
-def _translated(what: str, verb: str) -> Iterator[None]:
-    """The one seam where errors of the library become ours."""
-    try:
-        yield
-    except (RuntimeError, ValueError, OSError, KeyError) as exc:
-        raise ArtefactError(f"{what}: LiteRT cannot {verb} it: {_first_line(exc)}") from exc
 
 
 def _match(signatures: tuple[Signature, ...], ours: GraphSignature, io_names: Mapping[str, str]) -> _Names:

@@ -69,6 +69,17 @@ class Runtime(Protocol):
         ...
 
 
+class OpenedRuntime:
+    """What the runtimes share: the signature they were opened with, who computes, and the zero state."""
+
+    def __init__(self, signature: GraphSignature, info: RuntimeInfo) -> None:
+        self.signature, self.info = signature, info
+
+    def reset(self) -> State:
+        """The state at the start of a stream."""
+        return zero_state(self.signature)
+
+
 def zero_state(signature: GraphSignature) -> dict[str, Array]:
     """Every state of the signature at its reset value."""
     return {s.name: np.zeros(s.shape, np.float32) for s in signature.states}

@@ -63,32 +63,28 @@ class TorchRuntime:
     def __init__(self, graph: nn.Module, signature: GraphSignature) -> None:
         self._torch = _torch()
         self._graph = graph
-        self._signature = signature
-
-    @property
-    def signature(self) -> GraphSignature:
-        return self._signature
+        self.signature = signature
 
     @property
     def info(self) -> RuntimeInfo:
         return RuntimeInfo("torch", str(self._torch.__version__), f"{self._torch.get_num_threads()} threads")
 
     def reset(self) -> State:
-        return zero_state(self._signature)
+        return zero_state(self.signature)
 
     def step(self, block: Array, state: State) -> tuple[Outputs, State]:
-        check_call(self._signature, block, state)
+        check_call(self.signature, block, state)
         arguments = [self._torch.from_numpy(block)]
-        arguments += [self._torch.from_numpy(np.asarray(state[s.name])) for s in self._signature.states]
+        arguments += [self._torch.from_numpy(np.asarray(state[s.name])) for s in self.signature.states]
         with self._torch.inference_mode():
             results = self._graph(*arguments)
         arrays = [np.array(r.numpy(), copy=True) for r in results]
-        expected = len(self._signature.outputs) + len(self._signature.states)
+        expected = len(self.signature.outputs) + len(self.signature.states)
         if len(arrays) != expected:
             raise ArtefactError(f"the graph returned {len(arrays)} tensors, its signature names {expected}")
-        outputs = {t.name: a for t, a in zip(self._signature.outputs, arrays, strict=False)}
-        states = arrays[len(self._signature.outputs) :]
-        return outputs, {s.name: a for s, a in zip(self._signature.states, states, strict=True)}
+        outputs = {t.name: a for t, a in zip(self.signature.outputs, arrays, strict=False)}
+        states = arrays[len(self.signature.outputs) :]
+        return outputs, {s.name: a for s, a in zip(self.signature.states, states, strict=True)}
 
     def close(self) -> None:
         """Nothing to release."""

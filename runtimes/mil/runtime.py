@@ -9,11 +9,9 @@ from models.common.errors import ArtefactError
 from models.geometry import GraphSignature
 from runtimes.mil.deps import require_torch
 from runtimes.mil.program import Mode, Port, Program
-from runtimes.protocol import Array, Outputs, RuntimeInfo, State, check_call, zero_state
+from runtimes.protocol import Array, OpenedRuntime, Outputs, RuntimeInfo, State, check_call
 
 _DTYPES = {"float32": "fp32", "float16": "fp16", "int32": "int32"}
-
-
 Wanted = tuple[str, tuple[int, ...], str]
 
 
@@ -32,7 +30,7 @@ def _check_ports(
         raise ArtefactError(f"{package} has an {which} {extra[0]!r} that the signature does not name")
 
 
-class MilRuntime:
+class MilRuntime(OpenedRuntime):
     """Runs an .mlpackage with explicit state by emulation, anywhere.
 
     Args:
@@ -61,38 +59,25 @@ class MilRuntime:
         if program.states:
             raise ArtefactError(f"{name} keeps Core ML states ({program.states[0].name}); expected states as inputs")
         self._program: Program | None = program
-        self._signature = signature
         self._threads = threads
         detail = f"emulated on this CPU, not Apple's hardware; {mode} mode, threads: {threads}"
-        self._info = RuntimeInfo(f"mil-{mode}", f"torch {self._torch.__version__}", detail)
-
-    @property
-    def signature(self) -> GraphSignature:
-        return self._signature
-
-    @property
-    def info(self) -> RuntimeInfo:
-        return self._info
-
-    def reset(self) -> State:
-        """The state at the start of a stream."""
-        return zero_state(self._signature)
+        super().__init__(signature, RuntimeInfo(f"mil-{mode}", f"torch {self._torch.__version__}", detail))
 
     def step(self, block: Array, state: State) -> tuple[Outputs, State]:
         """One call; see runtimes.protocol.Runtime."""
         if self._program is None:
             raise ArtefactError("the runtime is closed")
-        check_call(self._signature, block, state)
+        check_call(self.signature, block, state)
         before: int = self._torch.get_num_threads()
         if before != self._threads:
             self._torch.set_num_threads(self._threads)
         try:
-            values = self._program.run({self._signature.inputs[0].name: block, **state})
+            values = self._program.run({self.signature.inputs[0].name: block, **state})
         finally:
             if before != self._threads:
                 self._torch.set_num_threads(before)
-        outputs = {t.name: values[t.name] for t in self._signature.outputs}
-        return outputs, {s.name: values[s.out_name] for s in self._signature.states}
+        outputs = {t.name: values[t.name] for t in self.signature.outputs}
+        return outputs, {s.name: values[s.out_name] for s in self.signature.states}
 
     def close(self) -> None:
         """Release the program; harmless if called twice."""
