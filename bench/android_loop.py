@@ -6,24 +6,20 @@ has the resampler, the input meter and the decisions besides. A hop of YAMNet is
 
 from __future__ import annotations
 
-import argparse
-import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from side_by_side import options, save
 
-from hearpack import export  # noqa: E402 - the project's root has to be found first
-from tools.android import build, jvm, reference, toolchain  # noqa: E402
+from hearpack import export
+from tools.android import build, jvm, reference, toolchain
 
 
 def main() -> int:
     """Print a row for each bundle and device rate."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path)
+    parser = options(__doc__)
     arguments = parser.parse_args()
     if reason := toolchain.missing():
         print(reason)
@@ -45,8 +41,7 @@ def main() -> int:
         ms = int(hop) / 16
         shown = f"{row['call_us']:>19.1f} {row['loop_us']:>19.2f} {row['pipeline_us']:>23.2f}"
         print(f"{name:7} {rate:>11} {ms:>9.0f} {shown}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    save(arguments.json, figures, sort_keys=True)
     return 0 if figures else 1
 
 

@@ -5,13 +5,13 @@ python bench/cli_start.py [--runs 11] [--json FILE]
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from side_by_side import options, save
 
 COMMANDS = {
     "hearpack --help": [sys.executable, "-c", "from hearpack.cli import main; main()", "--help"],
@@ -21,9 +21,8 @@ COMMANDS = {
 
 def main() -> None:
     """Print the median, minimum and maximum of both, run by turns."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__)
     parser.add_argument("--runs", type=int, default=11)
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for run in range(arguments.runs + 1):
@@ -38,8 +37,7 @@ def main() -> None:
     }
     for name, figure in figures.items():
         print(f"{name:18} median {figure['median_s']:.3f} s  ({figure['min_s']:.3f} to {figure['max_s']:.3f})")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n")
+    save(arguments.json, figures, sort_keys=True)
 
 
 if __name__ == "__main__":

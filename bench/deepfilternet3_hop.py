@@ -11,12 +11,9 @@ How equal the two are over the 12 s is printed too. Skipped where the library do
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import itertools
-import json
 import platform
-import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -24,13 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dtln_hop import _Interpreted, by_turns
 from numpy.typing import NDArray
+from side_by_side import Interpreted, by_turns, convert, hop_options, parse_hops, print_ops, print_ratios, ratio, save
 
 from converters.bundle.test_audio import noisy_speech
-from converters.litert import convert as litert
 from models import pretrained
-from models.nets.deepfilternet3 import net as deepfilternet3
 from models.nets.deepfilternet3.entry import DEEPFILTERNET3
 from models.weights import fetch
 from runtimes.litert import LiteRTRuntime
@@ -70,9 +65,7 @@ def measure(tflite: Path | None, blocks: int, calls: int) -> dict[str, Any]:
         return {"skipped": "the pinned wheel's library is for Linux x86-64"}
     with tempfile.TemporaryDirectory() as scratch:
         if tflite is None:
-            tflite = Path(scratch) / "ours.tflite"
-            graph = deepfilternet3.graph(deepfilternet3.build(pretrained.load("deepfilternet3")), 1)
-            tflite.write_bytes(litert.convert(graph, DEEPFILTERNET3.signature(1), "fp32"))
+            tflite = convert("deepfilternet3", 1, Path(scratch) / "ours.tflite")
         noisy = noisy_speech(48000, 12.0)[1]
         hops = np.ascontiguousarray(noisy[: len(noisy) // HOP * HOP].reshape(-1, HOP))
         process = library(Path(scratch))
@@ -81,7 +74,7 @@ def measure(tflite: Path | None, blocks: int, calls: int) -> dict[str, Any]:
         runtime = LiteRTRuntime(tflite, DEEPFILTERNET3.signature(1), engine="interpreter")
         results = run_loop(StreamLoop(runtime, geometry, "step", HOP), hops.reshape(-1))
         ours = np.concatenate([r.values for r in results])[geometry.delay_samples : len(theirs)]
-        interpreted, endless = _Interpreted(tflite), itertools.cycle(hops)
+        interpreted, endless = Interpreted(tflite), itertools.cycle(hops)
         us = by_turns(
             {
                 "invoke": interpreted.invoke,
@@ -93,36 +86,23 @@ def measure(tflite: Path | None, blocks: int, calls: int) -> dict[str, Any]:
         )
         return {
             "si_sdr_db": si_sdr_db(theirs[geometry.delay_samples :], ours),
-            "against_authors": {
-                name: {"ours_us": us[name], "authors_us": us["authors"], "ratio": us[name] / us["authors"]}
-                for name in ("invoke", "with copies")
-            },
+            "against_authors": {name: ratio(us[name], us["authors"]) for name in ("invoke", "with copies")},
             "ops": interpreted.ops(),
         }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tflite", type=Path, help="an exported .tflite, instead of converting one")
-    parser.add_argument("--blocks", type=int, default=30)
-    parser.add_argument("--calls", type=int, default=20, help="calls a block")
-    parser.add_argument("--json", type=Path, help="write the figures to this file too")
-    arguments = parser.parse_args()
-    if arguments.tflite and not arguments.tflite.is_file():
-        sys.exit(f"{arguments.tflite}: no such file")
+    parser = hop_options(__doc__, blocks=30, calls=20)
+    parser.set_defaults(hops="1")
+    arguments = parse_hops(parser, "deepfilternet3")
     result = measure(arguments.tflite, arguments.blocks, arguments.calls)
     if "skipped" in result:
         print(f"skipped: {result['skipped']}")
     else:
         print(f"SI-SDR against the authors' runtime over 12 s: {result['si_sdr_db']:.1f} dB")
-        print("one hop                       ours us  authors us   ratio")
-        for name, row in result["against_authors"].items():
-            print(f"  {name:26s} {row['ours_us']:9.1f} {row['authors_us']:11.1f} {row['ratio']:7.3f}")
-        ops = result["ops"]
-        listed = sum(n for op, n in ops.items() if op != "DELEGATE")
-        print(f"  {listed} operations, {ops.get('DELEGATE', 0)} delegated partition(s)")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        print_ratios("one hop", result["against_authors"])
+        print_ops("", result["ops"])
+    save(arguments.json, result)
 
 
 if __name__ == "__main__":

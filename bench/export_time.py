@@ -7,14 +7,15 @@ Weights are in the cache beforehand. Each row is a process of its own, imports i
 
 from __future__ import annotations
 
-import argparse
-import json
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from side_by_side import options, save
+
+from models import pretrained
 from models.weights.assets import ASSETS, pull_asset
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,11 +42,8 @@ def run(code: str, folder: str) -> float:
 
 def main() -> None:
     """Print both figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path)
+    parser = options(__doc__)
     arguments = parser.parse_args()
-    from models import pretrained
-
     for name in ("yamnet", "dtln"):
         pretrained.pull(name)
     for asset in ASSETS:
@@ -54,10 +52,8 @@ def main() -> None:
         figures = {"export_and_verify_s": run(FORCED, folder), "again_unchanged_s": run(AGAIN, folder)}
     print(f"both models, both formats, fp32 and fp16, verified over 60 s: {figures['export_and_verify_s']:.1f} s")
     print(f"again, unchanged: {figures['again_unchanged_s']:.2f} s")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n")
+    save(arguments.json, figures, sort_keys=True)
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     main()

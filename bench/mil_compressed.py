@@ -9,8 +9,6 @@ in it. Figures do not depend on the machine's speed; the seconds of compressing 
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import tempfile
 import time
@@ -19,8 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from side_by_side import options, save
 
-ROOT = Path(__file__).resolve().parents[1]
+import hearpack
+from converters.bundle.reference import compare, original, stream
+from converters.bundle.test_audio import programme
+from converters.coreml.precision import quiet_coremltools
+from models import pretrained
+from runtimes.bundle import Bundle
+from runtimes.mil import MilRuntime
+from runtimes.torch import load_net
+
 YAMNET_WINDOWS = 20
 DTLN_SECONDS = 5.0
 
@@ -65,8 +73,6 @@ def top5_kept(reference: Any, candidate: Any) -> float:
 
 def material(manifest: Any) -> Any:
     """The signal for a model: as many seconds as give the windows, or DTLN_SECONDS of noisy speech."""
-    from converters.bundle.test_audio import programme
-
     rate = manifest.geometry.sample_rate_hz
     if manifest.gives_audio:
         return programme("speech", rate, DTLN_SECONDS)
@@ -76,14 +82,6 @@ def material(manifest: Any) -> Any:
 
 def measure(name: str, wanted: list[str], folder: Path) -> dict[str, dict[str, float]]:
     """A row of figures for each scheme of one model."""
-    import hearpack
-    from converters.bundle.reference import compare, original, stream
-    from converters.coreml.precision import quiet_coremltools
-    from models import pretrained
-    from runtimes.bundle import Bundle
-    from runtimes.mil import MilRuntime
-    from runtimes.torch import load_net
-
     bundle = Bundle.open(hearpack.export(name, folder).path)
     manifest, samples = bundle.manifest, material(bundle.manifest)
     source = bundle.artefact_path(bundle.artefact("coreml-fp32"))
@@ -120,14 +118,10 @@ def _line(name: str, scheme: str, row: Mapping[str, float]) -> str:
 
 def main() -> None:
     """Print a line for each model and scheme."""
-    sys.path.insert(0, str(ROOT))
-    import torch
-
     names = ("none", "int8", "palette-8", "palette-6", "palette-4", "pruned-50")
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--models", default="yamnet,dtln")
     parser.add_argument("--schemes", default=",".join(names), help=f"any of {', '.join(names)}")
-    parser.add_argument("--json", type=Path, help="write the figures to this file too")
     arguments = parser.parse_args()
     models, wanted = arguments.models.split(","), arguments.schemes.split(",")
     unknown = [s for s in wanted if s not in names] + [m for m in models if m not in ("yamnet", "dtln")]
@@ -136,8 +130,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         figures = {name: measure(name, wanted, Path(folder)) for name in models}
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    save(arguments.json, figures, sort_keys=True)
 
 
 if __name__ == "__main__":

@@ -5,34 +5,26 @@ python bench/mil_speed.py [--calls 20] [--blocks 10] [--json FILE]
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
-import sys
 import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
+import torch
+from side_by_side import options, save
 
-ROOT = Path(__file__).resolve().parents[1]
+import hearpack
+from models import pretrained
+from runtimes.bundle import Bundle
+from runtimes.mil import MilRuntime
+from runtimes.torch import TorchRuntime, load_net
 
 
 def main() -> None:
     """Print the ratio evaluator / torch eager for both models and both number modes."""
-    sys.path.insert(0, str(ROOT))
-    import torch
-
-    import hearpack
-    from models import pretrained
-    from runtimes.bundle import Bundle
-    from runtimes.mil import MilRuntime
-    from runtimes.torch import TorchRuntime, load_net
-
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__)
     parser.add_argument("--calls", type=int, default=20)
     parser.add_argument("--blocks", type=int, default=10)
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     figures = {}
@@ -61,8 +53,7 @@ def main() -> None:
                 ratio = median / medians["torch eager"]
                 figures[f"{name} {engine}"] = {"ms": 1e3 * median, "ratio_to_eager": ratio}
                 print(f"{name:8} {engine:12} {1e3 * median:8.3f} ms  {ratio:5.2f} of torch eager")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n")
+    save(arguments.json, figures, sort_keys=True)
 
 
 if __name__ == "__main__":

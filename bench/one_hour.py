@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from side_by_side import options, save
 
 from runtimes.bundle import Bundle
 from runtimes.engines import choose, open_runtime
@@ -143,11 +144,10 @@ def measure(folder: str, device: str, minutes: float) -> dict[str, Any]:
 
 def main() -> int:
     """Measure; the exit code is 1 where something was not equal."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--bundle", action="append", default=[])
     parser.add_argument("--device", default="android-burst-192")
-    parser.add_argument("--json", type=Path)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -179,8 +179,7 @@ def main() -> int:
             f"{s['delay_ms']} ms; {s['dropped']} dropped, {s['underruns']} underruns; {s['seconds']} s (plain calls "
             f"{f['plain']['seconds']} s)"
         )
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=2) + "\n")
+    save(arguments.json, found)
     return 0 if len(found) == len(bundles) and all(f["bit_equal"] for f in found) else 1
 
 

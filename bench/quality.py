@@ -10,8 +10,6 @@ is not Apple's hardware.
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from side_by_side import options, save
 
 import hearpack
 from converters.bundle.reference import entry_of, original, stream
@@ -87,9 +86,8 @@ def spread(rows: dict[str, Any], metric: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--models", default="gtcrn,dtln", help="enhancers, separated by commas (default gtcrn,dtln)")
-    parser.add_argument("--json", type=Path, help="write the figures to this file too")
     arguments = parser.parse_args()
     result = {}
     with tempfile.TemporaryDirectory() as scratch:
@@ -102,8 +100,7 @@ def main() -> None:
                     print(f"  {pair:16s} {who:14s} " + "  ".join(f"{s:>8s}" for s in shown))
             print("  largest spread between original and artefacts: ", end="")
             print(", ".join(f"{metric} {spread(rows, metric):.4f}" for metric in METRICS), flush=True)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    save(arguments.json, result)
 
 
 if __name__ == "__main__":

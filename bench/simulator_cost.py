@@ -23,17 +23,15 @@ exact in any partition. Without any (both rates 16 kHz, 4 ms blocks) DTLN costs 
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from side_by_side import options, save
 
 from runtimes.bundle import Bundle
 from runtimes.engines import choose, open_runtime
@@ -161,12 +159,11 @@ def measure(bundle: Bundle, device: str, seconds: float, rounds: int) -> dict[st
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--bundle", action="append", default=[])
     parser.add_argument("--device", action="append", default=[])
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         bundles = arguments.bundle
@@ -189,8 +186,7 @@ def main() -> int:
             f"{f['bundle']} on {f['device']}: calls {s['calls']:.3f} s, bare {s['bare']:.3f}, phone {s['phone']:.3f}, "
             f"simulator {s['simulator']:.3f}; a block costs {above}"
         )
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=2) + "\n")
+    save(arguments.json, found)
     return 0
 
 

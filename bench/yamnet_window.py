@@ -9,10 +9,8 @@ that a busy machine slows both; the ratio is the median over blocks of ours / pl
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
-import json
 import tempfile
 import time
 from collections.abc import Mapping
@@ -22,11 +20,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from side_by_side import Interpreted, options, save
 from torch import Tensor, nn
 from torch.nn import functional
 
 from models import pretrained
 from models.nets.yamnet import net as yamnet
+from models.nets.yamnet.entry import YAMNET
 from models.nets.yamnet.weights import BLOCKS, CLASSES, STEM_CHANNELS, conv_names
 from models.weights.assets import pull_asset
 from runtimes.native_output import quiet
@@ -76,33 +76,12 @@ class Plain(nn.Module):
         return torch.sigmoid(self.classifier(self.layers(log_mel[:, None]).mean(dim=(2, 3))))
 
 
-class _Runner:
-    """A .tflite with one input and one output, one thread."""
-
-    def __init__(self, file: Path) -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
-        self._interpreter = Interpreter(str(file), num_threads=1)
-        self._interpreter.allocate_tensors()
-        self._input = self._interpreter.get_input_details()[0]["index"]
-        self._output = self._interpreter.get_output_details()[0]["index"]
-
-    def __call__(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
-        self._interpreter.set_tensor(self._input, audio)
-        self._interpreter.invoke()
-        return np.array(self._interpreter.get_tensor(self._output))
-
-    def ops(self) -> dict[str, int]:
-        names = [op["op_name"] for op in self._interpreter._get_ops_details()]
-        return {name: names.count(name) for name in sorted(set(names))}
-
-
-def _convert(net: nn.Module, file: Path) -> _Runner:
+def _convert(net: nn.Module, file: Path) -> Interpreted:
     with quiet(), contextlib.redirect_stdout(io.StringIO()):
         import litert_torch
 
-        litert_torch.convert(net, (torch.zeros(1, yamnet.WINDOW_SAMPLES),)).export(str(file))
-    return _Runner(file)
+        litert_torch.convert(net, (torch.zeros(1, YAMNET.geometry.window_samples),)).export(str(file))
+    return Interpreted(file)
 
 
 def measure(blocks: int, calls: int) -> dict[str, Any]:
@@ -110,15 +89,16 @@ def measure(blocks: int, calls: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     arrays = pretrained.load("yamnet")
     street = read_wav(pull_asset("street-wav")).samples[:1]
-    starts = range(0, street.shape[1] - yamnet.WINDOW_SAMPLES, yamnet.HOP_SAMPLES)
-    windows = [np.ascontiguousarray(street[:, at : at + yamnet.WINDOW_SAMPLES], np.float32) for at in starts]
+    starts = range(0, street.shape[1] - YAMNET.geometry.window_samples, YAMNET.geometry.hop_samples)
+    windows = [np.ascontiguousarray(street[:, at : at + YAMNET.geometry.window_samples], np.float32) for at in starts]
     with tempfile.TemporaryDirectory() as folder:
         files = {name: Path(folder) / f"{name}.tflite" for name in ("ours", "plain")}
         runners = {
             "ours": _convert(yamnet.graph(yamnet.build(arrays)), files["ours"]),
             "plain": _convert(Plain(arrays).eval(), files["plain"]),
         }
-        difference = max(float(np.abs(runners["ours"](w) - runners["plain"](w)).max()) for w in windows[10:20])
+        both = ([runner.whole_call(window)[0] for runner in runners.values()] for window in windows[10:20])
+        difference = max(float(np.abs(ours - plain).max()) for ours, plain in both)
         if difference > 1e-3:
             raise RuntimeError(f"the two nets differ by {difference:g}: this would compare different things")
         times: dict[str, list[float]] = {name: [] for name in runners}
@@ -126,7 +106,7 @@ def measure(blocks: int, calls: int) -> dict[str, Any]:
             for name in sorted(runners, reverse=block % 2 == 1):
                 start = time.perf_counter()
                 for call in range(calls):
-                    runners[name](windows[(block * calls + call) % len(windows)])
+                    runners[name].whole_call(windows[(block * calls + call) % len(windows)])
                 times[name].append((time.perf_counter() - start) / calls * 1e3)
         sizes = {name: file.stat().st_size for name, file in files.items()}
     return {
@@ -144,18 +124,16 @@ def measure(blocks: int, calls: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--blocks", type=int, default=40)
     parser.add_argument("--calls", type=int, default=10)
-    parser.add_argument("--json", type=Path, default=None, help="write the figures here too")
-    options = parser.parse_args()
-    figures = measure(options.blocks, options.calls)
+    arguments = parser.parse_args()
+    figures = measure(arguments.blocks, arguments.calls)
     for name in ("ours", "plain"):
         typical, least = figures[f"{name}_ms"], figures[f"{name}_min_ms"]
         print(f"{name:5} {typical:.3f} ms a call (least {least:.3f}), {figures['bytes'][name]} bytes")
     print(f"ratio {figures['ratio']:.3f} (ours / plain, median of {figures['blocks']} pairs of blocks)")
-    if options.json is not None:
-        options.json.write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    save(arguments.json, figures, sort_keys=True)
 
 
 if __name__ == "__main__":
