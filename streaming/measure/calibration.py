@@ -31,7 +31,6 @@ from models.common.files import save_text
 
 SCHEMA = "hearpack-calibration/1"
 LONGEST_CALL_NS = 600_000_000_000
-CalibrationPacing = Literal["paced", "back_to_back"]
 
 
 @dataclass(frozen=True)
@@ -59,10 +58,6 @@ class CalibrationEntry:
     back_to_back_ns: list[int]
     paced_count: int
     back_to_back_count: int
-
-    def points(self, pacing: CalibrationPacing) -> list[int]:
-        """The sorted times of one kind."""
-        return self.paced_ns if pacing == "paced" else self.back_to_back_ns
 
 
 @dataclass(frozen=True)

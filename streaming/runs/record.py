@@ -32,6 +32,7 @@ from models.common.documents import DocumentKind
 from models.common.errors import OutputError, UsageError
 from models.common.files import atomic_folder
 from models.geometry import Task
+from streaming.core.playout import PlayoutCounts
 from streaming.metrics.quantiles import Quantiles
 
 SCHEMA = "hearpack-run/1"
@@ -151,8 +152,8 @@ class RingRecord:
 
 
 @dataclass(frozen=True)
-class PlayoutRecord:
-    """The ring between an enhancer and the speaker, at the device's output rate. See streaming/core/playout.py.
+class PlayoutRecord(PlayoutCounts):
+    """The ring between an enhancer and the speaker, at the device's output rate: its counts, and more.
 
     `trimmed` samples were cut out, cross-faded, to shrink a delay that had grown.
     """
@@ -162,16 +163,6 @@ class PlayoutRecord:
     capacity_samples: int
     prefill_samples: int
     high_water_samples: int
-    offered: int
-    written: int
-    dropped: int
-    consumed: int
-    held: int
-    played: int
-    silence: int
-    underrun: int
-    tail: int
-    underruns: int
     trimmed: int
     adjust_ppm: float
     occupancy: list[OccupancyPoint]

@@ -3,18 +3,16 @@
 A probe takes the net's place: the bundle's buffer, hop, delay and names, but it passes audio on unchanged,
 delay_samples late (enhancer), or scores 1 for label 0 when its window is loud (classifier). A pulse, or an onset, goes
 into the microphone; when it comes out is measured in what was played, or reported by the event. The ledger's total must
-agree within one sample, or one hop. The net itself would blur a pulse; `lag_samples` measures it by cross-correlation.
+agree within one sample, or one hop.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.common.errors import ArtefactError, UsageError
 from models.geometry import GraphSignature, StateSpec
 from runtimes.bundle import Bundle, Decisions, Manifest
 from runtimes.protocol import Outputs, RuntimeInfo, State, check_call, zero_state
@@ -69,8 +67,8 @@ class ProbeRuntime:
 class KeptLedger(Ledger):
     """A ledger that keeps its entries: (captured_ns, total_ns) of each, by kind."""
 
-    def __init__(self, file: Path | None = None) -> None:
-        super().__init__(file)
+    def __init__(self) -> None:
+        super().__init__(None)
         self.kept: dict[Kind, list[tuple[int, int]]] = {"block": [], "window": [], "event": []}
 
     def add_rows(self, kind: Kind, rows: NDArray[np.int64]) -> None:
@@ -164,29 +162,3 @@ def _judge(method: str, ledger_ns: int, measured_ns: int, limit_samples: float, 
         rate_hz=rate_hz,
         passed=bool(abs(mismatch) <= limit_samples),
     )
-
-
-def lag_samples(reference: Array, later: Array, most: int) -> float:
-    """How many samples `later` lags `reference`, by the peak of their cross-correlation, fractions by a parabola.
-
-    Args:
-        reference: float32 [n], what went in.
-        later: float32 [m], what came out, m >= n is usual.
-        most: largest lag looked at.
-
-    Raises:
-        UsageError: too short for `most`, or silent.
-        ArtefactError: the peak lies at the edge: the lag is larger.
-    """
-    if len(reference) < 2 or len(later) < 2 or most < 2:
-        raise UsageError(f"lag: expected two signals and a largest lag, got {len(reference)}, {len(later)} and {most}")
-    size = 1 << (len(reference) + len(later)).bit_length()
-    spectrum = np.fft.rfft(later.astype(np.float64), size) * np.conj(np.fft.rfft(reference.astype(np.float64), size))
-    correlation = np.fft.irfft(spectrum, size)[: most + 2]
-    peak = int(np.argmax(correlation))
-    if correlation[peak] <= 0.0:
-        raise UsageError("lag: one of the signals is silent")
-    if not 0 < peak <= most:
-        raise ArtefactError(f"lag: no peak within {most} samples")
-    below, at, above = correlation[peak - 1 : peak + 2]
-    return float(peak + 0.5 * (below - above) / (below - 2.0 * at + above))

@@ -91,7 +91,7 @@ class RealtimeRun:
         with self._feeding:
             if self._captured.is_set() or not self._origin:
                 return
-            self.pipeline.capture(callback, block)
+            self.pipeline.input.capture(callback, block)
         with self._wake:
             self._wake.notify()
 
@@ -144,7 +144,7 @@ class RealtimeRun:
     def _end_capture(self) -> None:
         with self._feeding:
             if not self._captured.is_set():
-                self.pipeline.end_capture(self.now_ns())
+                self.pipeline.input.end_capture(self.now_ns())
                 self._captured.set()
         with self._wake:
             self._wake.notify()
@@ -158,7 +158,7 @@ class RealtimeRun:
             began = self.now_ns()
             if began > callback.time_ns + pipeline.profile.block_ns:
                 pipeline.log.add(began, "capture_late", 0, callback.rate_hz, "this machine was busy")
-            pipeline.capture(callback._replace(time_ns=began), block)
+            pipeline.input.capture(callback._replace(time_ns=began), block)
             with self._wake:
                 self._wake.notify()
         self._end_capture()

@@ -40,7 +40,7 @@ from streaming.simulator.device.faults import Fault
 from streaming.simulator.device.profile import LONGEST_S, DeviceProfile
 from streaming.simulator.pipeline.config import PipelineConfig
 from streaming.simulator.pipeline.pipeline import NOBODY, Observer, Pipeline
-from streaming.simulator.pipeline.recorders import Recorders, file_recorders, no_recorders
+from streaming.simulator.pipeline.recorders import Recorders, make_recorders
 from streaming.simulator.timeline import SECOND_NS
 from streaming.simulator.virtual import run_virtual
 
@@ -236,12 +236,8 @@ class Scenario:
 
     def recorders(self, folder: Path | None = None) -> Recorders:
         """Where results go: the files of a run's folder, or nowhere but into figures."""
-        if folder is None:
-            return no_recorders(self.total_ns, self.rate_hz)
-        enhancer = self.bundle.manifest.gives_audio
-        return file_recorders(
-            folder, self.total_ns, self.rate_hz, self.profile.output_rate_hz, enhancer, self.settings.keep_audio
-        )
+        enhancer, rates = self.bundle.manifest.gives_audio, (self.rate_hz, self.profile.output_rate_hz)
+        return make_recorders(folder, self.total_ns, *rates, enhancer, self.settings.keep_audio)
 
     def pipeline(
         self,

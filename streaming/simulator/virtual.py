@@ -83,7 +83,7 @@ class _Capture:
     def __init__(
         self, pipeline: Pipeline, plan: Iterable[Stretch], source: AudioSource, stalls: Sequence[Fault]
     ) -> None:
-        self._pipeline = pipeline
+        self._pipeline, self._input = pipeline, pipeline.input
         self._plan, self._source, self._stalls = iter(plan), source, stalls
         self._wakeup_ns = round(pipeline.profile.wakeup_us * 1e3)
         self._ready: Ready | None = None
@@ -135,7 +135,7 @@ class _Capture:
         if end == len(ends):
             return None
         if end > begin:
-            self._pipeline.admit(ready, begin, end)
+            self._input.admit(ready, begin, end)
             self._begin, self.now = end, times[end - 1]
         return start_ns
 
@@ -157,7 +157,7 @@ class _Capture:
             end = bisect_right(ready.times_ns, time_ns, begin)
             if end == begin:
                 return False
-        self._pipeline.admit(ready, begin, end)
+        self._input.admit(ready, begin, end)
         self._begin, self.now = end, ready.times_ns[end - 1]
         if end == len(ends):
             self._ready = None
@@ -169,7 +169,7 @@ class _Capture:
         if callback.time_ns > time_ns:
             return False
         self._singly.pop()
-        self._pipeline.capture(callback, self._source.read(callback.rate_hz, callback.first_frame, callback.frames))
+        self._input.capture(callback, self._source.read(callback.rate_hz, callback.first_frame, callback.frames))
         self.now = callback.time_ns
         if not self._singly:
             self._prepare()
@@ -180,7 +180,7 @@ class _Capture:
         stretch = next(self._plan, None)
         if stretch is None:
             self._over = True
-            self._pipeline.end_capture(self.now)
+            self._input.end_capture(self.now)
             return
         self._stretch, self._place = stretch, 1
         self._upto = np.cumsum(stretch.frames)
@@ -196,6 +196,6 @@ class _Capture:
         end = max(begin + 1, int(np.searchsorted(upto, before + _FRAMES_AT_ONCE, "right")))
         block = self._source.read(stretch.rate_hz, stretch.first_frame + before, int(upto[end - 1]) - before)
         self._place, self._begin = end, 0
-        self._ready = self._pipeline.prepare(stretch, begin, end, block)
+        self._ready = self._input.prepare(stretch, begin, end, block)
         if self._ready is None:
             self._singly = list(stretch.callbacks(begin, end))[::-1]

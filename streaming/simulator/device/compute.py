@@ -52,7 +52,7 @@ def from_calibration(
 ) -> ComputeModel:
     """Paced times where there are some, else back-to-back ones times the profile's paced penalty."""
     pacing: Pacing = "paced" if entry.paced_ns else "back_to_back"
-    points = entry.points("paced" if entry.paced_ns else "back_to_back")
+    points = entry.paced_ns or entry.back_to_back_ns
     return ComputeModel(points, pacing, profile, seed, f"{machine}, {pacing.replace('_', ' ')}", slowdown)
 
 

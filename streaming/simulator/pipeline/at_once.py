@@ -7,7 +7,7 @@ made here find all they want, so that none acts on another. Where that is not so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,11 +16,8 @@ from numpy.typing import NDArray
 from models.common.errors import AudioError
 from streaming.core.playout import ONE, PlayoutRing, controlled, playable
 from streaming.simulator.device.callbacks import Stretch
-from streaming.simulator.device.faults import FaultLog
-from streaming.simulator.pipeline.config import PipelineConfig
 from streaming.simulator.pipeline.input import InputStage
-from streaming.simulator.pipeline.playback import Playback, Written, playout_sizes
-from streaming.simulator.pipeline.recorders import Recorders
+from streaming.simulator.pipeline.playback import Playback, Written
 from streaming.simulator.timeline import SECOND_NS
 
 Array = NDArray[np.float32]
@@ -198,21 +195,10 @@ class BatchRing(PlayoutRing):
 
 
 class BatchPlayback(Playback):
-    """A playback whose `write` and `finish` also make the device's reads, each as its time comes between the results.
+    """A playback whose `write` and `finish` also make the device's reads, each as its time comes."""
 
-    Args: as of Playback.
-    """
-
-    def __init__(
-        self,
-        config: PipelineConfig,
-        hop_samples: int,
-        recorders: Recorders,
-        log: FaultLog,
-        on_read: Callable[[int, Array], None] | None = None,
-    ) -> None:
-        super().__init__(config, hop_samples, recorders, log, on_read)
-        self.ring: BatchRing = BatchRing(*playout_sizes(config, hop_samples))
+    ring: BatchRing
+    _make_ring = BatchRing
 
     def write(self, values: Array, written: Written) -> None:
         """Take in results, and read until the last of them came."""

@@ -24,14 +24,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.common.errors import OutputError
 from streaming.metrics.quantiles import QuantileSketch, sketches
 from streaming.runs.record import LEDGER_COLUMNS, PARTS, LedgerSummary
+from streaming.simulator.pipeline.writers import RawWriter
 
 Kind = Literal["block", "window", "event"]
 KINDS: tuple[Kind, ...] = ("block", "window", "event")
@@ -60,14 +60,9 @@ class Ledger:
         self._filled: dict[Kind, int] = dict.fromkeys(KINDS, 0)
         self._sketches: dict[Kind, list[QuantileSketch]] = {}
         self._format = ",".join(["%d"] * _WIDTH)
-        self._file = file
-        self._stream: IO[str] | None = None
-        if file is not None:
-            try:
-                self._stream = file.open("w", encoding="utf-8", newline="\n")
-                self._stream.write(",".join(LEDGER_COLUMNS) + "\n")
-            except OSError as exc:
-                raise OutputError(f"{file}: cannot be written: {exc.strerror or exc}") from exc
+        self._writer = None if file is None else RawWriter(file)
+        if self._writer is not None:
+            self._writer.write((",".join(LEDGER_COLUMNS) + "\n").encode())
 
     def add(self, kind: Kind, index: int, content_sample: int, captured_ns: int, parts: tuple[int, ...]) -> int:
         """An entry; `parts` are ns in the order of PARTS. Returns their total."""
@@ -95,23 +90,16 @@ class Ledger:
             return
         for column, sketch in enumerate(self._sketches[kind]):
             sketch.add(rows[:, 3 + column])
-        if self._stream is not None:
+        if self._writer is not None:
             line = f"{kind},{self._format}\n"
-            try:
-                self._stream.writelines(line % tuple(row) for row in rows.tolist())
-            except OSError as exc:
-                raise OutputError(f"{self._file}: cannot be written: {exc.strerror or exc}") from exc
+            self._writer.write("".join(line % tuple(row) for row in rows.tolist()).encode())
 
     def close(self) -> None:
         """Write what is left."""
         for kind in KINDS:
             self._write_batch(kind)
-        if self._stream is not None:
-            try:
-                self._stream.close()
-            except OSError as exc:
-                raise OutputError(f"{self._file}: cannot be written: {exc.strerror or exc}") from exc
-            self._stream = None
+        if self._writer is not None:
+            self._writer.close()
 
     def summaries(self) -> list[LedgerSummary]:
         """Quantiles of every part, a summary a kind; after `close`."""

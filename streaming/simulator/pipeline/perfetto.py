@@ -10,9 +10,8 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
-from typing import IO
 
-from models.common.errors import OutputError
+from streaming.simulator.pipeline.writers import RawWriter
 
 TRACKS = ("capture", "inference", "playout", "faults", "events")
 _TRACK_ID = {name: i + 2 for i, name in enumerate(TRACKS)}  # 1 is the process: viewers call that thread the main one
@@ -31,22 +30,17 @@ class TraceWriter:
     """
 
     def __init__(self, file: Path | None, limit: int = 200_000) -> None:
-        self._file, self._left = file, limit
+        self._left = limit
         self._lines: list[str] = []
         self._lock = threading.Lock()  # in real time three threads write
-        self._stream: IO[str] | None = None
+        self._writer = None if file is None else RawWriter(file)
         self.full = file is None
-        if file is None:
+        if self._writer is None:
             return
-        try:
-            self._stream = file.open("w", encoding="utf-8", newline="\n")
-        except OSError as exc:
-            raise OutputError(f"{file}: cannot be written: {exc.strerror or exc}") from exc
-        self._stream.write('{"displayTimeUnit":"ms","traceEvents":[\n')
         head = [("process_name", 0, {"name": "hearpack simulate"})]
         head += [("thread_name", _TRACK_ID[t], {"name": t}) for t in TRACKS]
         lines = [json.dumps({"ph": "M", "pid": 1, "tid": tid, "name": kind, "args": args}) for kind, tid, args in head]
-        self._stream.write(",\n".join(lines))
+        self._writer.write(('{"displayTimeUnit":"ms","traceEvents":[\n' + ",\n".join(lines)).encode())
 
     def slice(self, track: str, name: str, begin_ns: int, end_ns: int, **arguments: int) -> None:
         """Something that took time."""
@@ -69,7 +63,7 @@ class TraceWriter:
 
     def instant(self, track: str, name: str, time_ns: int, **arguments: int | float | str) -> None:
         """A fault or an event: always written."""
-        if self._stream is None:
+        if self._writer is None:
             return
         line = (
             f'{{"ph":"i","s":"t","pid":1,"tid":{_TRACK_ID[track]},"name":{json.dumps(name)},"ts":{_us(time_ns)},'
@@ -89,25 +83,18 @@ class TraceWriter:
             self.instant("faults", "trace is full: only faults and events from here on", time_ns)
 
     def _flush_if(self, count: int) -> None:
-        if len(self._lines) < count or self._stream is None:
-            return
-        try:
-            self._stream.write(",\n" + ",\n".join(self._lines))
-        except OSError as exc:
-            raise OutputError(f"{self._file}: cannot be written: {exc.strerror or exc}") from exc
-        self._lines.clear()
+        if len(self._lines) >= count and self._writer is not None:
+            self._writer.write((",\n" + ",\n".join(self._lines)).encode())
+            self._lines.clear()
 
     def close(self) -> None:
         """Write what is left and end the file."""
-        if self._stream is None:
+        if self._writer is None:
             return
         self._flush_if(1)
-        try:
-            self._stream.write("\n]}\n")
-            self._stream.close()
-        except OSError as exc:
-            raise OutputError(f"{self._file}: cannot be written: {exc.strerror or exc}") from exc
-        self._stream, self.full = None, True
+        self._writer.write(b"\n]}\n")
+        self._writer.close()
+        self._writer, self.full = None, True
 
 
 def _us(time_ns: int) -> str:

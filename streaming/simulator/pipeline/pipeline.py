@@ -1,7 +1,7 @@
 """The phone's loop: capture -> resampler -> DSP -> ring -> net -> events or playout. No clock of its own.
 
 A driver says what time it is: streaming/simulator/virtual.py in a simulated clock, streaming/simulator/realtime.py
-with threads. The capture side (`capture`, `end_capture`) and the inference side (`take`, `deliver`, `drain`) may be two
+with threads. The capture side (`input`) and the inference side (`take`, `deliver`, `drain`) may be two
 threads; the device's side is `playback`.
 
 Indices: *entered* counts samples that came into the ring, *stream* counts samples given to the net since the start;
@@ -23,9 +23,8 @@ from streaming.core.dsp import GatedRuntime, Level, gated
 from streaming.core.loop import LoopOutput, make_loop
 from streaming.metrics.quantiles import Quantiles
 from streaming.runs.record import Counts, EventRecord, OccupancyPoint, PlayoutRecord, RingRecord
-from streaming.simulator.device.callbacks import Callback, Stretch
 from streaming.simulator.device.faults import FaultLog
-from streaming.simulator.pipeline.at_once import BatchInput, BatchPlayback, Ready
+from streaming.simulator.pipeline.at_once import BatchInput, BatchPlayback
 from streaming.simulator.pipeline.config import PipelineConfig
 from streaming.simulator.pipeline.events import EventStage
 from streaming.simulator.pipeline.output import Call, OutputStage
@@ -107,6 +106,7 @@ class Pipeline:
         observer: what looks on.
 
     Attributes:
+        input: the capture side; a driver gives it callbacks.
         needed: new samples that the next call takes: at first a whole window.
         playback: an enhancer's playout, read by the device; None for a classifier.
         log: what went wrong.
@@ -133,8 +133,8 @@ class Pipeline:
         self._gate = net if isinstance(net, GatedRuntime) else None
         self._loop = make_loop(manifest, net)
         self.log = FaultLog()
-        self._input = BatchInput(config, recorders, self.log, observer.metered)
-        self._ring = self._input.ring
+        self.input = BatchInput(config, recorders, self.log, observer.metered)
+        self._ring = self.input.ring
         self.needed = self._loop.buffer_samples
         self._map, self._base = IndexMap(), 0
         self._hop_ns = self._loop.hop * SECOND_NS // self.rate_hz
@@ -148,7 +148,7 @@ class Pipeline:
             self._events = EventStage(config, self._captured, recorders)
         self._output = OutputStage(
             config,
-            lambda indices: self._input.captured_at_each(self._map.at_each(indices)),
+            lambda indices: self.input.captured_at_each(self._map.at_each(indices)),
             recorders,
             self.log,
             self.playback,
@@ -192,7 +192,7 @@ class Pipeline:
     @property
     def counts(self) -> Counts:
         """Where everything went so far."""
-        ring, entry = self._ring, self._input
+        ring, entry = self._ring, self.input
         return Counts(
             callbacks=entry.callbacks,
             captured=entry.captured,
@@ -216,7 +216,7 @@ class Pipeline:
     def status(self) -> Status:
         """How it goes; the level's measurement begins anew."""
         return Status(
-            level=self._input.meter.read(),
+            level=self.input.meter.read(),
             held=self._ring.held,
             misses=self._output.misses,
             delay_ns=self._output.last_delay_ns,
@@ -224,28 +224,12 @@ class Pipeline:
             underruns=None if self.playback is None else self.playback.ring.counts.underruns,
         )
 
-    def capture(self, callback: Callback, block: Array) -> None:
-        """A callback with its block, float32 [frames]."""
-        self._input.capture(callback, block)
-
-    def prepare(self, stretch: Stretch, begin: int, end: int, block: Array) -> Ready | None:
-        """See BatchInput."""
-        return self._input.prepare(stretch, begin, end, block)
-
-    def admit(self, ready: Ready, begin: int, end: int) -> None:
-        """See BatchInput."""
-        self._input.admit(ready, begin, end)
-
-    def end_capture(self, time_ns: int) -> None:
-        """No more audio comes."""
-        self._input.end_capture(time_ns)
-
     def _captured(self, stream_index: int) -> int:
-        return self._input.captured_at(self._map.at(stream_index))
+        return self.input.captured_at(self._map.at(stream_index))
 
     def _pull(self, count: int) -> tuple[Array, int, int] | None:
         """`count` samples of the ring, and when the first and the last of them came."""
-        pulled = self._input.pull(count)
+        pulled = self.input.pull(count)
         if pulled is None:
             return None
         view, entered, arrival_ns, ready_ns = pulled
@@ -291,8 +275,8 @@ class Pipeline:
         base, number = self._base, self.calls
         self.calls = number + 1
         arrival_ns, ready_ns, start_ns = times_ns
-        late_ns = ready_ns + max(self._hop_ns, self._input.block_ns)
-        delay_ns = self._input.resampler_ns
+        late_ns = ready_ns + max(self._hop_ns, self.input.block_ns)
+        delay_ns = self.input.resampler_ns
         return Call(
             number, base + first, base + end, end, base + in_end, arrival_ns, ready_ns, delay_ns, late_ns, start_ns
         )
@@ -304,7 +288,7 @@ class Pipeline:
 
     def _backlog(self) -> int:
         """Samples pending from which "skip_hop" skips: two hops beyond what one block brings."""
-        return -(-self._input.block_ns * self.rate_hz // SECOND_NS) + 2 * self._loop.hop
+        return -(-self.input.block_ns * self.rate_hz // SECOND_NS) + 2 * self._loop.hop
 
     def _failed(self, call: Call, message: str) -> None:
         """The net raised: its state is reset, the loop goes on; it ends after too many in a row."""

@@ -75,6 +75,8 @@ class Playback:
         trimmed: samples cut out to shrink the delay. high_water: most held.
     """
 
+    _make_ring: Callable[[int, int, int], PlayoutRing] = PlayoutRing
+
     def __init__(
         self,
         config: PipelineConfig,
@@ -90,7 +92,7 @@ class Playback:
         self.resampler = Resampler(config.rate_hz, self.rate_hz)
         self._ratio = self.rate_hz / config.rate_hz
         self._hop_out = _at_output(config, hop_samples)
-        self.ring = PlayoutRing(*playout_sizes(config, hop_samples))
+        self.ring = self._make_ring(*playout_sizes(config, hop_samples))
         self.true_rate_hz = self.rate_hz * (1.0 + profile.output_clock_ppm * 1e-6)
         self.route_ns = round(profile.output_latency_ms * 1e6)
         delay_ns = self.resampler.delay_out_samples * SECOND_NS // self.rate_hz

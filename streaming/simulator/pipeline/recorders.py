@@ -41,22 +41,10 @@ class Recorders:
                 writer.close()
 
 
-def no_recorders(total_ns: int, rate_hz: int) -> Recorders:
-    """Nothing is written; figures are kept."""
-    heard = InputRecorder(total_ns * rate_hz // SECOND_NS, None)
-    return Recorders(Ledger(None), TraceWriter(None), heard, Occupancy(total_ns), None, None, None, total_ns)
-
-
-def file_recorders(
-    folder: Path,
-    total_ns: int,
-    rate_hz: int,
-    output_rate_hz: int,
-    enhancer: bool,
-    audio: bool,
-    trace_limit: int = 200_000,
+def make_recorders(
+    folder: Path | None, total_ns: int, rate_hz: int, output_rate_hz: int, enhancer: bool, audio: bool
 ) -> Recorders:
-    """The files of a run's folder (streaming/runs/record.py).
+    """The files of a run's folder (streaming/runs/record.py); without one only figures are kept.
 
     Args:
         folder: where to.
@@ -64,21 +52,25 @@ def file_recorders(
         rate_hz, output_rate_hz: the model's rate and the output's.
         enhancer: whether audio comes out, or scores.
         audio: whether heard.wav and output.wav are wanted.
-        trace_limit: slices of the trace.
 
     Raises:
         OutputError: a file cannot be written.
     """
-    heard = None
-    if audio and total_ns <= HEARD_LIMIT_S * SECOND_NS:
-        heard = WavWriter(folder / "heard.wav", rate_hz, "PCM_16")
+    heard = output = scores = ends = None
+    if folder is not None:
+        if audio and total_ns <= HEARD_LIMIT_S * SECOND_NS:
+            heard = WavWriter(folder / "heard.wav", rate_hz, "PCM_16")
+        if not enhancer:
+            scores, ends = RawWriter(folder / "scores.f32"), RawWriter(folder / "ends.i64")
+        elif audio:
+            output = WavWriter(folder / "output.wav", output_rate_hz, "FLOAT")
     return Recorders(
-        Ledger(folder / "ledger.csv"),
-        TraceWriter(folder / "trace.json", trace_limit),
+        Ledger(folder and folder / "ledger.csv"),
+        TraceWriter(folder and folder / "trace.json"),
         InputRecorder(total_ns * rate_hz // SECOND_NS, heard),
         Occupancy(total_ns),
-        WavWriter(folder / "output.wav", output_rate_hz, "FLOAT") if enhancer and audio else None,
-        None if enhancer else RawWriter(folder / "scores.f32"),
-        None if enhancer else RawWriter(folder / "ends.i64"),
+        output,
+        scores,
+        ends,
         total_ns,
     )

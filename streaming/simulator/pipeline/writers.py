@@ -19,13 +19,13 @@ _LARGEST_BYTES = 0xFFFF_FF00  # of a WAV's samples
 
 
 class RawWriter:
-    """A file of raw little-endian numbers that grows.
+    """A file of bytes, such as raw little-endian numbers, that grows.
 
     Args:
         file: where to.
 
     Raises:
-        OutputError: it cannot be written (also from `add` and `close`).
+        OutputError: it cannot be written (also from the methods).
     """
 
     def __init__(self, file: Path) -> None:
@@ -38,10 +38,13 @@ class RawWriter:
 
     def add(self, values: NDArray[Any]) -> None:
         """Append the bytes of an array."""
-        self._write(np.ascontiguousarray(values).tobytes())
+        self.write(np.ascontiguousarray(values).tobytes())
 
-    def _write(self, data: bytes) -> None:
+    def write(self, data: bytes, at: int | None = None) -> None:
+        """Append bytes, or write them over others at a place."""
         try:
+            if at is not None:
+                self._stream.seek(at)
             self._stream.write(data)
         except OSError as exc:
             raise OutputError(f"{self._file}: cannot be written: {exc.strerror or exc}") from exc
@@ -72,7 +75,7 @@ class WavWriter(RawWriter):
         self._rate_hz, self._subtype = rate_hz, subtype
         self._width = 2 if subtype == "PCM_16" else 4
         self._head = len(wav_header(1, rate_hz, 0, self._width, subtype))
-        self._write(bytes(self._head))
+        self.write(bytes(self._head))
 
     def add(self, values: NDArray[Any]) -> None:
         """Append float32 [n]."""
@@ -87,11 +90,7 @@ class WavWriter(RawWriter):
         if self._stream.closed:
             return
         frames = (self.bytes - self._head) // self._width
-        try:
-            self._stream.seek(0)
-            self._stream.write(wav_header(1, self._rate_hz, frames, self._width, self._subtype))
-        except OSError as exc:
-            raise OutputError(f"{self._file}: cannot be written: {exc.strerror or exc}") from exc
+        self.write(wav_header(1, self._rate_hz, frames, self._width, self._subtype), at=0)
         super().close()
 
 

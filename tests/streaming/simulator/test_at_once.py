@@ -22,8 +22,8 @@ from streaming.simulator.device.compute import ComputeModel
 from streaming.simulator.device.faults import Fault, parse_fault
 from streaming.simulator.device.profile import DeviceProfile, load_profile
 from streaming.simulator.pipeline.at_once import BatchRing
+from streaming.simulator.pipeline.perfetto import TraceWriter
 from streaming.simulator.pipeline.pipeline import Observer
-from streaming.simulator.pipeline.recorders import file_recorders
 from streaming.simulator.scenario import Scenario, Settings, clip_sound
 from streaming.simulator.timeline import SECOND_NS, ContentClock, IndexMap
 from streaming.simulator.virtual import run_virtual
@@ -63,8 +63,9 @@ def reported(
     clip = clip_sound(sound.astype(np.float32), profile.rate_hz, "noise", seconds)
     scenario = Scenario(bundle, clip, profile, Settings(seed=5, policy=policy, faults=faults))
     folder.mkdir()
-    enhancer = manifest.task != "classifier"
-    recorders = file_recorders(folder, scenario.total_ns, 16_000, profile.output_rate_hz, enhancer, True, trace_limit)
+    recorders = scenario.recorders(folder)
+    recorders.trace.close()
+    recorders = dataclasses.replace(recorders, trace=TraceWriter(folder / "trace.json", trace_limit))
     pipeline = scenario.pipeline(ProbeRuntime(manifest), recorders, Observer(), calls_at_once=1 if one_by_one else None)
     step = 9_000_000 if manifest.task == "classifier" else 200_000
     compute = ComputeModel(list(range(step, 3 * step, step // 50)), "paced", profile, 5, "")
@@ -83,7 +84,7 @@ def reported(
         "compute": pipeline.compute_times,
         "counts": pipeline.counts,
         "ring": pipeline.ring_record,
-        "longest block": pipeline._input.block_ns,
+        "longest block": pipeline.input.block_ns,
         "end": end_ns,
     }
 

@@ -11,7 +11,7 @@ from runtimes.bundle import Manifest
 from streaming.simulator.device.callbacks import Callback
 from streaming.simulator.device.profile import DeviceProfile, load_profile
 from streaming.simulator.pipeline.config import PipelineConfig
-from streaming.simulator.pipeline.recorders import Recorders, no_recorders
+from streaming.simulator.pipeline.recorders import Recorders, make_recorders
 
 RATE, HOP, DELAY, WINDOW = 8000, 64, 64, 160
 SAMPLE_NS = 1_000_000_000 // RATE
@@ -98,7 +98,7 @@ def config(manifest: Manifest = ENHANCER, profile: DeviceProfile = PROFILE, **ch
 
 def figures(seconds: float = 1.0) -> Recorders:
     """Recorders that keep figures only."""
-    return no_recorders(round(seconds * 1e9), RATE)
+    return make_recorders(None, round(seconds * 1e9), RATE, RATE, enhancer=True, audio=False)
 
 
 def noise(count: int, seed: int = 0) -> np.ndarray:

@@ -18,8 +18,8 @@ from runtimes.bundle import Bundle
 from streaming.simulator.device.faults import parse_fault
 from streaming.simulator.device.profile import load_profile
 from streaming.simulator.pipeline.perfetto import TRACKS, TraceWriter
-from streaming.simulator.scenario import Settings, clip_sound
-from streaming.simulator.simulate import simulate
+from streaming.simulator.run import run_scenario
+from streaming.simulator.scenario import Scenario, Settings, clip_sound
 from tools.browser import NAMES, Browser, find_browser
 from tools.perfetto import TROUBLE, ask, find_ui
 
@@ -174,9 +174,9 @@ def test_perfetto_counts_what_a_run_counted(
 ) -> None:
     noise = (0.1 * np.random.default_rng(3).standard_normal(8 * 48_000)).astype(np.float32)
     faults = tuple(map(parse_fault, ("stall@2:900ms", "nan@4", "raise@5", "dropout@6:100ms")))
-    settings = Settings(load_profile("android-burst-192"), compute_ns=600_000, faults=faults, check=False)
-    record = simulate(Bundle.open(exported[name]), clip_sound(noise, 48_000, "noise", 8.0), settings,
-                      output=tmp_path / "x.run")  # fmt: skip
+    sound, settings = clip_sound(noise, 48_000, "noise", 8.0), Settings(compute_ns=600_000, faults=faults, check=False)
+    scenario = Scenario(Bundle.open(exported[name]), sound, load_profile("android-burst-192"), settings)
+    record = run_scenario(scenario, output=tmp_path / "x.run")
     names = check_format(entries(tmp_path / "x.run" / "trace.json"))
     assert tuple(names.values()) == TRACKS
     (trouble, tracks), _ = ask(
