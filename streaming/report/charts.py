@@ -170,24 +170,20 @@ def plot(shapes: Sequence[str], x: Axis, y: Axis, alt: str, height_px: int = 180
         height_px: of the plot itself.
         image: a data URI drawn below the shapes, over the whole plot.
     """
-    grid = [horizontal(y, value, "grid") for value, _ in y.ticks] + [vertical(x, value, "grid") for value, _ in x.ticks]
-    if image:
-        grid = []  # the picture has its own texture
-    picture = (
-        f'<image href="{image}" x="0" y="0" width="{BOX:g}" height="{BOX:g}" preserveAspectRatio="none"/>'
-        if image
-        else ""
-    )
+    if image:  # it has its own texture instead of a grid
+        below = [f'<image href="{image}" x="0" y="0" width="{BOX:g}" height="{BOX:g}" preserveAspectRatio="none"/>']
+    else:
+        below = [horizontal(y, value, "grid") for value, _ in y.ticks]
+        below += [vertical(x, value, "grid") for value, _ in x.ticks]
     y_ticks = "".join(
         f'<span class="ty" style="bottom:{100 * y.at(value):.2f}%">{text(label)}</span>' for value, label in y.ticks
     )
-    x_ticks = _x_ticks(x)
     return (
         f'<div class="plot"><div class="yt">{text(y.title)}</div>'
         f'<div class="area" style="height:{height_px}px">{y_ticks}'
         f'<svg role="img" aria-label="{text(alt)}" viewBox="0 0 {BOX:g} {BOX:g}" preserveAspectRatio="none">'
-        f"<title>{text(alt)}</title>{picture}{''.join(grid)}{''.join(shapes)}</svg></div>"
-        f'<div class="xs">{x_ticks}</div><div class="xt">{text(x.title)}</div></div>'
+        f"<title>{text(alt)}</title>{''.join(below)}{''.join(shapes)}</svg></div>"
+        f'<div class="xs">{_x_ticks(x)}</div><div class="xt">{text(x.title)}</div></div>'
     )
 
 
@@ -223,20 +219,18 @@ class BarRow:
 
 def bar_rows(rows: Sequence[BarRow], x: Axis, alt: str, limit: float | None = None) -> str:
     """Horizontal bars on one axis, label left (above on a phone), figure right; `limit` is marked in every bar."""
-    flat = Axis(0.0, 1.0, ())
     drawn = []
     for row in rows:
         shapes = [vertical(x, value, "grid") for value, _ in x.ticks]
-        shapes += [box(x, flat, p.begin, p.end, 0.12, 0.88, p.style, p.title) for p in row.parts]
+        shapes += [box(x, _FLAT, p.begin, p.end, 0.12, 0.88, p.style, p.title) for p in row.parts]
         shapes += [] if limit is None else [vertical(x, limit, "limit")]
         drawn.append(
             f'<div class="bl">{text(row.label)}</div><div class="bb"><svg aria-hidden="true" viewBox="0 0 {BOX:g} '
             f'{BOX:g}" preserveAspectRatio="none">{"".join(shapes)}</svg></div><div class="bf">{text(row.figure)}</div>'
         )
-    ticks = _x_ticks(x)
     return (
         f'<div class="bars" role="img" aria-label="{text(alt)}">{"".join(drawn)}'
-        f'<div class="bl empty"></div><div class="xs">{ticks}</div><div class="bf empty"></div>'
+        f'<div class="bl empty"></div><div class="xs">{_x_ticks(x)}</div><div class="bf empty"></div>'
         f'<div class="bl empty"></div><div class="xt">{text(x.title)}</div><div class="bf empty"></div></div>'
     )
 

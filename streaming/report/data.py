@@ -90,10 +90,11 @@ def _run(name: str, run: LoadedRun) -> Data:
 def _envelope(record: RunRecord) -> Data:
     points = record.envelope
     step = record.envelope_step_samples / record.model_rate_hz
+    parts = columns(len(points), DRAWN_POINTS)
     return {
-        "at_s": [round(a * step, 4) for a, _ in columns(len(points), DRAWN_POINTS)] if points else [],
-        "low": [min(p.low for p in points[a:b]) for a, b in columns(len(points), DRAWN_POINTS)] if points else [],
-        "high": [max(p.high for p in points[a:b]) for a, b in columns(len(points), DRAWN_POINTS)] if points else [],
+        "at_s": [round(a * step, 4) for a, _ in parts],
+        "low": [min(p.low for p in points[a:b]) for a, b in parts],
+        "high": [max(p.high for p in points[a:b]) for a, b in parts],
         "end_s": round(len(points) * step, 4),
     }
 

@@ -6,7 +6,7 @@ The page forbids itself every request (Content-Security-Policy); pictures are in
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from streaming.metrics.intervals import digits
@@ -26,14 +26,10 @@ def page(data: Data) -> str:
                         _comparison(c)) for c in data["comparisons"]]  # fmt: skip
     groups.append(("Compared", compared))
     groups += [(f"Run {run['name']}" if several else "Run", run_sections(run, several)) for run in data["runs"]]
+    colds = [(short(cold["bundle"]), _cold_start(cold)) for cold in data["cold_starts"]]
     apart = [
-        Section(
-            f"cold-{n}",
-            f"Cold start, {short(cold['bundle'])}",
-            f"Cold start of {short(cold['bundle'])}",
-            _cold_start(cold),
-        )
-        for n, cold in enumerate(data["cold_starts"])
+        Section(f"cold-{n}", f"Cold start, {name}", f"Cold start of {name}", inner)
+        for n, (name, inner) in enumerate(colds)
     ]
     apart += [Section(f"advice-{n}", "Which buffer", "Which buffer", _advice(a)) for n, a in enumerate(data["advice"])]
     groups.append(("More", apart))
@@ -157,29 +153,8 @@ def _cold_start(cold: Data) -> str:
     kinds = legend(
         [("c7", "Python and imports: a phone app has its own instead"), ("c0", "this bundle's load"), ("c2", "stream")]
     )
-    header = (
-        "caches",
-        "ready = audio lost, ms",
-        "on a processor, ms",
-        "loading, ms",
-        "call 1, ms",
-        "calls 6 to 10, ms",
-        "first decision, ms",
-        "peak memory, MB",
-    )
-    cells = [
-        (
-            c["name"],
-            _spread(c["ready_ms"]),
-            f"{c['ready_cpu_ms']['median']:.1f}",
-            _spread(c["loading_ms"]),
-            digits(c["first_call_ms"]["median"]),
-            digits(c["steady_call_ms"]["median"]),
-            _spread(c["first_decision_ms"]),
-            f"{c['peak_memory_bytes']['median'] / 1e6:.1f}",
-        )
-        for c in conditions
-    ]
+    header = ("caches", *(head for head, _, _ in _COLD_FIGURES))
+    cells = [(c["name"], *(shown(c[key]) for _, key, shown in _COLD_FIGURES)) for c in conditions]
     calls = [
         (f"call {n + 1}", *(digits(c["calls_ms"][n]["median"]) for c in conditions))
         for n in range(len(conditions[0]["calls_ms"]))
@@ -213,26 +188,34 @@ def _spread(s: Mapping[str, float]) -> str:
     return f"{s['median']:.1f} ({s['p25']:.1f} to {s['p75']:.1f})"
 
 
+_COLD_FIGURES: tuple[tuple[str, str, Callable[[Mapping[str, float]], str]], ...] = (
+    ("ready = audio lost, ms", "ready_ms", _spread),
+    ("on a processor, ms", "ready_cpu_ms", lambda s: f"{s['median']:.1f}"),
+    ("loading, ms", "loading_ms", _spread),
+    ("call 1, ms", "first_call_ms", lambda s: digits(s["median"])),
+    ("calls 6 to 10, ms", "steady_call_ms", lambda s: digits(s["median"])),
+    ("first decision, ms", "first_decision_ms", _spread),
+    ("peak memory, MB", "peak_memory_bytes", lambda s: f"{s['median'] / 1e6:.1f}"),
+)
+_ADVICE_FIGURES = (
+    ("hop, ms", "buffer_ms", "g"),
+    ("load", "load", ".1%"),
+    ("p99 of hop", "p99_of_hop", ".0%"),
+    ("delay p50, ms", "delay_p50_ms", ".1f"),
+    ("delay p95, ms", "delay_p95_ms", ".1f"),
+    ("late calls", "misses", ","),
+    ("dropped", "dropped", ","),
+    ("dry", "underruns", ","),
+)
+
+
 def _advice(advised: Data) -> str:
-    parts = [
-        (
-            f"<p>{tag('modelled')} {advised['seconds']:g} s each on the virtual clock: compute times of "
-            f"{text(advised['machine'])}, times each device's figures, many of them assumptions.</p>"
-        )
-    ]
-    header = (
-        "",
-        "hop, ms",
-        "load",
-        "p99 of hop",
-        "delay p50, ms",
-        "delay p95, ms",
-        "late calls",
-        "dropped",
-        "dry",
-        "the device's own",
-        "",
+    lead = (
+        f"<p>{tag('modelled')} {advised['seconds']:g} s each on the virtual clock: compute times of "
+        f"{text(advised['machine'])}, times each device's figures, many of them assumptions.</p>"
     )
+    parts = [lead]
+    header = ("", *(head for head, _, _ in _ADVICE_FIGURES), "the device's own", "")
     for device in advised["devices"]:
         found = device["candidates"]
         x = linear_axis(0.0, max(c["delay_p95_ms"] for c in found) * 1.02, "ms of delay, p95", 5)
@@ -245,32 +228,12 @@ def _advice(advised: Data) -> str:
             verdict = "recommended" if chosen else "clean" if clean else "in trouble"
             delay = f"{c['delay_p95_ms']:.1f} ms, load {c['load']:.1%}"
             rows.append(BarRow(name, (BarPart(0.0, c["delay_p95_ms"], colour, verdict),), delay))
-            cells.append(
-                (
-                    name,
-                    f"{c['buffer_ms']:g}",
-                    f"{c['load']:.1%}",
-                    f"{c['p99_of_hop']:.0%}",
-                    f"{c['delay_p50_ms']:.1f}",
-                    f"{c['delay_p95_ms']:.1f}",
-                    f"{c['misses']:,}",
-                    f"{c['dropped']:,}",
-                    f"{c['underruns']:,}",
-                    f"{c['own_dropped']:,}, {c['own_underruns']:,}",
-                    verdict,
-                )
-            )
+            figures = (format(c[key], spec) for _, key, spec in _ADVICE_FIGURES)
+            cells.append((name, *figures, f"{c['own_dropped']:,}, {c['own_underruns']:,}", verdict))
         title = found[0]["device_title"]
         alt = f"Delay on {title}: " + "; ".join(f"{row.label} {row.figure}" for row in rows)
         parts.append(f"<h3>{text(title)}</h3>{bar_rows(rows, x, alt)}<p>{text(device['why'])}</p>")
         parts.append(details("As a table", table(header, cells, title)))
-    parts.append(
-        legend(
-            [
-                ("c2", "recommended"),
-                ("c7", "ran clean"),
-                ("c1", "late calls, or losses that the device alone would not have"),
-            ]
-        )
-    )
+    in_trouble = "late calls, or losses that the device alone would not have"
+    parts.append(legend([("c2", "recommended"), ("c7", "ran clean"), ("c1", in_trouble)]))
     return "".join(parts)

@@ -83,15 +83,10 @@ def _tiles(run: Data) -> str:
     r, kind = run["record"], run["delay_kind"]
     counts = r["counts"]
     hop_ns = 1e9 * r["hop_samples"] / r["model_rate_hz"]
+    late, dropped = counts["misses"], counts["dropped"]
     tiles = [
-        ("Late calls", f"{counts['misses']:,}", f"of {counts['calls']:,} calls", kind, counts["misses"] == 0),
-        (
-            "Samples dropped",
-            f"{counts['dropped']:,}",
-            f"of {counts['written']:,} written",
-            "counted",
-            counts["dropped"] == 0,
-        ),
+        ("Late calls", f"{late:,}", f"of {counts['calls']:,} calls", kind, late == 0),
+        ("Samples dropped", f"{dropped:,}", f"of {counts['written']:,} written", "counted", dropped == 0),
     ]
     if r["compute"]:
         own = r["compute"][0]
@@ -105,16 +100,8 @@ def _tiles(run: Data) -> str:
     if r["task"] == "classifier":
         tiles.append(("Events", f"{len(r['events']):,}", f"in {r['simulated_s']:.1f} s", "counted", None))
     if r["playout"] is not None:
-        underruns = r["playout"]["underruns"]
-        tiles.append(
-            (
-                "Playout underruns",
-                f"{underruns:,}",
-                f"{r['playout']['underrun']:,} samples missing",
-                kind,
-                underruns == 0,
-            )
-        )
+        underruns, missing = r["playout"]["underruns"], r["playout"]["underrun"]
+        tiles.append(("Playout underruns", f"{underruns:,}", f"{missing:,} samples missing", kind, underruns == 0))
     check = r["delay_check"]
     if check is not None:
         tiles.append(("Delay, ledger against sound", f"{_apart(check)} <small>samples</small>",
@@ -189,28 +176,17 @@ def _events(r: Data, scores: Data | None, x: Axis) -> str:
         return "<p>No event.</p>"
     rate = r["model_rate_hz"]
     names = [n for n in (scores or {"labels": []})["labels"] if any(e["label"] == n for e in r["events"])]
+    events = [(e, e["onset_sample"] / rate, e["offset_sample"] / rate) for e in r["events"]]
     rows = []
     for number, name in enumerate(names):
         spans = [
-            (
-                e["onset_sample"] / rate,
-                e["offset_sample"] / rate,
-                f"{e['onset_sample'] / rate:.2f} s, {e['confidence']:.2f}",
-            )
-            for e in r["events"]
-            if e["label"] == name
+            (begin, end, f"{begin:.2f} s, {e['confidence']:.2f}") for e, begin, end in events if e["label"] == name
         ]
         rows.append((name, f"c{number}", spans))
     header = ("label", "onset s", "offset s", "confidence", "reported after ms")
     cells = [
-        (
-            e["label"],
-            f"{e['onset_sample'] / rate:.2f}",
-            f"{e['offset_sample'] / rate:.2f}",
-            f"{e['confidence']:.3f}",
-            ms(e["delay_ns"]),
-        )
-        for e in r["events"]
+        (e["label"], f"{begin:.2f}", f"{end:.2f}", f"{e['confidence']:.3f}", ms(e["delay_ns"]))
+        for e, begin, end in events
     ]
     drawn = lanes(rows, x, f"{len(r['events']):,} events of {len(names)} labels over time") if rows else ""
     return f"<h3>Events</h3>{drawn}" + details(f"All {len(cells):,} events as a table", table(header, cells, "Events"))
@@ -224,11 +200,8 @@ def _compute(run: Data) -> str:
     lowest = min(c["quantiles"]["p50"] for c in r["compute"]) / 1e6
     highest = max([c["quantiles"]["max"] for c in r["compute"]] + [hop_ns]) / 1e6
     parts = [
-        (
-            f"<p>Each bar ends at the slowest call; its shade changes at p50, p95 and p99. A call has the hop's "
-            f"{ms(hop_ns)} ms (dashed). Processors slow down between paced calls: back-to-back ones "
-            f"promise too much.</p>"
-        )
+        f"<p>Each bar ends at the slowest call; its shade changes at p50, p95 and p99. A call has the hop's "
+        f"{ms(hop_ns)} ms (dashed). Processors slow down between paced calls: back-to-back ones promise too much.</p>"
     ]
     x = log_axis(max(lowest, 1e-4), highest, "ms a call, logarithmic")
     for kind in ("measured", "modelled"):
@@ -246,7 +219,7 @@ def _compute(run: Data) -> str:
             rows.append(BarRow(c["label"], pieces, f"p99 {digits(q['p99'])} ms"))
         cells = [
             (c["label"], c["pacing"].replace("_", " "), f"{c['quantiles']['count']:,}",
-             *(ms(c["quantiles"][q]) for q in ("p50", "p95", "p99", "max")))
+             *_quantiles(c["quantiles"]))
             for c in chosen
         ]  # fmt: skip
         alt = "; ".join(f"{row.label}: {row.figure}" for row in rows)
@@ -276,15 +249,11 @@ def _ledger(run: Data) -> str:
                 seen.append(name)
         rows.append(BarRow(_one(entry["kind"]), tuple(pieces), f"{digits(at)} ms"))
         cells = [
-            (
-                PART_TITLES[n],
-                ms(entry["mean_parts"][n]),
-                *(ms(entry["parts"][n][q]) for q in ("p50", "p95", "p99", "max")),
-            )
+            (PART_TITLES[n], ms(entry["mean_parts"][n]), *_quantiles(entry["parts"][n]))
             for n in part_order(list(entry["parts"]))
         ]
         total = entry["total"]
-        cells.append(("total", ms(total["mean"]), *(ms(total[q]) for q in ("p50", "p95", "p99", "max"))))
+        cells.append(("total", ms(total["mean"]), *_quantiles(total)))
         header = ("part", "mean ms", "p50 ms", "p95 ms", "p99 ms", "max ms")
         tables.append(table(header, cells, f"Delay of {_one(entry['kind'])}, {total['count']:,} entries"))
     alt = "Mean delay by part. " + "; ".join(f"{row.label}: {row.figure}" for row in rows)
@@ -299,6 +268,10 @@ def _ledger(run: Data) -> str:
             f"(limit {check['limit_samples']:g}): they {verdict}.</p>"
         )
     return f"<p>{tag(kind)}</p>{bar_rows(rows, x, alt)}{shown}{said}{details('Every part as a table', ''.join(tables))}"
+
+
+def _quantiles(times: Data) -> list[str]:
+    return [ms(times[q]) for q in ("p50", "p95", "p99", "max")]
 
 
 def _one(kind: str) -> str:
