@@ -199,10 +199,11 @@ def _compute(run: Data) -> str:
     hop_ns = 1e9 * r["hop_samples"] / r["model_rate_hz"]
     lowest = min(c["quantiles"]["p50"] for c in r["compute"]) / 1e6
     highest = max([c["quantiles"]["max"] for c in r["compute"]] + [hop_ns]) / 1e6
-    parts = [
+    lead = (
         f"<p>Each bar ends at the slowest call; its shade changes at p50, p95 and p99. A call has the hop's "
         f"{ms(hop_ns)} ms (dashed). Processors slow down between paced calls: back-to-back ones promise too much.</p>"
-    ]
+    )
+    parts = [lead]
     x = log_axis(max(lowest, 1e-4), highest, "ms a call, logarithmic")
     for kind in ("measured", "modelled"):
         chosen = [c for c in r["compute"] if c["provenance"] == kind]
