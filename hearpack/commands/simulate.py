@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +18,10 @@ from models.common.errors import UsageError
 if TYPE_CHECKING:
     from streaming.runs.record import RunRecord
     from streaming.simulator.modes import Microphone, Replay, Search, Simulate
-    from streaming.simulator.pipeline.pipeline import Observer
+    from streaming.simulator.pipeline.pipeline import Observer, Status
+
+_BAR = 20
+_FLOOR_DBFS = -60.0
 
 
 def simulate(
@@ -167,10 +171,25 @@ def _display(live: bool) -> Iterator[Observer]:
     from rich.console import Console
     from rich.live import Live
 
-    from hearpack.commands.live import live_line
-
     with Live(console=Console(stderr=True), refresh_per_second=10, transient=True) as shown:
         yield Observer(on_tick=lambda pipeline, now, total: shown.update(live_line(pipeline.status, now, total)))
+
+
+def live_line(status: Status, now_ns: int, total_ns: int) -> str:
+    """For instance "  3.2 s |######      | -21 dBFS  ring 128  late 86 ms  misses 0  Speech 0.93"."""
+    dbfs = status.level.rms_dbfs
+    share = max(0.0, min(1.0, 1.0 - dbfs / _FLOOR_DBFS)) if math.isfinite(dbfs) else 0.0
+    bar = "#" * round(_BAR * share)
+    loudness = f"{dbfs:4.0f} dBFS" if math.isfinite(dbfs) else "silence  "
+    total = f"/{total_ns / 1e9:.1f}" if total_ns else ""
+    line = (
+        f"{now_ns / 1e9:7.1f}{total} s |{bar:<{_BAR}}| {loudness}  ring {status.held:6d}  "
+        f"late {status.delay_ns / 1e6:6.1f} ms  misses {status.misses}"
+    )
+    if status.best is not None:
+        label, score = status.best
+        line += f"  {label} {score:.2f}"
+    return line if status.underruns is None else f"{line}  underruns {status.underruns}"
 
 
 def show(record: RunRecord, output: Path | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +68,6 @@ class Enhancement:
     enhanced_file: Path
     before: tuple[Metric, ...]
     after: tuple[Metric, ...]
-    real_time_factor: float
 
 
 @dataclass(frozen=True)
@@ -83,18 +83,7 @@ class DemoResult:
 
 
 def run_all(output: Path, progress: Progress) -> DemoResult:
-    """Do the main job on real audio.
-
-    Args:
-        output: folder for bundles, audio, pictures and the report; made if missing.
-        progress: called with (what, fraction done).
-
-    Returns:
-        what was measured.
-
-    Raises:
-        HearpackError: no network and no cache, a place that cannot be written, or a failed export.
-    """
+    """All of `hearpack.demo` but its pictures and its report."""
     began = time.perf_counter()
     results = [export(model, output, progress=progress) for model in (YAMNET, GTCRN, DTLN)]
     export_seconds = time.perf_counter() - began
@@ -118,11 +107,8 @@ def _listen(bundle: Bundle) -> Timeline:
     manifest = bundle.manifest
     rate = manifest.geometry.sample_rate_hz
     samples = street(rate)
-    runtime = open_runtime(bundle, choose(bundle))
-    try:
+    with closing(open_runtime(bundle, choose(bundle))) as runtime:
         heard = stream(manifest, runtime, samples)
-    finally:
-        runtime.close()
     labels = bundle.labels()
     events = (
         detect(manifest.decisions, labels, rate, heard.ends, heard.values, len(samples)) if manifest.decisions else ()
@@ -142,7 +128,7 @@ def _enhance(bundle: Bundle, output: Path, snr_db: float, progress: Progress) ->
     noisy_file = output / f"speech-in-street-{snr_db:g}dB.wav"
     enhanced_file = output / f"speech-in-street-{snr_db:g}dB.{bundle.manifest.name}.wav"
     write_wav(noisy_file, noisy, rate)
-    result = run(bundle, noisy_file, output=enhanced_file, progress=progress)
+    run(bundle, noisy_file, output=enhanced_file, progress=progress)
     enhanced = read_wav(enhanced_file).samples[0]
     what = f"quality of {bundle.manifest.name} at {snr_db:g} dB"
     progress(what, 0.0)
@@ -159,7 +145,6 @@ def _enhance(bundle: Bundle, output: Path, snr_db: float, progress: Progress) ->
         enhanced_file,
         before,
         after,
-        result.real_time_factor,
     )
 
 

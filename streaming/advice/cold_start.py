@@ -120,8 +120,7 @@ def warm_up_calls(summary: ConditionSummary) -> int:
 
 def advice(report: ColdStart) -> tuple[str, ...]:
     """What to do about this cold start, each sentence with the figures it follows from."""
-    summaries = {(c.page_cache, c.weight_cache): summarise(c) for c in report.conditions}
-    worst = next(iter(summaries.values()))  # the coldest of all comes first
+    worst = summarise(report.conditions[0])  # the coldest of all comes first
     lines = [_load_early(report, worst), _warm_up(report, worst)]
     by_caches = {(c.page_cache, c.weight_cache): c for c in report.conditions}
     if ("warm", "cold") in by_caches:
@@ -161,7 +160,7 @@ def _warm_up(report: ColdStart, worst: ConditionSummary) -> str:
 
 def _weight_cache(cold: Condition, warm: Condition) -> str:
     if len(cold.runs) < LEAST_PAIRS:
-        return f"XNNPACK's weight cache: not judged from {len(cold.runs)} runs; --runs {LEAST_PAIRS} or more can tell."
+        return _not_judged("XNNPACK's weight cache", cold)
     found = _loading_difference(warm, cold)
     if not found.shown:
         return f"XNNPACK's weight cache: no difference shown in loading ({_interval(found)}); leave it out."
@@ -172,9 +171,7 @@ def _weight_cache(cold: Condition, warm: Condition) -> str:
 
 def _page_cache(cold: Condition, warm: Condition) -> str:
     if len(cold.runs) < LEAST_PAIRS:
-        return (
-            f"First start after a boot: not judged from {len(cold.runs)} runs; --runs {LEAST_PAIRS} or more can tell."
-        )
+        return _not_judged("First start after a boot", cold)
     found = _loading_difference(warm, cold)
     if not found.shown:
         return (
@@ -194,6 +191,10 @@ def _decision(report: ColdStart, worst: ConditionSummary) -> str:
             f"audio is what it waits for, and loading faster would not help."
         )
     return f"{said}: its first buffer of {awaited:.4g} ms was full long before, so loading is what it waits for."
+
+
+def _not_judged(what: str, condition: Condition) -> str:
+    return f"{what}: not judged from {len(condition.runs)} runs; --runs {LEAST_PAIRS} or more can tell."
 
 
 def _loading_difference(a: Condition, b: Condition) -> Difference:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,8 +84,7 @@ def measure_calls(
     hop_s = manifest.hop_samples / manifest.geometry.sample_rate_hz
     calls = max(LEAST_CALLS, round(seconds / hop_s))
     choice = choose(bundle, artefact, engine)
-    runtime = open_runtime(bundle, choice, threads)
-    try:
+    with closing(open_runtime(bundle, choice, threads)) as runtime:
         caller = _Caller(runtime)
         for _ in range(WARM_UP_CALLS):
             caller.call()
@@ -98,8 +98,6 @@ def measure_calls(
             dense += [caller.call() for _ in range(count)]
         progress(f"calling {choice.artefact.id}", 1.0)
         info = runtime.info
-    finally:
-        runtime.close()
     return CallTimes(
         artefact=choice.artefact.id,
         engine=choice.engine,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,11 +96,8 @@ def check_partitions(
         raise UsageError(f"--parity: expected 1 to 10000 trials, got {trials}")
     require_output(bundle.manifest, "simulate --parity", "audio", "scores")
     clip = read_wav(audio)
-    runtime = open_runtime(bundle, choose(bundle, artefact, engine))
-    try:
+    with closing(open_runtime(bundle, choose(bundle, artefact, engine))) as runtime:
         return partition_trials(bundle.manifest, runtime, clip.mono(), clip.sample_rate_hz, trials, seed)
-    finally:
-        runtime.close()
 
 
 def partition_trials(

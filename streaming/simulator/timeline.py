@@ -20,7 +20,34 @@ def samples_ns(counts: Int64, rate_hz: int) -> Int64:
     return lengths
 
 
-class ContentClock:
+class _Pieces:
+    """Where pieces of a line start, and the value there; only the latest are kept."""
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._values: list[int] = []
+
+    def _add(self, start: int, value: int) -> None:
+        self._starts.append(start)
+        self._values.append(value)
+        if len(self._starts) > _KEPT:
+            del self._starts[: _KEPT // 2]
+            del self._values[: _KEPT // 2]
+
+    def _place(self, index: int) -> int:
+        """The piece that an index lies in; before the first one that is the first."""
+        place = len(self._starts) - 1
+        return place if index >= self._starts[place] else max(0, bisect_right(self._starts, index) - 1)
+
+    def _of_each(self, indices: Int64) -> tuple[Int64, Int64]:
+        """Start and value of the piece of each index."""
+        low = max(0, bisect_right(self._starts, int(indices.min())) - 1)
+        starts, values = np.array(self._starts[low:], np.int64), np.array(self._values[low:], np.int64)
+        places = np.maximum(np.searchsorted(starts, indices, "right") - 1, 0)
+        return starts[places], values[places]
+
+
+class ContentClock(_Pieces):
     """When the content of each sample at the model's rate was captured. Piecewise linear; time in ns.
 
     Args:
@@ -28,69 +55,45 @@ class ContentClock:
     """
 
     def __init__(self, rate_hz: int) -> None:
+        super().__init__()
         self.rate_hz = rate_hz
-        self._starts: list[int] = []
-        self._bases: list[int] = []
 
     def begin(self, index: int, captured_ns: int) -> None:
         """From sample `index` on, time runs anew from captured_ns. What was said of later samples is forgotten."""
         while self._starts and self._starts[-1] >= index:
             self._starts.pop()
-            self._bases.pop()
-        self._starts.append(index)
-        self._bases.append(captured_ns)
-        if len(self._starts) > _KEPT:
-            del self._starts[: _KEPT // 2]
-            del self._bases[: _KEPT // 2]
+            self._values.pop()
+        self._add(index, captured_ns)
 
     def at(self, index: int) -> int:
         """When the content of sample `index` was captured."""
-        starts = self._starts
-        place = len(starts) - 1
-        if index < starts[place]:
-            place = max(0, bisect_right(starts, index) - 1)
-        return self._bases[place] + (index - starts[place]) * SECOND_NS // self.rate_hz
+        place = self._place(index)
+        return self._values[place] + (index - self._starts[place]) * SECOND_NS // self.rate_hz
 
     def at_each(self, indices: Int64) -> Int64:
         """`at` for int64 [n]."""
-        starts, bases = _pieces(self._starts, self._bases, indices)
+        starts, bases = self._of_each(indices)
         return bases + samples_ns(indices - starts, self.rate_hz)
 
 
-class IndexMap:
+class IndexMap(_Pieces):
     """Indices of one stream as indices of another that it skips parts of. Starts as the identity."""
 
     def __init__(self) -> None:
-        self._starts = [0]
-        self._targets = [0]
+        super().__init__()
+        self._add(0, 0)
 
     def begin(self, index: int, target: int) -> None:
         """From `index` on, indices run from `target`; nothing happens where they already do."""
-        if self._targets[-1] + index - self._starts[-1] == target:
-            return
-        self._starts.append(index)
-        self._targets.append(target)
-        if len(self._starts) > _KEPT:
-            del self._starts[: _KEPT // 2]
-            del self._targets[: _KEPT // 2]
+        if self._values[-1] + index - self._starts[-1] != target:
+            self._add(index, target)
 
     def at(self, index: int) -> int:
         """The other stream's index."""
-        starts = self._starts
-        place = len(starts) - 1
-        if index < starts[place]:
-            place = max(0, bisect_right(starts, index) - 1)
-        return self._targets[place] + index - starts[place]
+        place = self._place(index)
+        return self._values[place] + index - self._starts[place]
 
     def at_each(self, indices: Int64) -> Int64:
         """`at` for int64 [n]."""
-        starts, targets = _pieces(self._starts, self._targets, indices)
+        starts, targets = self._of_each(indices)
         return targets + indices - starts
-
-
-def _pieces(starts: list[int], values: list[int], indices: Int64) -> tuple[Int64, Int64]:
-    """The start and the value of the piece that each index lies in; before the first one that is the first."""
-    low = max(0, bisect_right(starts, int(indices.min())) - 1)
-    begins, of_each = np.array(starts[low:], np.int64), np.array(values[low:], np.int64)
-    places = np.maximum(np.searchsorted(begins, indices, "right") - 1, 0)
-    return begins[places], of_each[places]

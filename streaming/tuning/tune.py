@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,12 +99,8 @@ def hear(bundle: Bundle, recording: Path, artefact: str | None = None, progress:
             f"{bundle.path}: is of task {bundle.manifest.task}; expected a classifier, whose decisions can be judged"
         )
     clip = read_wav(recording)
-    choice = choose(bundle, artefact)
-    runtime = open_runtime(bundle, choice)
-    try:
+    with closing(open_runtime(bundle, choose(bundle, artefact))) as runtime:
         heard = hear_scores(bundle, runtime, clip, progress)
-    finally:
-        runtime.close()
     return Heard(
         bundle.labels(),
         heard.ends - heard.delay_samples,

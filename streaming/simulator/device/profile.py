@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import importlib.resources
 import itertools
 import math
 import tomllib
@@ -33,6 +32,8 @@ from streaming.runs.record import ProfileFigure, ProfileRecord
 SCHEMA = "hearpack-device/1"
 ASSUMED = "assumption: default"
 LARGEST_BLOCK_FRAMES = 96_000
+LONGEST_S = 86_400.0
+_FOLDER = Path(__file__).with_name("profiles")
 
 
 @dataclass(frozen=True)
@@ -140,8 +141,7 @@ def figure_limits() -> dict[str, _Limits]:
 
 def profile_names() -> tuple[str, ...]:
     """The profiles that come with hearpack."""
-    folder = importlib.resources.files("streaming.simulator.device") / "profiles"
-    return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")))
+    return tuple(sorted(file.stem for file in _FOLDER.glob("*.toml")))
 
 
 def devices(*names: str | Path) -> tuple[DeviceProfile, ...]:
@@ -178,7 +178,7 @@ def load_profile(name_or_path: str | Path) -> DeviceProfile:
         near = difflib.get_close_matches(str(name_or_path), names, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise UsageError(f"unknown device {str(name_or_path)!r}; {hint}known: {', '.join(names)}, or a .toml file")
-    file = importlib.resources.files("streaming.simulator.device") / "profiles" / f"{name_or_path}.toml"
+    file = _FOLDER / f"{name_or_path}.toml"
     return parse_profile(file.read_text(encoding="utf-8"), str(name_or_path), f"device {name_or_path}")
 
 
@@ -281,6 +281,3 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
     return [_plain(v) for v in value] if isinstance(value, tuple) else value
-
-
-LONGEST_S = 86_400.0

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hearpack.commands.live import live_line
+from hearpack.commands.simulate import live_line
 from models.common.errors import ArtefactError
 from runtimes.bundle import Bundle
 from runtimes.protocol import Outputs, State
