@@ -216,9 +216,7 @@ class _Scope:
 
     def _fold(self, node: Node, kernel: Kernel, names: list[str]) -> bool:
         """Run an operation on constants now; whether that was possible."""
-        if not all(n in self.statics for n in names):
-            return False
-        if any(o.type.static_shape is None for o in node.outputs):
+        if not all(n in self.statics for n in names) or any(o.type.static_shape is None for o in node.outputs):
             return False
         elements = [_elements(o.type) for o in node.outputs]
         if max(elements, default=0) > MAX_FOLDED_ELEMENTS:

@@ -9,28 +9,20 @@ from models.common.errors import MissingDependencyError
 from runtimes.native_output import quiet
 
 
-def _require(module: str, package: str, purpose: str) -> ModuleType:
+def _require(module: str, purpose: str) -> ModuleType:
     # On Linux coremltools logs a warning for each macOS library it lacks and one for an untested torch version.
     try:
         with quiet():
             return importlib.import_module(module)
     except ImportError as exc:
-        raise MissingDependencyError(package, "export", purpose) from exc
+        raise MissingDependencyError(module, "export", purpose) from exc
 
 
 def require_coremltools(purpose: str = "reading a .mlpackage") -> ModuleType:
-    """coremltools, or MissingDependencyError.
-
-    Args:
-        purpose: what needs it, for the message.
-    """
-    return _require("coremltools", "coremltools", purpose)
+    """coremltools, or MissingDependencyError that names the purpose."""
+    return _require("coremltools", purpose)
 
 
 def require_torch(purpose: str = "running a .mlpackage") -> ModuleType:
-    """torch, or MissingDependencyError.
-
-    Args:
-        purpose: what needs it, for the message.
-    """
-    return _require("torch", "torch", purpose)
+    """torch, or MissingDependencyError that names the purpose."""
+    return _require("torch", purpose)

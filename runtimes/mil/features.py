@@ -110,10 +110,7 @@ def array_in(port: Port, feature: Any, value: Any, allow_nan: bool) -> Array:
     # Core ML's boundary has no rank 0: one element stands for a scalar, and the other way round.
     if array.size == 1 and all(n == 1 for n in port.shape) and (array.shape == () or port.shape == ()):
         array = array.reshape([1] * len(port.shape))
-    fits = len(array.shape) == len(port.shape) and all(
-        n is None or n == m for n, m in zip(port.shape, array.shape, strict=True)
-    )
-    if not fits:
+    if not port.admits(array.shape):
         raise InputValueError(f"input {port.name!r}: expected shape {_sizes(port.shape)}, got {_sizes(array.shape)}")
     fault = shape_fault(feature, array.shape)
     if fault:
@@ -151,9 +148,7 @@ def image_in(port: Port, feature: Any, value: Any) -> Array:
     pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
     if space == "BGR":
         pixels = pixels[::-1]
-    if len(port.shape) != 4 or any(
-        n is not None and n != m for n, m in zip(port.shape, (1, *pixels.shape), strict=True)
-    ):
+    if not port.admits((1, *pixels.shape)):
         size = f"{value.width} x {value.height}"
         raise InputValueError(
             f"image input {port.name!r}: {size} pixels do not fit [1, channels, height, width] {port}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -110,6 +110,13 @@ class Block:
     operations: tuple[Operation, ...]
     outputs: tuple[str, ...]
 
+    def walk(self) -> Iterator[Operation]:
+        """Every operation, inner blocks too."""
+        for operation in self.operations:
+            yield operation
+            for inner in operation.blocks:
+                yield from inner.walk()
+
 
 @dataclass(frozen=True)
 class Function:
@@ -127,14 +134,7 @@ class Function:
 
     def walk(self) -> Iterator[Operation]:
         """Every operation, inner blocks too."""
-        yield from _walk(self.block)
-
-
-def _walk(block: Block) -> Iterator[Operation]:
-    for operation in block.operations:
-        yield operation
-        for inner in operation.blocks:
-            yield from _walk(inner)
+        yield from self.block.walk()
 
 
 def _value_type(proto: Any) -> ValueType:
@@ -147,11 +147,9 @@ def _value_type(proto: Any) -> ValueType:
         variadic = any(d.WhichOneof("dimension") == "unknown" and d.unknown.variadic for d in tensor.dimensions)
         return ValueType("tensor", _TYPES.get(tensor.dataType, f"type {tensor.dataType}"), sizes, variadic)
     if kind == "listType":
-        inner = _value_type(proto.listType.type)
-        return ValueType("list", inner.dtype, inner.shape, inner.variadic)
+        return replace(_value_type(proto.listType.type), kind="list")
     if kind == "stateType":
-        inner = _value_type(proto.stateType.wrappedType)
-        return ValueType("state", inner.dtype, inner.shape, inner.variadic)
+        return replace(_value_type(proto.stateType.wrappedType), kind="state")
     return ValueType({"tupleType": "tuple", "dictionaryType": "dict"}.get(kind, "unknown"))
 
 
@@ -191,9 +189,11 @@ class _Reader:
         tensor = proto.immediateValue.tensor
         field = tensor.WhichOneof("value")
         if field is None:
-            return (
-                np.zeros(shape, _NUMPY.get(kind.dtype, "<f4"))[:0].reshape(shape) if 0 in shape else self._empty(kind)
-            )
+            if 0 in shape:
+                return np.zeros(shape, _NUMPY.get(kind.dtype, "<f4"))
+            if kind.dtype == "string":
+                return ""
+            raise ArtefactError(f"a constant of type {kind} holds no values; the package is corrupt")
         values = getattr(tensor, field).values
         if field == "bytes":
             return decode(values, kind.dtype, shape)
@@ -206,12 +206,6 @@ class _Reader:
         if array.size != int(np.prod(shape, dtype=object)):
             raise ArtefactError(f"a constant of type {kind} holds {array.size} values; the package is corrupt")
         return array.reshape(shape)
-
-    @staticmethod
-    def _empty(kind: ValueType) -> Constant:
-        if kind.dtype == "string":
-            return ""
-        raise ArtefactError(f"a constant of type {kind} holds no values; the package is corrupt")
 
     def literal(self, proto: Any) -> Literal:
         kind = _value_type(proto.type)

@@ -72,14 +72,10 @@ class MLState:
     """
 
     def __init__(self, program: Program) -> None:
-        self._program, self.values = program, program.make_state()
-
-    def belongs_to(self, program: Program) -> bool:
-        """Whether this program made it."""
-        return self._program is program
+        self.program, self.values = program, program.make_state()
 
     def _check(self, name: str) -> None:
-        names = [p.name for p in self._program.states]
+        names = [p.name for p in self.program.states]
         if name not in names:
             raise PredictionError(f"no state {name!r}; there are: {', '.join(names)}")
 
@@ -95,7 +91,7 @@ class MLState:
             PredictionError: no such state, or a value of another shape.
         """
         self._check(name)
-        self._program.write_state(self.values, name, np.asarray(value))
+        self.program.write_state(self.values, name, np.asarray(value))
 
 
 class MLModel:
@@ -279,7 +275,7 @@ class MLModel:
             return None
         if state is None:
             raise PredictionError("the model is stateful; pass predict(data, state=model.make_state())")
-        if not isinstance(state, MLState) or not state.belongs_to(program):
+        if not isinstance(state, MLState) or state.program is not program:
             raise PredictionError("the state was made by another model; use this model's make_state()")
         return state.values
 

@@ -35,6 +35,10 @@ class Port:
     shape: tuple[int | None, ...]
     dtype: str
 
+    def admits(self, shape: tuple[int, ...]) -> bool:
+        """Whether a value of this shape fits."""
+        return len(shape) == len(self.shape) and all(n in (None, m) for n, m in zip(self.shape, shape, strict=True))
+
     def __str__(self) -> str:
         return f"{self.name}: {self.dtype} [{', '.join('?' if n is None else str(n) for n in self.shape)}]"
 
@@ -60,11 +64,7 @@ class State:
 
 
 def check_mode(mode: str) -> None:
-    """Stop on an unknown number mode.
-
-    Raises:
-        UsageError: unknown mode.
-    """
+    """Raise UsageError on an unknown number mode."""
     if mode not in ("fp32", "fp16"):
         raise UsageError(f"unknown number mode {mode!r}; expected 'fp32' or 'fp16'")
 
@@ -149,11 +149,10 @@ class Program:
 
     def _tensor(self, port: Port, value: NDArray[Any]) -> Any:
         array = np.asarray(value)
-        fits = len(array.shape) == len(port.shape) and all(
-            n is None or n == m for n, m in zip(port.shape, array.shape, strict=True)
-        )
         is_float = port.dtype.startswith("fp")
-        if not fits or array.dtype.kind not in ("f" if is_float else "b" if port.dtype == "bool" else "iu"):
+        if not port.admits(array.shape) or array.dtype.kind not in (
+            "f" if is_float else "b" if port.dtype == "bool" else "iu"
+        ):
             raise ArtefactError(f"input {port}; got {array.dtype} {list(array.shape)}")
         if is_float:
             array = np.ascontiguousarray(array, np.float32)

@@ -309,7 +309,7 @@ def test_every_core_operation_is_there() -> None:
     with quiet_coremltools():
         from coremltools.converters.mil.mil.ops.registry import SSAOpRegistry
 
-    from runtimes.mil.ops import TABLE
+    from runtimes.mil.ops.table import TABLE
 
     # `const` is the compiler's own; `_const_symbolic` exists only inside the converter and cannot be stored.
     assert set(SSAOpRegistry.core_ops) - set(TABLE) == {"const", "_const_symbolic"}

@@ -73,7 +73,7 @@ def test_predictions_equal_what_coremltools_expects(results: dict[str, Any]) -> 
 def test_a_wrong_operation_is_found_out(tmp_path: Path) -> None:
     # The predictions come from our table: a sigmoid that is off by 1 must turn equal into different.
     (tmp_path / "sabotage.py").write_text(
-        "import torch\nfrom runtimes.mil.ops import TABLE\nfrom runtimes.mil.ops.table import simple\n"
+        "import torch\nfrom runtimes.mil.ops.table import TABLE, simple\n"
         "simple('sigmoid', lambda x: torch.sigmoid(x) + 1.0, 'x')\n"
     )
     root = Path(coremltools.__file__).parent

@@ -21,10 +21,6 @@ def _along(value: Tensor, axis: int, rank: int) -> Tensor:
     return value if value.dim() == 0 else value.reshape([-1 if a == axis else 1 for a in range(rank)])
 
 
-def _shape(node: Node) -> list[int]:
-    return node.integers("shape") or []
-
-
 def dense_from_lut(indices: Tensor, lut: Tensor, vector_axis: int | None) -> Tensor:
     """Palette entries for indices.
 
@@ -70,23 +66,25 @@ def affine_dequantize(node: Node) -> Kernel:
     return _ready(wide * _along(scale, axis, data.dim()))
 
 
-@op("dequantize")
-def dequantize(node: Node) -> Kernel:
-    """scale (input - zero_point) at a call."""
+def _shift_and_scale(node: Node) -> tuple[Tensor, Tensor]:
     axis, rank = node.integer("axis", 0), node.rank("input")
     scale = _along(node.need("scale"), axis % max(rank, 1), rank)
     zero = node.tensor("zero_point")
     shift = torch.zeros(()) if zero is None else _along(zero.to(torch.float32), axis % max(rank, 1), rank)
+    return shift, scale
+
+
+@op("dequantize")
+def dequantize(node: Node) -> Kernel:
+    """scale (input - zero_point) at a call."""
+    shift, scale = _shift_and_scale(node)
     return Kernel(lambda x: (x.to(torch.float32) - shift) * scale, ("input",))
 
 
 @op("quantize")
 def quantize(node: Node) -> Kernel:
     """round(input / scale) + zero_point, saturated to the output type."""
-    axis, rank = node.integer("axis", 0), node.rank("input")
-    scale = _along(node.need("scale"), axis % max(rank, 1), rank)
-    zero = node.tensor("zero_point")
-    shift = torch.zeros(()) if zero is None else _along(zero.to(torch.float32), axis % max(rank, 1), rank)
+    shift, scale = _shift_and_scale(node)
     signed = node.out_type.dtype == "int8"
     low, high, dtype = (-128.0, 127.0, torch.int8) if signed else (0.0, 255.0, torch.uint8)
     return Kernel(lambda x: torch.clamp(torch.round(x / scale) + shift, low, high).to(dtype), ("input",))
@@ -104,7 +102,7 @@ def lut_to_dense(node: Node) -> Kernel:
     indices, lut = node.need("indices"), node.need("lut")
     if not node.has("shape"):
         return _ready(dense_from_lut(indices, lut, node.integer("vector_axis", 0)))
-    shape = _shape(node)
+    shape = node.integers("shape") or []
     bits = max(1, round(math.log2(lut.numel())))
     whole = unpack(indices.numpy().view("uint8"), bits, math.prod(shape))
     return _ready(lut.reshape(-1)[torch.from_numpy(whole).to(torch.int64)].reshape(shape))
@@ -115,7 +113,7 @@ def sparse_to_dense(node: Node) -> Kernel:
     """Pruned weights; until iOS 17 the mask is packed bits."""
     nonzero, mask = node.need("nonzero_data"), node.need("mask")
     if node.has("shape"):
-        shape = _shape(node)
+        shape = node.integers("shape") or []
         mask = torch.from_numpy(unpack(mask.numpy().view("uint8"), 1, math.prod(shape))).reshape(shape)
     return _ready(dense_from_sparse(nonzero, mask))
 

@@ -7,6 +7,7 @@ undefined, and iOS 17 counts negative ones to them; here `scatter` leaves such r
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -30,6 +31,17 @@ def positive(indices: Tensor, size: int, strict: bool = False) -> Tensor:
 
 def _strict(node: Node) -> bool:
     return node.opset >= VALIDATED_SINCE and node.flag("validate_indices", False)
+
+
+def _batched(batch: int, pick: Callable[[Tensor, Tensor], Tensor]) -> Kernel:
+    """`pick` for each place of the first `batch` axes, which x and the indices share."""
+
+    def run(x: Tensor, indices: Tensor) -> Tensor:
+        pairs = zip(x.reshape(-1, *x.shape[batch:]), indices.reshape(-1, *indices.shape[batch:]), strict=True)
+        joined = torch.stack([pick(part, index) for part, index in pairs])
+        return joined.reshape(*x.shape[:batch], *joined.shape[1:])
+
+    return Kernel(run, ("x", "indices"))
 
 
 @op("gather", rounds=False)
@@ -56,13 +68,7 @@ def gather(node: Node) -> Kernel:
     if batch == 0:
         return Kernel(lambda x, indices: pick(x, indices, axis), ("x", "indices"))
 
-    def run(x: Tensor, indices: Tensor) -> Tensor:
-        lead = x.shape[:batch]
-        pairs = zip(x.reshape(-1, *x.shape[batch:]), indices.reshape(-1, *indices.shape[batch:]), strict=True)
-        joined = torch.stack([pick(part, index, axis - batch) for part, index in pairs])
-        return joined.reshape(*lead, *joined.shape[1:])
-
-    return Kernel(run, ("x", "indices"))
+    return _batched(batch, lambda x, indices: pick(x, indices, axis - batch))
 
 
 @op("gather_along_axis", rounds=False)
@@ -98,12 +104,7 @@ def gather_nd(node: Node) -> Kernel:
     if batch == 0:
         return Kernel(pick, ("x", "indices"))
 
-    def run(x: Tensor, indices: Tensor) -> Tensor:
-        pairs = zip(x.reshape(-1, *x.shape[batch:]), indices.reshape(-1, *indices.shape[batch:]), strict=True)
-        joined = torch.stack([pick(part, index) for part, index in pairs])
-        return joined.reshape(*x.shape[:batch], *joined.shape[1:])
-
-    return Kernel(run, ("x", "indices"))
+    return _batched(batch, pick)
 
 
 def combine(data: Tensor, place: Tensor, updates: Tensor, mode: str) -> Tensor:

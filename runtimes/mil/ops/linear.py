@@ -32,11 +32,7 @@ def matmul(node: Node) -> Kernel:
     flip_y = node.flag("transpose_y", False) and node.rank("y") > 1
     if not flip_x and not flip_y:
         return _mixed(node, torch.matmul, ("x", "y"))
-    if flip_x and flip_y:
-        return _mixed(node, lambda x, y: torch.matmul(x.mT, y.mT), ("x", "y"))
-    if flip_x:
-        return _mixed(node, lambda x, y: torch.matmul(x.mT, y), ("x", "y"))
-    return _mixed(node, lambda x, y: torch.matmul(x, y.mT), ("x", "y"))
+    return _mixed(node, lambda x, y: torch.matmul(x.mT if flip_x else x, y.mT if flip_y else y), ("x", "y"))
 
 
 @op("einsum")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -72,19 +73,16 @@ def max_pool(node: Node) -> Kernel:
     return Kernel(run, ("x",))
 
 
-def _window_sum(node: Node) -> tuple[_Window, Callable[[Tensor], Tensor], float]:
+def _window_mean(node: Node) -> tuple[_Window, Callable[[Tensor], Tensor]]:
     window = _Window(node)
     pool = AVERAGE[window.spatial]
-    volume = 1.0
-    for k in window.kernel:
-        volume *= k
-    return window, lambda x: pool(x, window.kernel, window.strides), volume
+    return window, lambda x: pool(x, window.kernel, window.strides)
 
 
 @op("avg_pool")
 def avg_pool(node: Node) -> Kernel:
     """Mean of each window; padding counts unless excluded, what ceil_mode adds never does."""
-    window, mean, _ = _window_sum(node)
+    window, mean = _window_mean(node)
     exclude = node.flag("exclude_padding_from_average", False)
 
     def run(x: Tensor) -> Tensor:
@@ -103,7 +101,8 @@ def avg_pool(node: Node) -> Kernel:
 @op("l2_pool")
 def l2_pool(node: Node) -> Kernel:
     """Square root of each window's sum of squares."""
-    window, mean, volume = _window_sum(node)
+    window, mean = _window_mean(node)
+    volume = float(math.prod(window.kernel))
 
     def run(x: Tensor) -> Tensor:
         pads = window.pads(x)
