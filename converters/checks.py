@@ -18,6 +18,9 @@ from runtimes.inspect.tflite import aliased_outputs, walk
 if TYPE_CHECKING:
     import torch
 
+# Smallest difference between outputs of two inputs, relative to the output's largest value.
+LEAST_DIFFERENCE = 1e-6
+
 
 def example_inputs(signature: GraphSignature, seed: int = 0) -> tuple[torch.Tensor, ...]:
     """Noise of the signature's shapes, the same at every call: audio at -20 dBFS, states small but not zero.
@@ -93,33 +96,18 @@ def refuse_mutation(
             )
 
 
-def refuse_insensitive(
-    graph: torch.nn.Module,
-    signature: GraphSignature,
-    example: Sequence[torch.Tensor] | None = None,
-    least: float = 1e-6,
-) -> None:
-    """Refuse a net whose outputs hardly depend on its first input.
-
-    Args:
-        graph: the module that is to be exported, in eval mode.
-        signature: its names and shapes.
-        example: tensors in the order of forward; noise if not given.
-        least: smallest difference, relative to the output's largest value.
-
-    Raises:
-        ConversionError: naming the output.
-    """
+def refuse_insensitive(graph: torch.nn.Module, signature: GraphSignature) -> None:
+    """Raise ConversionError where an output of a net in eval mode hardly depends on its first input."""
     import torch
 
-    base = tuple(example) if example is not None else example_inputs(signature)
+    base = example_inputs(signature)
     other = (example_inputs(signature, seed=1)[0], *base[1:])
     with torch.no_grad():
         one, two = graph(*base), graph(*other)
     for spec, a, b in zip(signature.outputs, one, two, strict=False):
         scale = max(float(a.abs().max()), float(b.abs().max()), 1e-12)
         difference = float((a - b).abs().max())
-        if difference <= least * scale:
+        if difference <= LEAST_DIFFERENCE * scale:
             raise ConversionError(
                 f"output {spec.name!r} hardly depends on {signature.inputs[0].name!r}: two inputs of noise differ by "
                 f"{difference:.3g} of {scale:.3g}, so parity would prove nothing; load real weights"

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from converters.checks import example_inputs, refuse_insensitive, refuse_mutation
-from models.common.errors import ConversionError, MissingDependencyError, UsageError, WeightsError
+from models.common.errors import ConversionError, UsageError, WeightsError
 from models.common.hashing import sha256_bytes
 from models.custom.entry import CustomEntry, CustomOriginal
 from models.custom.geometry_toml import parse, read_toml
 from models.custom.loading import Loaded, Target, load, parse_target
 from models.geometry import GraphSignature, StreamGeometry, TensorSpec
 from models.weights.checkpoint import load_file
+from runtimes.mil.deps import require_torch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,11 +49,11 @@ def open_custom(target_text: str, geometry: GeometrySource = None, weights: Path
 
         if weights is not None:
             raise UsageError(f"{target.factory}: a .keras file holds its weights; leave --weights out")
-        _need_torch()
+        require_torch("loading a net of your own")
         tables, where = _tables(target, None, geometry)
         entry, net, source = open_keras(target, tables, where)
         return complete(dataclasses.replace(entry, keras_file=str(Path(target.module).resolve())), target, source, net)
-    _need_torch()
+    require_torch("loading a net of your own")
     loaded = load(target)
     tables, where = _tables(target, loaded, geometry)
     entry = parse(tables, where, target.stem)
@@ -87,14 +88,6 @@ def complete(
         entry = dataclasses.replace(entry, fp32_modules=_fp32_modules(entry))
     _check(entry)
     return entry
-
-
-def _need_torch() -> None:
-    try:
-        import torch
-    except ImportError as exc:
-        raise MissingDependencyError("torch", "export", "loading a net of your own") from exc
-    del torch
 
 
 def _tables(target: Target, loaded: Loaded | None, geometry: GeometrySource) -> tuple[Mapping[str, Any], str]:

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from converters.bundle.write import (
     artefact_entry,
+    artefact_path,
     build_manifest,
-    coreml_path,
-    litert_path,
     write_labels,
     write_licences,
     write_model_card,
@@ -106,14 +105,20 @@ def export(
     model.signature(hops_per_call)
     chosen_formats = parse_choices(",".join(formats), FORMATS, "formats")
     chosen_precisions = parse_choices(",".join(precisions), PRECISIONS, "precisions")
-    spec = ExportSpec(
-        model,
-        hops_per_call,
-        tuple(f for f in FORMATS if f in chosen_formats),
-        tuple(p for p in PRECISIONS if p in chosen_precisions),
-        as_path(weights),
-    )
-    return export_spec(spec, Path(output), force, progress)
+    spec = ExportSpec(model, hops_per_call, chosen_formats, chosen_precisions, as_path(weights))
+    target = Path(output) / spec.folder_name
+    _check_target(target)
+    file = model.given_weights(spec.weights_file) or pretrained.pull(model.name)
+    key = export_key(spec, file.sha256)
+    stored = cache_dir() / "exports" / key[:32] / spec.folder_name
+    with exclusive(stored.parent):
+        sweep(stored)
+        hit = not force and _is_intact(stored)
+        if not hit:
+            with atomic_folder(stored) as folder:
+                _build(_Job(spec, file, folder, progress))
+        kept = _install(stored, target)
+    return ExportResult(target, hit, key, kept)
 
 
 def open_model(name: str, geometry: GeometrySource = None, weights: str | Path | None = None) -> ModelEntry:
@@ -137,23 +142,6 @@ def open_model(name: str, geometry: GeometrySource = None, weights: str | Path |
     if geometry is not None:
         raise UsageError(f"{name} is a model of the catalogue and has its geometry; leave --geometry out")
     return model
-
-
-def export_spec(spec: ExportSpec, output: Path, force: bool = False, progress: Progress = silent) -> ExportResult:
-    """`export` of what is parsed and opened already."""
-    target = output / spec.folder_name
-    _check_target(target)
-    weights = spec.model.given_weights(spec.weights_file) or pretrained.pull(spec.model.name)
-    key = export_key(spec, weights.sha256)
-    stored = cache_dir() / "exports" / key[:32] / spec.folder_name
-    with exclusive(stored.parent):
-        sweep(stored)
-        hit = not force and _is_intact(stored)
-        if not hit:
-            with atomic_folder(stored) as folder:
-                _build(_Job(spec, weights, folder, progress))
-        kept = _install(stored, target)
-    return ExportResult(target, hit, key, kept)
 
 
 def _check_target(target: Path) -> None:
@@ -183,17 +171,22 @@ def _is_intact(stored: Path) -> bool:
 
 def _build(job: _Job) -> None:
     """Everything from weights to a finished folder."""
+    from runtimes.torch import load_net
+
     spec = job.spec
     job.progress("weights and net", 0.0)
-    net, graph = _load(job)
+    net = load_net(spec.model, spec.model.arrays(job.weights))
+    graph = spec.model.load_graph(net, spec.hops_per_call)
     job.progress("weights and net", 1.0)
     labels = write_labels(job.folder, spec.model)
     artefacts: list[Artefact] = []
     for artefact_format, precision in spec.artefacts():
         what = f"{spec.folder_name}: {artefact_format} {precision}"
         job.progress(what, 0.0)
+        path = job.folder / artefact_path(artefact_format, spec.model.name, precision)
+        path.parent.mkdir(exist_ok=True)
         convert = _convert_litert if artefact_format == "litert" else _convert_coreml
-        path = convert(job, graph, precision, labels)
+        convert(job, graph, precision, labels, path)
         limits = tolerance(spec.model.output_kind, precision)
         artefacts.append(artefact_entry(job.folder, path, artefact_format, precision, spec.model, limits))
         job.progress(what, 1.0)
@@ -207,15 +200,7 @@ def _build(job: _Job) -> None:
     job.progress(what, 1.0)
 
 
-def _load(job: _Job) -> tuple[nn.Module, nn.Module]:
-    from runtimes.torch import load_net
-
-    model = job.spec.model
-    net = load_net(model, model.arrays(job.weights))
-    return net, model.load_graph(net, job.spec.hops_per_call)
-
-
-def _convert_litert(job: _Job, graph: nn.Module, precision: Any, labels: tuple[str, ...]) -> Path:
+def _convert_litert(job: _Job, graph: nn.Module, precision: Any, labels: tuple[str, ...], path: Path) -> None:
     from converters.litert import convert as litert
     from converters.litert.metadata import add_mediapipe_metadata
 
@@ -240,10 +225,7 @@ def _convert_litert(job: _Job, graph: nn.Module, precision: Any, labels: tuple[s
             licence=model.origins(job.weights)[0].licence,
             author=model.paper,
         )
-    path = job.folder / litert_path(model.name, precision)
-    path.parent.mkdir(exist_ok=True)
     path.write_bytes(data)
-    return path
 
 
 def _lower_keras(job: _Job, model: CustomEntry, precision: Any) -> bytes:
@@ -255,13 +237,11 @@ def _lower_keras(job: _Job, model: CustomEntry, precision: Any) -> bytes:
     return keras.halve(model, data) if precision == "fp16" else data
 
 
-def _convert_coreml(job: _Job, graph: nn.Module, precision: Any, labels: tuple[str, ...]) -> Path:
+def _convert_coreml(job: _Job, graph: nn.Module, precision: Any, labels: tuple[str, ...], path: Path) -> None:
     from converters.coreml import convert as coreml
 
     model = job.spec.model
     signature = model.signature(job.spec.hops_per_call)
-    path = job.folder / coreml_path(model.name, precision)
-    path.parent.mkdir(exist_ok=True)
     metadata = coreml.CoreMLMetadata(
         description=model.summary,
         author=model.paper,
@@ -271,7 +251,6 @@ def _convert_coreml(job: _Job, graph: nn.Module, precision: Any, labels: tuple[s
         labels=labels,
     )
     coreml.convert(graph, signature, precision, model.fp32_modules, path, metadata)
-    return path
 
 
 def _write_and_check_golden(job: _Job, net: nn.Module, manifest: Manifest) -> None:

@@ -9,17 +9,17 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from converters.sources import sources_digest
 from models.common.errors import UsageError
 from models.entry import ModelEntry
 from models.geometry import OutputKind
-from runtimes.bundle import Tolerance
+from runtimes.bundle import Format, Tolerance
 
-ArtefactFormat = Literal["litert", "coreml"]
 PrecisionName = Literal["fp32", "fp16"]
-FORMATS: tuple[ArtefactFormat, ...] = get_args(ArtefactFormat)
+Named = TypeVar("Named", bound=str)
+FORMATS: tuple[Format, ...] = get_args(Format)
 PRECISIONS: tuple[PrecisionName, ...] = get_args(PrecisionName)
 
 # What decides the bytes of an export, beside our own sources.
@@ -40,7 +40,7 @@ class ExportSpec:
 
     model: ModelEntry
     hops_per_call: int = 1
-    formats: tuple[ArtefactFormat, ...] = FORMATS
+    formats: tuple[Format, ...] = FORMATS
     precisions: tuple[PrecisionName, ...] = PRECISIONS
     weights_file: Path | None = None
 
@@ -48,12 +48,12 @@ class ExportSpec:
     def folder_name(self) -> str:
         return f"{self.model.name}-{self.model.buffer_samples(self.hops_per_call)}.hearpack"
 
-    def artefacts(self) -> tuple[tuple[ArtefactFormat, PrecisionName], ...]:
+    def artefacts(self) -> tuple[tuple[Format, PrecisionName], ...]:
         """Every format at every precision, in the order of the manifest."""
         return tuple((f, p) for f in self.formats for p in self.precisions)
 
 
-def parse_choices(text: str, valid: Sequence[str], what: str) -> tuple[str, ...]:
+def parse_choices(text: str, valid: Sequence[Named], what: str) -> tuple[Named, ...]:
     """A comma-separated choice, in the order of `valid`.
 
     Raises:

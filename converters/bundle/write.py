@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from converters.spec import ArtefactFormat, ExportSpec, PrecisionName, toolchain_versions
+from converters.spec import ExportSpec, PrecisionName, toolchain_versions
 from models.common.errors import WeightsError
 from models.common.hashing import sha256_file
 from models.common.version import __version__
@@ -21,6 +21,7 @@ from runtimes.bundle import (
     CreatedBy,
     Decisions,
     FileEntry,
+    Format,
     Geometry,
     Manifest,
     MinimumOS,
@@ -33,17 +34,12 @@ from runtimes.bundle import (
 )
 
 
-def litert_path(name: str, precision: str) -> str:
-    """Path of a .tflite inside its bundle."""
-    return f"litert/{name}.{precision}.tflite"
+def artefact_path(artefact_format: Format, name: str, precision: str) -> str:
+    """Path of a .tflite or .mlpackage inside its bundle."""
+    return f"{artefact_format}/{name}.{precision}.{'tflite' if artefact_format == 'litert' else 'mlpackage'}"
 
 
-def coreml_path(name: str, precision: str) -> str:
-    """Path of a .mlpackage inside its bundle."""
-    return f"coreml/{name}.{precision}.mlpackage"
-
-
-def _precision(artefact_format: ArtefactFormat, precision: PrecisionName, model: ModelEntry) -> Precision:
+def _precision(artefact_format: Format, precision: PrecisionName, model: ModelEntry) -> Precision:
     """What is stored and what is computed; "mixed" where submodules stay in float32 (the model card names them)."""
     kept = "mixed-" if precision == "fp16" and model.fp32_modules else ""
     weights = f"{kept}{precision}"
@@ -54,7 +50,7 @@ def _precision(artefact_format: ArtefactFormat, precision: PrecisionName, model:
 def artefact_entry(
     folder: Path,
     path: Path,
-    artefact_format: ArtefactFormat,
+    artefact_format: Format,
     precision: PrecisionName,
     model: ModelEntry,
     limits: tuple[Tolerance, ...],

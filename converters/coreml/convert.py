@@ -43,8 +43,6 @@ class CoreMLMetadata:
         version: version of the weights.
         geometry: rates, hops and delay.
         labels: of a classifier, index = position; () for an enhancer.
-        created_by: who wrote the package.
-        bundle_schema: schema of the bundle the package belongs to.
     """
 
     description: str
@@ -53,8 +51,6 @@ class CoreMLMetadata:
     version: str
     geometry: StreamGeometry
     labels: tuple[str, ...] = ()
-    created_by: str = f"hearpack {__version__}"
-    bundle_schema: str = SCHEMA
 
 
 def convert(
@@ -270,8 +266,8 @@ def _describe(model: Any, signature: GraphSignature, metadata: CoreMLMetadata) -
         model.output_description[state.out_name] = f"state: goes into the next call as {state.name}"
     geometry = metadata.geometry
     facts = {
-        "schema": metadata.bundle_schema,
-        "created_by": metadata.created_by,
+        "schema": SCHEMA,
+        "created_by": f"hearpack {__version__}",
         "sample_rate_hz": geometry.sample_rate_hz,
         "channels": geometry.channels,
         "window_samples": geometry.window_samples,

@@ -51,14 +51,11 @@ def write_package(spec: Any, weights_folder: Path | None, package: Path) -> None
 
 def _manifest(items: dict[str, tuple[str, str]]) -> str:
     """The text of Manifest.json for items {name: (description, sha256 of the content)}."""
-    identifiers = {name: _identifier(name, digest) for name, (_, digest) in items.items()}
+    # A UUID stands for an item with this content, and for nothing else.
+    hashes = {name: hashlib.sha256(f"{name}\0{digest}".encode()).digest() for name, (_, digest) in items.items()}
+    identifiers = {name: str(uuid.UUID(bytes=value[:16], version=4)).upper() for name, value in hashes.items()}
     entries = {
-        identifiers[name]: {
-            "author": AUTHOR,
-            "description": description,
-            "name": name,
-            "path": f"{AUTHOR}/{name}",
-        }
+        identifiers[name]: {"author": AUTHOR, "description": description, "name": name, "path": f"{AUTHOR}/{name}"}
         for name, (description, _) in items.items()
     }
     manifest = {
@@ -67,8 +64,3 @@ def _manifest(items: dict[str, tuple[str, str]]) -> str:
         "rootModelIdentifier": identifiers[MODEL_FILE],
     }
     return json.dumps(manifest, indent=4, sort_keys=True) + "\n"
-
-
-def _identifier(name: str, digest: str) -> str:
-    """A UUID that stands for this item with this content, and for nothing else."""
-    return str(uuid.UUID(bytes=hashlib.sha256(f"{name}\0{digest}".encode()).digest()[:16], version=4)).upper()

@@ -11,9 +11,8 @@ import pytest
 
 from converters.bundle.write import (
     artefact_entry,
+    artefact_path,
     build_manifest,
-    coreml_path,
-    litert_path,
     write_labels,
     write_licences,
     write_model_card,
@@ -45,7 +44,7 @@ def package(folder: Path, name: str) -> Path:
 
 
 def test_a_files_entry_has_its_hash_its_size_and_its_limits(tmp_path: Path) -> None:
-    file = tmp_path / litert_path("net", "fp32")
+    file = tmp_path / artefact_path("litert", "net", "fp32")
     file.parent.mkdir()
     file.write_bytes(b"TFL3")
     entry = artefact_entry(tmp_path, file, "litert", "fp32", YAMNET, LIMITS)
@@ -57,7 +56,7 @@ def test_a_files_entry_has_its_hash_its_size_and_its_limits(tmp_path: Path) -> N
 
 def test_a_packages_entry_has_every_file_in_order_and_its_folder_as_path(tmp_path: Path) -> None:
     entry = artefact_entry(
-        tmp_path, package(tmp_path, coreml_path("net", "fp16")), "coreml", "fp16", enhancer(), LIMITS
+        tmp_path, package(tmp_path, artefact_path("coreml", "net", "fp16")), "coreml", "fp16", enhancer(), LIMITS
     )
     assert (entry.id, entry.path, entry.size_bytes) == ("coreml-fp16", "coreml/net.fp16.mlpackage", 14)
     assert [f.path.removeprefix("coreml/net.fp16.mlpackage/") for f in entry.files] == [
