@@ -27,7 +27,7 @@ TAKES_PART = (
     "streaming/core/loop.py",
 )
 DOES_NOT = (
-    "converters/install/android.py",
+    "converters/install/install.py",
     "converters/verify.py",
     "models/catalog.py",
     "models/nets/gtcrn/step.py",
