@@ -27,8 +27,9 @@ from torch.nn import functional
 from models import pretrained
 from models.nets.yamnet import net as yamnet
 from models.nets.yamnet.entry import YAMNET
-from models.nets.yamnet.weights import BLOCKS, CLASSES, STEM_CHANNELS, conv_names
+from models.nets.yamnet.weights import CLASSES, conv_names
 from models.weights.assets import pull_asset
+from models.weights.tensors import MOBILENET_BLOCKS, MOBILENET_STEM
 from runtimes.native_output import quiet
 from streaming.files.wav import read_wav
 
@@ -44,8 +45,8 @@ class Plain(nn.Module):
         kernel = np.concatenate([np.cos(angles), -np.sin(angles)]) * window
         self.register_buffer("kernel", torch.tensor(kernel[:, None], dtype=torch.float32))
         self.register_buffer("mel", torch.tensor(yamnet.mel_matrix(), dtype=torch.float32))
-        channels, layers = STEM_CHANNELS, [self._conv(1, STEM_CHANNELS, 3, 2, 1)]
-        for outputs, stride in BLOCKS:
+        channels, layers = MOBILENET_STEM, [self._conv(1, MOBILENET_STEM, 3, 2, 1)]
+        for outputs, stride in MOBILENET_BLOCKS:
             layers += [self._conv(channels, channels, 3, stride, channels), self._conv(channels, outputs, 1, 1, 1)]
             channels = outputs
         self.layers = nn.Sequential(*layers)

@@ -5,8 +5,9 @@ A net is a folder in models/nets and a line here. Its folder has entry.py (what 
     build(weights: Mapping[str, ndarray]) -> nn.Module           the offline form: forward(audio [1, n])
     graph(net, hops_per_call: int) -> nn.Module                  the form that is exported
 
-where a graph's forward takes and returns the tensors of `entry.signature(hops_per_call)` in order; card.md; and
-pretrained.py with ITEM where a package brings its weights.
+where `build` raises WeightsError unless the weights are the net's by name, shape and type, `graph` raises UsageError
+where it does not take so many hops, and a graph's forward takes and returns the tensors of
+`entry.signature(hops_per_call)` in order; card.md; and pretrained.py with ITEM where a package brings its weights.
 """
 
 from __future__ import annotations

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from models.common.errors import ConversionError, UsageError
-from models.custom.adapters import ActivationLayer, as_tensor, match_shape, to_layout
+from models.custom.adapters import ActivationLayer, OfflineNet, as_tensor, match_shape, to_layout
 from models.custom.entry import CustomEntry
+from models.layers.front_end import Features
 
 
 class WindowGraph(nn.Module):
@@ -18,8 +19,6 @@ class WindowGraph(nn.Module):
 
     def __init__(self, entry: CustomEntry) -> None:
         super().__init__()
-        from models.layers.front_end import Features
-
         self.shape, self.layout, self.who = entry.output.shape, entry.layout, entry.original.factory
         self.front_end: nn.Module | None = None
         if entry.front_end is not None:
@@ -88,8 +87,6 @@ class Offline(nn.Module):
         super().__init__()
         self.entry, self.hop = entry, entry.geometry.hop_samples
         if entry.form == "causal":
-            from models.custom.adapters import OfflineNet
-
             self.net: nn.Module = OfflineNet(entry)
         else:
             self.net = entry.net

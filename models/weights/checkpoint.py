@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import importlib
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ def existing(path: str | Path) -> Path:
     return file
 
 
-def load_file(path: str | Path, expected_keys: Iterable[str] | None = None) -> Arrays:
+def load_file(path: str | Path) -> Arrays:
     """Tensors of a .safetensors file or a torch checkpoint.
 
     A torch file is read with `weights_only=True`: nothing in it is executed. It holds a state_dict, as it is or under
@@ -33,13 +33,12 @@ def load_file(path: str | Path, expected_keys: Iterable[str] | None = None) -> A
 
     Args:
         path: the file.
-        expected_keys: names that must all be there.
 
     Returns:
         arrays by name, floating point as float32.
 
     Raises:
-        WeightsError: no such file, not a checkpoint, truncated, holding code, or without an expected name.
+        WeightsError: no such file, not a checkpoint, truncated or holding code.
         MissingDependencyError: a torch file, and torch is not installed.
     """
     file = existing(path)
@@ -50,18 +49,13 @@ def load_file(path: str | Path, expected_keys: Iterable[str] | None = None) -> A
         raise WeightsError(f"{file}: cannot be read: {exc.strerror}") from exc
     is_safetensors = magic[8:] == b"{" and int.from_bytes(magic[:8], "little") < file.stat().st_size
     if is_safetensors or file.suffix == ".safetensors":
-        tensors = _load_safetensors(file)
-    elif magic.startswith((b"PK\x03\x04", b"\x80")):
-        tensors = _load_torch(file)
-    else:
-        raise WeightsError(
-            f"{file}: expected a .safetensors file or a torch checkpoint, got {file.stat().st_size} bytes "
-            f"that start with {magic[:4].hex(' ') or 'nothing'}; save the net with safetensors.torch.save_file"
-        )
-    missing = sorted(set(expected_keys or ()) - tensors.keys())
-    if missing:
-        raise WeightsError(f"{file}: {len(missing)} expected tensors are missing: {', '.join(missing[:5])}")
-    return tensors
+        return _load_safetensors(file)
+    if magic.startswith((b"PK\x03\x04", b"\x80")):
+        return _load_torch(file)
+    raise WeightsError(
+        f"{file}: expected a .safetensors file or a torch checkpoint, got {file.stat().st_size} bytes "
+        f"that start with {magic[:4].hex(' ') or 'nothing'}; save the net with safetensors.torch.save_file"
+    )
 
 
 def _load_safetensors(file: Path) -> Arrays:

@@ -13,6 +13,27 @@ from models.common.errors import WeightsError
 _COUNTER = ".num_batches_tracked"
 
 
+# MobileNet v1 (Howard et al., arXiv:1704.04861): channels of the stem, and (output channels, stride) of the 13
+# depthwise-separable blocks behind it.
+MOBILENET_STEM = 32
+MOBILENET_BLOCKS = (
+    (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1), (512, 1), (512, 1), (512, 1), (512, 1),
+    (1024, 2), (1024, 1),
+)  # fmt: skip
+
+
+def norm_shapes(name: str, channels: int) -> dict[str, tuple[int, ...]]:
+    """Of a batch normalisation, as torch names its tensors."""
+    return {f"{name}.{part}": (channels,) for part in ("weight", "bias", "running_mean", "running_var")}
+
+
+def rnn_shapes(name: str, gates: int, inputs: int, units: int, place: str = "_l0") -> dict[str, tuple[int, ...]]:
+    """Of one layer and direction of a GRU (3 gates) or LSTM (4), as torch names its tensors."""
+    rows = gates * units
+    weights = {f"{name}.weight_ih{place}": (rows, inputs), f"{name}.weight_hh{place}": (rows, units)}
+    return weights | {f"{name}.bias_ih{place}": (rows,), f"{name}.bias_hh{place}": (rows,)}
+
+
 def check_tensors(
     net: str,
     weights: Mapping[str, NDArray[Any]],

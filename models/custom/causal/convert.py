@@ -163,12 +163,7 @@ def to_external_state(entry: CustomEntry, hops: int) -> ExternalStateGraph:
             causal_rules.step(walk, node)
     graph = fx.GraphModule(walk.modules, walk.graph, class_name="StepGraph").eval()
     return ExternalStateGraph(
-        graph=graph,
-        states=tuple(walk.states),
-        fp32_modules=_fp32_modules(walk, entry),
-        offline=module,
-        hops=hops,
-        pairs=walk.pairs,
+        graph, tuple(walk.states), _fp32_modules(walk, entry), offline=module, hops=hops, pairs=walk.pairs
     )
 
 

@@ -27,8 +27,7 @@ Rule = Callable[[Walk, fx.Node], bool]
 
 
 def _conv(walk: Walk, node: fx.Node) -> bool:
-    conv = cast("nn.Conv1d | nn.Conv2d", walk.module.get_submodule(str(node.target)))
-    return _conv_with(walk, node, conv)
+    return _conv_with(walk, node, cast("nn.Conv1d | nn.Conv2d", walk.module.get_submodule(str(node.target))))
 
 
 def conv_function(walk: Walk, node: fx.Node) -> bool:

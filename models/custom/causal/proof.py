@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -42,7 +44,8 @@ def prove(entry: CustomEntry, stream: ExternalStateGraph) -> float:
     audio = noise(calls * hops * hop, 3)
     audio = audio * torch.linspace(0.3, 1.7, audio.shape[1])  # its level changes: a running mean is not a constant one
     try:
-        offline, graph, limit, dtype = _double(stream.offline), _double(stream.graph), LIMIT, torch.float64
+        offline, graph = (copy.deepcopy(module).double() for module in (stream.offline, stream.graph))
+        limit, dtype = LIMIT, torch.float64
         whole, parts = _run(offline, graph, audio.double(), hop * hops, stream)
     except (RuntimeError, ConversionError):
         offline, graph, limit, dtype = stream.offline, stream.graph, LIMIT_FLOAT32, torch.float32
@@ -73,26 +76,29 @@ def _proof_hops(stream: ExternalStateGraph) -> int:
     return int(min(max(_LEAST_HOPS, 2 * kept + 4), _MOST_HOPS))
 
 
-def _double(module: fx.GraphModule) -> fx.GraphModule:
-    return copy.deepcopy(module).double()
+@contextmanager
+def _computing_in(dtype: torch.dtype) -> Iterator[None]:
+    """What forward makes of nothing (torch.zeros, torch.arange) is of this type."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _run(
     offline: fx.GraphModule, graph: fx.GraphModule, audio: Tensor, block: int, stream: ExternalStateGraph
 ) -> tuple[dict[fx.Node, Any], list[dict[str, Tensor]]]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(audio.dtype)
-    try:
+    states = [torch.zeros(s.shape, dtype=audio.dtype) for s in stream.states]
+    parts: list[dict[str, Tensor]] = []
+    with _computing_in(audio.dtype):
         whole = record(offline, audio)
-        states = [torch.zeros(s.shape, dtype=audio.dtype) for s in stream.states]
-        parts: list[dict[str, Tensor]] = []
         for part in torch.split(audio, block, 1):
             values = record(graph, part, *states)
             parts.append({node.name: value for node, value in values.items()})
             output = next(n for n in values if n.op == "output")
             states = list(values[output][1:])
-    finally:
-        torch.set_default_dtype(before)
     return whole, parts
 
 
@@ -107,12 +113,8 @@ def _why(
 ) -> str:
     calls = audio.shape[1] // (stream.pairs[next(iter(stream.pairs))][1].rate)
     half = calls // 2
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(audio.dtype)
-    try:
+    with _computing_in(audio.dtype):
         part = record(offline, audio[:, : half * (audio.shape[1] // calls)])[node]
-    finally:
-        torch.set_default_dtype(before)
     frames = timing.context + timing.rate * half
     one, two = (value.narrow(timing.axis, 0, min(frames, value.shape[timing.axis])) for value in (whole[node], part))
     ahead = one.shape != two.shape or float((one - two).abs().max()) > 1e-6 * float(one.abs().max().clamp(min=1e-6))

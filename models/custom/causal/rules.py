@@ -26,14 +26,13 @@ def step(walk: Walk, node: fx.Node) -> None:
         ConversionError: naming the layer and the reason.
     """
     if node.op == "get_attr":
-        value = _attribute(walk.module, str(node.target))
+        value = operator.attrgetter(str(node.target))(walk.module)
         walk.modules[node.name] = value
         walk.keep(node, walk.graph.get_attr(node.name), value, None)
         return
     rule = _rule_of(walk, node)
-    if rule is not None and rule(walk, node):
-        return
-    _generic(walk, node)
+    if rule is None or not rule(walk, node):
+        _generic(walk, node)
 
 
 def _rule_of(walk: Walk, node: fx.Node) -> Rule | None:
@@ -41,10 +40,7 @@ def _rule_of(walk: Walk, node: fx.Node) -> Rule | None:
         module = walk.module.get_submodule(str(node.target))
         if isinstance(module, nn.ConstantPad1d | nn.ConstantPad2d | nn.ZeroPad1d | nn.ZeroPad2d):
             return _pad_module
-        for kinds, rule in MODULE_RULES:
-            if isinstance(module, kinds):
-                return rule
-        return None
+        return next((rule for kinds, rule in MODULE_RULES if isinstance(module, kinds)), None)
     return _FUNCTION_RULES.get(node.target if node.op == "call_function" else f".{node.target}")
 
 
@@ -90,8 +86,11 @@ def _generic_timing(walk: Walk, node: fx.Node, time: tuple[int, int], inputs: li
         walk.refuse(node, f"puts values together that are padded differently ({counts})")
     context, trailing = (inputs[0].context, inputs[0].trailing) if inputs else (0, 0)
     if extra < 0:
-        module = walk.module.get_submodule(str(node.target)) if node.op == "call_module" else None
-        advice = _padding_advice(module) or f"{-extra} frames in front (nn.functional.pad)"
+        advice = f"{-extra} frames in front (nn.functional.pad)"
+        conv = walk.module.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(conv, nn.Conv1d | nn.Conv2d):
+            reach = (conv.kernel_size[-1] - 1) * conv.dilation[-1] - (conv.stride[-1] - 1)
+            advice = f"(kernel - 1) x dilation - (stride - 1) frames in front (nn.functional.pad, here {reach})"
         walk.refuse(node, f"gives {-extra} frames fewer than the recording has; pad {advice}")
     if extra == context + trailing:
         return Timing(axis, rate, context, trailing)
@@ -101,16 +100,6 @@ def _generic_timing(walk: Walk, node: fx.Node, time: tuple[int, int], inputs: li
             f"its input is padded by {trailing} frames behind: its output looks at later frames; pad in front only",
         )
     return Timing(axis, rate, extra, 0)
-
-
-def _padding_advice(module: nn.Module | None) -> str:
-    if not isinstance(module, nn.Conv1d | nn.Conv2d):
-        return ""
-    return f"(kernel - 1) x dilation - (stride - 1) frames in front (nn.functional.pad, here {_reach(module)})"
-
-
-def _reach(module: nn.Conv1d | nn.Conv2d, axis: int = -1) -> int:
-    return (module.kernel_size[axis] - 1) * module.dilation[axis] - (module.stride[axis] - 1)
 
 
 # --- padding and slices -------------------------------------------------------------------------------------
@@ -214,9 +203,7 @@ def _cat(walk: Walk, node: fx.Node) -> bool:
     arguments = dict(zip(("tensors", "dim"), node.args, strict=False)) | dict(node.kwargs)
     parts, dim = arguments["tensors"], arguments.get("dim", 0)
     time = walk.time_of(node)
-    if time is None or not isinstance(parts, list | tuple):
-        return False
-    if dim % walk.short[node].dim() != time[0]:
+    if time is None or not isinstance(parts, list | tuple) or dim % walk.short[node].dim() != time[0]:
         return False
     *before, last = parts
     timing = walk.timings.get(last)
@@ -306,13 +293,6 @@ def _evaluate(walk: Walk, node: fx.Node) -> Any:
             return getattr(owner, str(node.target))(*rest, **kwargs)
     except Exception as exc:  # what holds for a whole recording may not hold for a hop
         walk.refuse(node, f"does not run on the frames of one call: {str(exc).strip().splitlines()[0]}")
-
-
-def _attribute(module: nn.Module, target: str) -> Any:
-    value: Any = module
-    for part in target.split("."):
-        value = getattr(value, part)
-    return value
 
 
 def _equal(one: Any, two: Any) -> bool:

@@ -12,13 +12,10 @@ computing after six frames below -70 dBFS and gives zeros; the net does not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.common.arrays import Arrays
 from models.common.errors import UsageError
 from models.layers.offline import check_audio, float64_weights, overlap_add, with_weights
 from models.nets.deepfilternet3.step import StepGraph
@@ -226,24 +223,13 @@ class DeepFilterNet3(nn.Module):
         return overlap_add(cleaned, HOP_SAMPLES)[None]
 
 
-def build(weights: Mapping[str, NDArray[Any]]) -> DeepFilterNet3:
-    """The offline net with its weights, ready for inference.
-
-    Args:
-        weights: arrays by the names of `models.nets.deepfilternet3.weights.SHAPES`.
-
-    Raises:
-        WeightsError: a tensor is missing, unknown or of another shape.
-    """
+def build(weights: Arrays) -> DeepFilterNet3:
+    """The offline net, with weights by the names of `weights.SHAPES`, ready for inference."""
     return with_weights(DeepFilterNet3(), check(weights))
 
 
 def graph(net: DeepFilterNet3, hops_per_call: int) -> StepGraph:
-    """The form that is exported: one hop a call, state in and out (models/nets/deepfilternet3/step.py).
-
-    Raises:
-        UsageError: hops_per_call is not 1.
-    """
+    """The form that is exported, state in and out: models/nets/deepfilternet3/step.py."""
     if hops_per_call != 1:
         raise UsageError(f"deepfilternet3: takes one hop of 480 samples a call, got {hops_per_call}")
     return StepGraph(float64_weights(net)).eval().requires_grad_(False)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from models.common.arrays import Float32, Float64
 from models.common.errors import WeightsError
 from models.weights.onnx import initialisers, read_graph, torch_gru
-from models.weights.tensors import check_tensors
+from models.weights.tensors import check_tensors, rnn_shapes
 
 SAMPLE_RATE_HZ = 48000
 WINDOW_SAMPLES = 960
@@ -80,10 +80,7 @@ def _separable(name: str, depth: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
 def _gru(name: str, layers: int) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in range(layers):
-        for part in ("weight_ih", "weight_hh"):
-            shapes[f"{name}.{part}_l{layer}"] = (3 * UNITS, UNITS)
-        for part in ("bias_ih", "bias_hh"):
-            shapes[f"{name}.{part}_l{layer}"] = (3 * UNITS,)
+        shapes |= rnn_shapes(name, 3, UNITS, UNITS, f"_l{layer}")
     return shapes
 
 

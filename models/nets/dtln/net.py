@@ -10,13 +10,10 @@ The form for phones, the same weights rewritten, is models/nets/dtln/step.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.common.arrays import Arrays
 from models.common.errors import UsageError
 from models.layers.offline import check_audio, float64_weights, overlap_add, with_weights
 from models.nets.dtln.step import StepGraph
@@ -97,24 +94,13 @@ class DTLN(nn.Module):
         return overlap_add(cleaned, HOP_SAMPLES)[None]  # [1, 128 hops]
 
 
-def build(weights: Mapping[str, NDArray[Any]]) -> DTLN:
-    """The offline net with its weights, ready for inference.
-
-    Args:
-        weights: arrays by the names of `models.nets.dtln.weights.SHAPES`.
-
-    Raises:
-        WeightsError: a tensor is missing, unknown or of another shape.
-    """
+def build(weights: Arrays) -> DTLN:
+    """The offline net, with weights by the names of `weights.SHAPES`, ready for inference."""
     return with_weights(DTLN(), check(weights))
 
 
 def graph(net: DTLN, hops_per_call: int) -> StepGraph:
-    """The form that is exported: `hops_per_call` hops a call, state in and out (models/nets/dtln/step.py).
-
-    Raises:
-        UsageError: hops_per_call is below 1.
-    """
+    """The form that is exported, state in and out: models/nets/dtln/step.py."""
     if hops_per_call < 1:
         raise UsageError(f"dtln: expected at least 1 hop a call, got {hops_per_call}")
     return StepGraph(float64_weights(net), hops_per_call).eval().requires_grad_(False)

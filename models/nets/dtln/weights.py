@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from models.common.arrays import Float32
 from models.common.errors import WeightsError
 from models.weights.onnx import initialisers, read_graph
-from models.weights.tensors import check_tensors
+from models.weights.tensors import check_tensors, rnn_shapes
 
 FRAME_SAMPLES = 512
 BINS = FRAME_SAMPLES // 2 + 1
@@ -27,25 +27,16 @@ NORM_EPSILON = 1e-7
 _GATES = 4 * UNITS
 
 
-def _lstm_shapes(prefix: str, inputs: int) -> dict[str, tuple[int, ...]]:
-    return {
-        f"{prefix}.weight_ih_l0": (_GATES, inputs),
-        f"{prefix}.weight_hh_l0": (_GATES, UNITS),
-        f"{prefix}.bias_ih_l0": (_GATES,),
-        f"{prefix}.bias_hh_l0": (_GATES,),
-    }
-
-
 SHAPES: Mapping[str, tuple[int, ...]] = {
-    **_lstm_shapes("core1.lstm1", BINS),
-    **_lstm_shapes("core1.lstm2", UNITS),
+    **rnn_shapes("core1.lstm1", 4, BINS, UNITS),
+    **rnn_shapes("core1.lstm2", 4, UNITS, UNITS),
     "core1.mask.weight": (BINS, UNITS),
     "core1.mask.bias": (BINS,),
     "core2.encoder.weight": (FEATURES, FRAME_SAMPLES),
     "core2.norm.weight": (FEATURES,),
     "core2.norm.bias": (FEATURES,),
-    **_lstm_shapes("core2.lstm1", FEATURES),
-    **_lstm_shapes("core2.lstm2", UNITS),
+    **rnn_shapes("core2.lstm1", 4, FEATURES, UNITS),
+    **rnn_shapes("core2.lstm2", 4, UNITS, UNITS),
     "core2.mask.weight": (FEATURES, UNITS),
     "core2.mask.bias": (FEATURES,),
     "core2.decoder.weight": (FRAME_SAMPLES, FEATURES),

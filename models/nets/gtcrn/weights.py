@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from models.common.arrays import Float32
 from models.common.errors import WeightsError
 from models.weights.onnx import initialisers, read_graph, torch_gru
-from models.weights.tensors import check_tensors
+from models.weights.tensors import check_tensors, norm_shapes, rnn_shapes
 
 WINDOW_SAMPLES = 512
 HOP_SAMPLES = 256
@@ -33,22 +34,8 @@ LAYER_NORM_EPSILON = 1e-8
 _HALF = CHANNELS // 2
 
 
-def _norm_shapes(name: str, channels: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.{part}": (channels,) for part in ("weight", "bias", "running_mean", "running_var")}
-
-
 def _conv_shapes(name: str, norm: str, *weight: int, outputs: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.weight": weight, f"{name}.bias": (outputs,), **_norm_shapes(norm, outputs)}
-
-
-def _gru_shapes(name: str, inputs: int, units: int, directions: int = 1) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {}
-    for suffix in ("", "_reverse")[:directions]:
-        shapes[f"{name}.weight_ih_l0{suffix}"] = (3 * units, inputs)
-        shapes[f"{name}.weight_hh_l0{suffix}"] = (3 * units, units)
-        shapes[f"{name}.bias_ih_l0{suffix}"] = (3 * units,)
-        shapes[f"{name}.bias_hh_l0{suffix}"] = (3 * units,)
-    return shapes
+    return {f"{name}.weight": weight, f"{name}.bias": (outputs,), **norm_shapes(norm, outputs)}
 
 
 def _temporal_block_shapes(name: str, transposed: bool) -> dict[str, tuple[int, ...]]:
@@ -64,7 +51,7 @@ def _temporal_block_shapes(name: str, transposed: bool) -> dict[str, tuple[int, 
         **_conv_shapes(
             f"{name}.point_conv2", f"{name}.point_bn2", *(out if transposed else out[::-1]), 1, 1, outputs=_HALF
         ),
-        **_gru_shapes(f"{name}.tra.att_gru", _HALF, ATTENTION_UNITS),
+        **rnn_shapes(f"{name}.tra.att_gru", 3, _HALF, ATTENTION_UNITS),
         f"{name}.tra.att_fc.weight": (_HALF, ATTENTION_UNITS),
         f"{name}.tra.att_fc.bias": (_HALF,),
     }
@@ -72,9 +59,9 @@ def _temporal_block_shapes(name: str, transposed: bool) -> dict[str, tuple[int, 
 
 def _dual_path_shapes(name: str) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
-    for path, units, directions in (("intra", _HALF // 2, 2), ("inter", _HALF, 1)):
-        for group in (1, 2):
-            shapes |= _gru_shapes(f"{name}.{path}_rnn.rnn{group}", _HALF, units, directions)
+    for path, units, places in (("intra", _HALF // 2, ("_l0", "_l0_reverse")), ("inter", _HALF, ("_l0",))):
+        for group, place in product((1, 2), places):
+            shapes |= rnn_shapes(f"{name}.{path}_rnn.rnn{group}", 3, _HALF, units, place)
         shapes[f"{name}.{path}_fc.weight"] = (CHANNELS, CHANNELS)
         shapes[f"{name}.{path}_fc.bias"] = (CHANNELS,)
         shapes[f"{name}.{path}_ln.weight"] = (WIDTH, CHANNELS)

@@ -31,10 +31,10 @@ from models.nets.panns.weights import (
     CNN14_CHANNELS,
     DFT_POINTS,
     MEL_NAME,
-    MOBILENET_BLOCKS,
     Kind,
     check,
 )
+from models.weights.tensors import MOBILENET_BLOCKS
 
 ROW_SAMPLES = 320  # 10 ms, also the hop of the frames
 POWER_FLOOR = 1e-10
@@ -229,14 +229,7 @@ def _build(kind: Kind, weights: Arrays) -> PANNs:
 
 
 def build_cnn14(weights: Arrays) -> PANNs:
-    """The offline net.
-
-    Args:
-        weights: a state_dict in the authors' layout.
-
-    Raises:
-        WeightsError: tensors are missing, unknown, of another shape or not finite, or for another front end.
-    """
+    """The offline net, with a state_dict in the authors' layout."""
     return _build("cnn14", weights)
 
 
@@ -246,11 +239,7 @@ def build_mobilenetv1(weights: Arrays) -> PANNs:
 
 
 def graph(net: nn.Module, hops_per_call: int = 1) -> WindowGraph:
-    """The exported form: one window a call; the host keeps the overlap.
-
-    Raises:
-        UsageError: `hops_per_call` is not 1, or `net` is not of this module.
-    """
+    """The exported form: one window a call; the host keeps the overlap."""
     if hops_per_call != 1:
         raise UsageError(f"PANNs take one window a call, got hops_per_call={hops_per_call}")
     if not isinstance(net, PANNs):

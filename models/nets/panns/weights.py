@@ -20,7 +20,7 @@ from models.common.arrays import Arrays
 from models.common.errors import WeightsError
 from models.layers.mel import hann, windowed_dft
 from models.nets.panns.entry import PANNS_CNN14, PANNS_MOBILENET
-from models.weights.tensors import check_tensors, refuse_negative
+from models.weights.tensors import MOBILENET_BLOCKS, MOBILENET_STEM, check_tensors, norm_shapes, refuse_negative
 
 Kind = Literal["cnn14", "mobilenetv1"]
 
@@ -33,20 +33,9 @@ MEL_BANDS = 64
 DFT_TOLERANCE = 1e-4
 
 CNN14_CHANNELS = (64, 128, 256, 512, 1024, 2048)
-# (output channels, stride) of the 13 depthwise-separable blocks behind the stem
-MOBILENET_STEM = 32
-MOBILENET_BLOCKS = (
-    (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1), (512, 1), (512, 1), (512, 1), (512, 1),
-    (1024, 2), (1024, 1),
-)  # fmt: skip
 
 DFT_NAMES = tuple(f"spectrogram_extractor.stft.conv_{part}.weight" for part in ("real", "imag"))
 MEL_NAME = "logmel_extractor.melW"
-NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
-
-
-def _norm(name: str, channels: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.{part}": (channels,) for part in NORM_PARTS}
 
 
 def expected_shapes(kind: Kind, width: int = 1) -> dict[str, tuple[int, ...]]:
@@ -57,7 +46,7 @@ def expected_shapes(kind: Kind, width: int = 1) -> dict[str, tuple[int, ...]]:
         width: divides every channel count but the classes; the published nets have 1.
     """
     shapes: dict[str, tuple[int, ...]] = dict.fromkeys(DFT_NAMES, (BINS, 1, DFT_POINTS))
-    shapes |= {MEL_NAME: (BINS, MEL_BANDS)} | _norm("bn0", MEL_BANDS)
+    shapes |= {MEL_NAME: (BINS, MEL_BANDS)} | norm_shapes("bn0", MEL_BANDS)
     inputs = 1
     if kind == "cnn14":
         for number, full in enumerate(CNN14_CHANNELS, 1):
@@ -66,15 +55,15 @@ def expected_shapes(kind: Kind, width: int = 1) -> dict[str, tuple[int, ...]]:
                 f"{block}.conv1.weight": (outputs, inputs, 3, 3),
                 f"{block}.conv2.weight": (outputs, outputs, 3, 3),
             }
-            shapes |= _norm(f"{block}.bn1", outputs) | _norm(f"{block}.bn2", outputs)
+            shapes |= norm_shapes(f"{block}.bn1", outputs) | norm_shapes(f"{block}.bn2", outputs)
             inputs = outputs
     else:
         inputs = MOBILENET_STEM // width
-        shapes |= {"features.0.0.weight": (inputs, 1, 3, 3)} | _norm("features.0.2", inputs)
+        shapes |= {"features.0.0.weight": (inputs, 1, 3, 3)} | norm_shapes("features.0.2", inputs)
         for number, (full, _) in enumerate(MOBILENET_BLOCKS, 1):
             outputs, block = full // width, f"features.{number}"
             shapes |= {f"{block}.0.weight": (inputs, 1, 3, 3), f"{block}.4.weight": (outputs, inputs, 1, 1)}
-            shapes |= _norm(f"{block}.2", inputs) | _norm(f"{block}.5", outputs)
+            shapes |= norm_shapes(f"{block}.2", inputs) | norm_shapes(f"{block}.5", outputs)
             inputs = outputs
     hidden = inputs
     shapes |= {"fc1.weight": (hidden, inputs), "fc1.bias": (hidden,)}

@@ -12,14 +12,12 @@ is written out. Tests hold one against the other, and both against the authors' 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.common.arrays import Float64
+from models.common.arrays import Arrays, Float64
 from models.common.errors import UsageError
 from models.layers.constants import constant_linear
 from models.layers.offline import check_audio, float64_weights, with_weights
@@ -154,24 +152,13 @@ class StepGraph(nn.Module):
         return torch.sigmoid(self.score(torch.relu(x))), context, hidden, cell
 
 
-def build(weights: Mapping[str, NDArray[Any]]) -> SileroVAD:
-    """The offline net with its weights, ready for inference.
-
-    Args:
-        weights: arrays by the names of `models.nets.silero_vad.weights.SHAPES`.
-
-    Raises:
-        WeightsError: a tensor is missing, unknown or of another shape.
-    """
+def build(weights: Arrays) -> SileroVAD:
+    """The offline net, with weights by the names of `weights.SHAPES`, ready for inference."""
     return with_weights(SileroVAD(), check(weights))
 
 
 def graph(net: SileroVAD, hops_per_call: int = 1) -> StepGraph:
-    """The form that is exported: one chunk a call, state in and out.
-
-    Raises:
-        UsageError: hops_per_call is not 1.
-    """
+    """The form that is exported: one chunk a call, state in and out."""
     if hops_per_call != 1:
         raise UsageError(f"silero-vad: takes one chunk of 512 samples a call, got {hops_per_call}")
     return StepGraph(float64_weights(net)).eval().requires_grad_(False)

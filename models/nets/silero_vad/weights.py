@@ -13,7 +13,7 @@ from functools import partial
 from models.common.arrays import Float32
 from models.common.errors import WeightsError
 from models.weights.onnx import initialisers, read_graph
-from models.weights.tensors import check_tensors
+from models.weights.tensors import check_tensors, rnn_shapes
 
 CHUNK_SAMPLES = 512
 CONTEXT_SAMPLES = 64
@@ -34,10 +34,7 @@ SHAPES: Mapping[str, tuple[int, ...]] = {
     "conv3.bias": (64,),
     "conv4.weight": (UNITS, 64, 3),
     "conv4.bias": (UNITS,),
-    "lstm_cell.weight_ih": (4 * UNITS, UNITS),
-    "lstm_cell.weight_hh": (4 * UNITS, UNITS),
-    "lstm_cell.bias_ih": (4 * UNITS,),
-    "lstm_cell.bias_hh": (4 * UNITS,),
+    **rnn_shapes("lstm_cell", 4, UNITS, UNITS, ""),
     "final_conv.weight": (1, UNITS, 1),
     "final_conv.bias": (1,),
 }

@@ -11,13 +11,10 @@ compared with. The form for phones, the same weights rewritten, is models/nets/u
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.common.arrays import Arrays
 from models.common.errors import UsageError
 from models.layers.offline import check_audio, float64_weights, overlap_add, with_weights
 from models.nets.unet.step import StepGraph
@@ -129,25 +126,14 @@ class UNet(nn.Module):
         return overlap_add(rows, HOP_SAMPLES)[None]
 
 
-def build(weights: Mapping[str, NDArray[Any]]) -> UNet:
-    """The offline net with its weights, ready for inference; its width is that of the weights.
-
-    Args:
-        weights: arrays by the names of `models.nets.unet.weights.expected_shapes`.
-
-    Raises:
-        WeightsError: a tensor is missing, unknown or of another shape, or the file is Open-Unmix's.
-    """
+def build(weights: Arrays) -> UNet:
+    """The offline net, with weights by the names of `weights.expected_shapes`; its width is theirs."""
     kept = check(weights)
     return with_weights(UNet(width_of(kept)), kept, strict=False)
 
 
 def graph(net: UNet, hops_per_call: int) -> StepGraph:
-    """The form that is exported: `hops_per_call` hops a call, state in and out (models/nets/unet/step.py).
-
-    Raises:
-        UsageError: hops_per_call is below 1.
-    """
+    """The form that is exported, state in and out: models/nets/unet/step.py."""
     if hops_per_call < 1:
         raise UsageError(f"unet-separator: expected at least 1 hop a call, got {hops_per_call}")
     return StepGraph(float64_weights(net), hops_per_call).eval().requires_grad_(False)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from models.common.arrays import Arrays
 from models.common.errors import WeightsError
 from models.nets.unet.entry import UNET_SEPARATOR
-from models.weights.tensors import check_tensors, refuse_negative
+from models.weights.tensors import check_tensors, norm_shapes, refuse_negative
 
 SOURCES = UNET_SEPARATOR.sources
 CHANNELS = UNET_SEPARATOR.geometry.channels
@@ -26,7 +26,6 @@ BINS = WINDOW_SAMPLES // 2 + 1
 TAPS = 5  # along frequency
 FRAMES = 3  # along time, in the encoder
 DILATIONS = (1, 1, 2, 2, 4)
-NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
 _INPUT = ("input_mean", "input_scale")
 _FOREIGN = ("fc1", "fc2", "fc3", "bn1", "bn2", "bn3", "lstm")
 
@@ -57,11 +56,11 @@ def expected_shapes(width: int) -> dict[str, tuple[int, ...]]:
     for level, (inputs, outputs) in enumerate(pairwise(channels)):
         name = f"encoder.{level}"
         shapes |= {f"{name}.conv.weight": (outputs, inputs, FRAMES, TAPS), f"{name}.conv.bias": (outputs,)}
-        shapes |= {f"{name}.bn.{part}": (outputs,) for part in NORM_PARTS}
+        shapes |= norm_shapes(f"{name}.bn", outputs)
     for level, (inputs, outputs) in enumerate(decoder_channels(width)):
         name = f"decoder.{level}"
         shapes |= {f"{name}.conv.weight": (inputs, outputs, 1, TAPS), f"{name}.conv.bias": (outputs,)}
-        shapes |= {f"{name}.bn.{part}": (outputs,) for part in NORM_PARTS}
+        shapes |= norm_shapes(f"{name}.bn", outputs)
     return shapes
 
 

@@ -13,20 +13,20 @@ on log-mel patches of AudioSet (Gemmeke et al., ICASSP 2017). Written anew for c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.common.arrays import Arrays
 from models.common.errors import UsageError
 from models.layers.convolution import batch_norm
 from models.layers.mel import hann, triangles
 from models.layers.offline import check_audio, over_windows
 from models.nets.yamnet.entry import YAMNET
-from models.nets.yamnet.weights import BLOCKS, CLASSES, STEM_CHANNELS, check, conv_names
+from models.nets.yamnet.weights import CLASSES, check, conv_names
+from models.weights.tensors import MOBILENET_BLOCKS, MOBILENET_STEM
 
 SAMPLE_RATE_HZ = YAMNET.geometry.sample_rate_hz
 
@@ -121,9 +121,9 @@ class MobileNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        layers = [Conv(1, STEM_CHANNELS, 3, stride=2)]
-        inputs = STEM_CHANNELS
-        for outputs, stride in BLOCKS:
+        layers = [Conv(1, MOBILENET_STEM, 3, stride=2)]
+        inputs = MOBILENET_STEM
+        for outputs, stride in MOBILENET_BLOCKS:
             layers += [Conv(inputs, inputs, 3, stride, groups=inputs), Conv(inputs, outputs, 1)]
             inputs = outputs
         self.layers = nn.Sequential(*layers)
@@ -178,15 +178,8 @@ class YAMNet(nn.Module):
         return over_windows(audio, YAMNET.geometry, _BATCH_WINDOWS, lambda windows: self.body(self.front_end(windows)))
 
 
-def build(weights: Mapping[str, NDArray[np.float32]]) -> YAMNet:
-    """The offline net, batch normalisation folded in, in eval mode.
-
-    Args:
-        weights: names and shapes of `expected_shapes`, as `models.pretrained.load("yamnet")` gives them.
-
-    Raises:
-        WeightsError: tensors are missing, unknown, of another shape, or not finite.
-    """
+def build(weights: Arrays) -> YAMNet:
+    """The offline net, with weights by the names of `weights.expected_shapes`, batch normalisation folded in."""
     weights = check(weights)
     net = YAMNet()
     for name, layer in zip(conv_names(), net.body.convolutions(), strict=True):
@@ -203,11 +196,7 @@ def build(weights: Mapping[str, NDArray[np.float32]]) -> YAMNet:
 
 
 def graph(net: nn.Module, hops_per_call: int = 1) -> WindowGraph:
-    """The exported form: one window a call; the host keeps the overlap.
-
-    Raises:
-        UsageError: `hops_per_call` is not 1, or `net` is not a YAMNet.
-    """
+    """The exported form: one window a call; the host keeps the overlap."""
     if hops_per_call != 1:
         raise UsageError(f"yamnet takes one window a call, got hops_per_call={hops_per_call}")
     if not isinstance(net, YAMNet):

@@ -10,32 +10,15 @@ from numpy.typing import NDArray
 
 from models.common.errors import WeightsError
 from models.nets.yamnet.entry import YAMNET
-from models.weights.tensors import check_tensors, refuse_negative
+from models.weights.tensors import MOBILENET_BLOCKS, MOBILENET_STEM, check_tensors, refuse_negative
 
 CLASSES = YAMNET.output.shape[-1]
-STEM_CHANNELS = 32
-# (output channels, stride) of the 13 depthwise-separable blocks behind the stem
-BLOCKS = (
-    (64, 1),
-    (128, 2),
-    (128, 1),
-    (256, 2),
-    (256, 1),
-    (512, 2),
-    (512, 1),
-    (512, 1),
-    (512, 1),
-    (512, 1),
-    (512, 1),
-    (1024, 2),
-    (1024, 1),
-)
 
 
 def conv_names() -> tuple[str, ...]:
     """The 27 convolutions in order: "stem", "block1.depthwise", "block1.pointwise", ... "block13.pointwise"."""
-    parts = (f"block{number}.{part}" for number in range(1, len(BLOCKS) + 1) for part in ("depthwise", "pointwise"))
-    return ("stem", *parts)
+    numbers = range(1, len(MOBILENET_BLOCKS) + 1)
+    return ("stem", *(f"block{number}.{part}" for number in numbers for part in ("depthwise", "pointwise")))
 
 
 def expected_shapes() -> dict[str, tuple[int, ...]]:
@@ -44,9 +27,9 @@ def expected_shapes() -> dict[str, tuple[int, ...]]:
     Each convolution has `.weight` and its batch normalisation's `.bias`, `.mean` and `.variance` (there is no
     gamma); "classifier" has `.weight` and `.bias`.
     """
-    kernels = [(STEM_CHANNELS, 1, 3, 3)]
-    inputs = STEM_CHANNELS
-    for outputs, _ in BLOCKS:
+    kernels = [(MOBILENET_STEM, 1, 3, 3)]
+    inputs = MOBILENET_STEM
+    for outputs, _ in MOBILENET_BLOCKS:
         kernels += [(inputs, 1, 3, 3), (outputs, inputs, 1, 1)]
         inputs = outputs
     shapes: dict[str, tuple[int, ...]] = {}

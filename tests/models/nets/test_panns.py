@@ -30,14 +30,13 @@ from models.nets.panns.weights import (  # noqa: E402
     DFT_NAMES,
     DFT_POINTS,
     MEL_NAME,
-    MOBILENET_BLOCKS,
-    MOBILENET_STEM,
     Kind,
     check,
     expected_shapes,
 )
 from models.weights.assets import pull_asset  # noqa: E402
 from models.weights.checkpoint import load_file  # noqa: E402
+from models.weights.tensors import MOBILENET_BLOCKS, MOBILENET_STEM  # noqa: E402
 from streaming.core.resample import resample  # noqa: E402
 from streaming.files.wav import read_wav  # noqa: E402
 
