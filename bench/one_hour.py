@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from side_by_side import options, save
 
+import hearpack
 from runtimes.bundle import Bundle
 from runtimes.engines import choose, open_runtime
 from streaming.core.loop import make_loop
@@ -154,11 +155,7 @@ def main() -> int:
         print("RESULT " + json.dumps(measure(arguments.one, arguments.device, arguments.minutes)))
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        bundles = arguments.bundle
-        if not bundles:
-            from hearpack import export
-
-            bundles = [str(export(name, folder).path) for name in ("dtln", "yamnet")]
+        bundles = arguments.bundle or [str(hearpack.export(name, folder).path) for name in ("dtln", "yamnet")]
         found = []
         for bundle in bundles:
             command = [sys.executable, __file__, "--one", bundle, "--device", arguments.device]

@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 from side_by_side import options, save
 
+import hearpack
 from runtimes.bundle import Bundle
 from runtimes.engines import choose, open_runtime
 from runtimes.protocol import Runtime
@@ -166,11 +167,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        bundles = arguments.bundle
-        if not bundles:
-            from hearpack import export
-
-            bundles = [str(export(name, folder).path) for name in ("dtln", "yamnet")]
+        bundles = arguments.bundle or [str(hearpack.export(name, folder).path) for name in ("dtln", "yamnet")]
         found = [
             measure(Bundle.open(bundle), device, arguments.seconds, arguments.rounds)
             for bundle in bundles
