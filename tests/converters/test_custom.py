@@ -1,4 +1,4 @@
-"""Nets of a user's own, from their file to a bundle whose every artefact was held against them."""
+"""Nets of a user's own, from their file to a bundle whose every artefact was compared with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The catalogue's nets as packages in the evaluator, held against torch on real sound."""
+"""The catalogue's nets as packages in the evaluator, compared with torch on real sound."""
 
 from __future__ import annotations
 

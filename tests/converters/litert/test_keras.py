@@ -1,4 +1,4 @@
-"""A .keras file to both formats: TensorFlow's converter and Keras' torch backend, held against Keras itself."""
+"""A .keras file to both formats: TensorFlow's converter and Keras' torch backend, compared with Keras itself."""
 
 from __future__ import annotations
 
