@@ -14,6 +14,7 @@ import hearpack
 from converters.bundle.golden import check_golden, read_golden
 from converters.custom import open_custom
 from models.common.errors import ConversionError, UsageError, WeightsError
+from models.weights.assets import pull_asset
 from runtimes.bundle import Bundle
 
 NETS = Path(__file__).resolve().parents[1] / "fixtures" / "custom"
@@ -142,6 +143,9 @@ def test_run_takes_a_bundle_of_ones_own(own: dict[str, Path], tmp_path: Path) ->
 def test_an_unchanged_net_comes_from_the_cache_and_a_changed_one_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    audio = pull_asset("street-wav").parent  # which golden vectors need: the network is asked once, as elsewhere
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / audio.name).symlink_to(audio)
     monkeypatch.setenv("HEARPACK_CACHE", str(tmp_path / "cache"))  # the user's has both nets after a first test run
     shutil.copytree(NETS / "mfcc", tmp_path / "net")
     target = tmp_path / "net" / "net.py"
