@@ -6,7 +6,7 @@ Weights are the published ones. For nets whose weights no package holds, SLIM na
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -47,13 +47,7 @@ WINDOWS = pytest.mark.parametrize("name", [n for n, entry in ENTRIES.items() if 
 ENHANCERS = pytest.mark.parametrize("name", [n for n, entry in ENTRIES.items() if entry.task == "enhancer"])
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Small operations: a second thread costs more than it gives."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @functools.cache
