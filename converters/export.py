@@ -31,7 +31,7 @@ from models.custom.loading import is_custom
 from models.entry import ModelEntry
 from models.weights.fetch import cache_dir
 from models.weights.store import WeightsFile
-from runtimes.bundle import MANIFEST, Artefact, Bundle, Decisions, Manifest
+from runtimes.bundle import MANIFEST, Artefact, Bundle, Decisions, Manifest, read_inside
 
 if TYPE_CHECKING:
     from torch import nn
@@ -307,9 +307,9 @@ def _edits(present: Bundle) -> dict[str, object]:
 def _edited_decisions(present: Bundle) -> Decisions | None:
     """The decisions of a bundle if they are not those it was exported with, which golden/ has a copy of."""
     try:
-        golden = parse_json((present.path / "golden" / "golden.json").read_text(encoding="utf-8"))
+        golden = parse_json(read_inside(present.path, "golden/golden.json").decode("utf-8"))
         exported = Decisions.model_validate(golden["decisions"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (BundleError, ValueError, KeyError, TypeError):
         return present.manifest.decisions
     return None if present.manifest.decisions == exported else present.manifest.decisions
 

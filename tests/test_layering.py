@@ -20,7 +20,7 @@ ROOMS = {
 }
 MOST_MODULES = 12
 HEAVY = {"torch", "coremltools", "litert_torch", "ai_edge_quantizer", "tensorflow", "librosa", "matplotlib", "onnx"}
-LIGHT_FILES = ("models/geometry.py", "models/catalog.py", "runtimes/bundle.py", "converters/spec.py")
+LIGHT_FILES = ("models/geometry.py", "models/catalog.py", "runtimes/bundle/reader.py", "converters/spec.py")
 
 
 def imported(tree: ast.AST) -> set[str]:

@@ -103,8 +103,8 @@ def _write_raw(path: Path, values: Array) -> None:
     path.write_bytes(np.ascontiguousarray(values, "<f4").tobytes())
 
 
-def _read_raw(path: Path) -> Array:
-    return np.frombuffer(path.read_bytes(), "<f4").astype(np.float32)
+def _read_raw(bundle: Bundle, name: object) -> Array:
+    return np.frombuffer(bundle.read(f"golden/{name}"), "<f4").astype(np.float32)
 
 
 def _events(folder: Path, manifest: Manifest, output: StreamOutput, samples: int) -> list[dict[str, Any]]:
@@ -141,12 +141,12 @@ def read_golden(bundle: Bundle) -> tuple[GoldenStream, ...]:
     """
     folder, manifest = bundle.path / "golden", bundle.manifest
     try:
-        data = parse_json((folder / "golden.json").read_text(encoding="utf-8"))
+        data = parse_json(bundle.read("golden/golden.json").decode("utf-8"))
         streams = []
         for item in data["streams"]:
-            samples = _read_raw(folder / item["input"])
+            samples = _read_raw(bundle, item["input"])
             files = [item["outputs"][name] for name in _output_names(manifest)]
-            output = np.stack([_read_raw(folder / file).reshape(item["shape"]) for file in files])
+            output = np.stack([_read_raw(bundle, file).reshape(item["shape"]) for file in files])
             if manifest.sources:
                 samples = samples.reshape(manifest.geometry.channels, -1)
             else:

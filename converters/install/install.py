@@ -16,7 +16,7 @@ from converters.bundle.golden import read_golden
 from converters.install.ios import check_ios
 from models.common.errors import BundleError, UsageError
 from models.common.files import atomic_folder
-from runtimes.bundle import MANIFEST, Artefact, Bundle, Format, require_output
+from runtimes.bundle import MANIFEST, Artefact, Bundle, Format, inside, require_output
 from runtimes.engines import Choice, open_runtime
 
 SCHEMA_FILE = "bundle-schema.txt"
@@ -120,7 +120,7 @@ def _install(bundle: Bundle, platform: Platform, sample: Path, artefact_ids: Seq
         for name in files:
             copy = folder / name
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(bundle.path / name, copy)
+            shutil.copyfile(inside(bundle.path, name), copy)
     others = (p.name for p in target.parent.iterdir() if (p / MANIFEST).is_file() and p != target)
     return Installed(
         platform=platform.name,
@@ -171,6 +171,6 @@ def _wanted(bundle: Bundle, artefacts: Sequence[Artefact]) -> tuple[str, ...]:
     names |= {entry.path for artefact in artefacts for entry in artefact.files}
     names |= {state.reset for state in bundle.manifest.states if state.reset != "zeros"}
     names |= {n for n in ("labels.txt", "MODEL_CARD.md") if (bundle.path / n).is_file()}
-    for folder in ("golden", "LICENSES"):
-        names |= {p.relative_to(bundle.path).as_posix() for p in (bundle.path / folder).rglob("*") if p.is_file()}
+    for folder in ("golden", "LICENSES"):  # a link is not left out here: `inside` refuses it by name
+        names |= {p.relative_to(bundle.path).as_posix() for p in (bundle.path / folder).rglob("*") if not p.is_dir()}
     return tuple(sorted(names))

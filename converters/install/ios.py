@@ -11,7 +11,7 @@ from pathlib import Path
 
 from models.common.errors import ArtefactError, BundleError, UsageError
 from models.common.parsing import parse_json
-from runtimes.bundle import Artefact, Bundle
+from runtimes.bundle import Artefact, Bundle, read_inside
 
 PROJECT = "HearpackSample.xcodeproj/project.pbxproj"
 _TARGET = re.compile(r"\bIPHONEOS_DEPLOYMENT_TARGET = ([\d.]+);")
@@ -62,7 +62,7 @@ def _check_package(bundle: Bundle, artefact: Artefact) -> None:
     """The package's own index names its model, and every file it names is one that the manifest vouches for."""
     index = bundle.artefact_path(artefact) / "Manifest.json"
     try:
-        document = parse_json(index.read_text(encoding="utf-8"))
+        document = parse_json(read_inside(bundle.path, f"{artefact.path}/Manifest.json").decode("utf-8"))
         items = document["itemInfoEntries"]
         root = items[document["rootModelIdentifier"]]["path"]
         paths = [str(item["path"]) for item in items.values()]

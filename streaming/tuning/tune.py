@@ -26,7 +26,7 @@ from models.common.errors import UsageError
 from models.common.files import atomic_file
 from models.common.parsing import parse_json
 from models.common.progress import Progress, silent
-from runtimes.bundle import MANIFEST, Bundle, Decisions, parse_manifest
+from runtimes.bundle import MANIFEST, Bundle, Decisions, parse_manifest, read_inside
 from runtimes.engines import choose, open_runtime
 from streaming.files.labels import read_labels
 from streaming.files.stream_file import hear_scores
@@ -202,7 +202,7 @@ def write_decisions(bundle: Bundle, decisions: Decisions) -> None:
         OutputError: the folder cannot be written.
     """
     file = bundle.path / MANIFEST
-    data: dict[str, Any] = parse_json(file.read_text(encoding="utf-8"))
+    data: dict[str, Any] = parse_json(read_inside(bundle.path, MANIFEST).decode("utf-8"))
     data["decisions"] = decisions.model_dump(mode="json", exclude_none=True)
     text = json.dumps(data, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
     parse_manifest(text, str(file))

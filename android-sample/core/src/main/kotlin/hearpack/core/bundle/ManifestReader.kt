@@ -5,7 +5,7 @@ import org.json.JSONArray
 import org.json.JSONException
 import org.json.JSONObject
 
-/** Reads manifest.json and refuses what runtimes/bundle.py refuses. Unknown fields are ignored. */
+/** Reads manifest.json and refuses what runtimes/bundle/manifest.py refuses. Unknown fields are ignored. */
 object ManifestReader {
     /**
      * @param text the manifest's text.

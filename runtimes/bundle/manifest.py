@@ -1,27 +1,25 @@
-"""A bundle on disk: the frozen manifest models and the checks on opening one (docs/bundle.md).
-
-One bundle is one model, one weights file and one buffer; formats and precisions are its artefacts.
-Everything an app needs to know is in manifest.json: nobody guesses a tensor by index.
-"""
+"""manifest.json as frozen models (docs/bundle.md and docs/manifest.schema.json say what the names do not)."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from models.common.documents import DocumentKind
-from models.common.errors import BundleError, UsageError
-from models.common.hashing import sha256_file
+from models.common.errors import BundleError
 from models.geometry import OUTPUT_KINDS, GraphSignature, OutputKind, StateSpec, StreamGeometry, Task, TensorSpec
+from runtimes.bundle.paths import LARGEST_FILE, check_name, check_path
 from runtimes.stages import Stage, check_stages
 
 SCHEMA = "hearpack/1"
 MANIFEST = "manifest.json"
+SIGNATURE = f"{MANIFEST}.minisig"
+# Written after the export, on some machine; under no hash, and no app reads it.
+PARITY = "parity"
 Format = Literal["litert", "coreml"]
+Name = Annotated[str, AfterValidator(check_name)]
+FilePath = Annotated[str, AfterValidator(check_path)]
 
 
 class _Frozen(BaseModel):
@@ -62,7 +60,7 @@ class Buffer(_Frozen):
 
 
 class Tensor(_Frozen):
-    name: str
+    name: Name
     shape: tuple[int, ...]
     dtype: str
     range: tuple[float, float]
@@ -74,11 +72,11 @@ class StateTensor(_Frozen):
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
-    in_name: str = Field(alias="in")
-    out_name: str = Field(alias="out")
+    in_name: Name = Field(alias="in")
+    out_name: Name = Field(alias="out")
     shape: tuple[int, ...]
     dtype: str
-    reset: str
+    reset: FilePath
 
 
 class LabelDecisions(_Frozen):
@@ -118,16 +116,9 @@ class Precision(_Frozen):
 
 
 class FileEntry(_Frozen):
-    path: str
+    path: FilePath
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    bytes: int = Field(ge=0)
-
-    @field_validator("path")
-    @classmethod
-    def _inside(cls, path: str) -> str:
-        if path.startswith("/") or "\\" in path or ".." in path.split("/") or not path:
-            raise ValueError(f"path {path!r} does not stay inside the bundle")
-        return path
+    bytes: int = Field(ge=0, le=LARGEST_FILE)
 
 
 class MinimumOS(_Frozen):
@@ -143,7 +134,7 @@ class Tolerance(_Frozen):
 class Artefact(_Frozen):
     """One exported file or package."""
 
-    id: str
+    id: Name
     format: Format
     precision: Precision
     files: tuple[FileEntry, ...] = Field(min_length=1)
@@ -188,7 +179,7 @@ class Manifest(_Frozen):
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
     schema_id: str = Field(alias="schema")
-    name: str
+    name: Name
     task: Task
     created_by: CreatedBy
     original: Original
@@ -280,128 +271,3 @@ class Manifest(_Frozen):
         """The text of manifest.json: sorted keys, two-space indent, newline at the end."""
         data = self.model_dump(mode="json", by_alias=True, exclude_none=True)
         return json.dumps(data, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
-
-
-_MANIFEST = DocumentKind(
-    SCHEMA,
-    "manifest",
-    not_json="not JSON (line {line}: {message}); export the bundle again",
-    unreadable="cannot be read as UTF-8 text: {error}",
-    newer="schema {schema} is not one this hearpack reads ({expected!r}); update hearpack or export again",
-    invalid="invalid against {expected}: {where}: {message}{more}",
-    minor_versions=True,
-    error=BundleError,
-)
-
-
-def parse_manifest(text: str, origin: str) -> Manifest:
-    """Read and validate the text of a manifest.
-
-    Raises:
-        BundleError: not JSON, of a newer schema, or invalid against the schema.
-    """
-    return _MANIFEST.parse(text, origin, Manifest.model_validate)
-
-
-_NETS: Mapping[OutputKind, str] = {
-    "scores": "a classifier",
-    "audio": "an enhancer",
-    "sources": "a separator",
-    "embedding": "an embedder",
-}
-
-
-def require_output(manifest: Manifest, what: str, *kinds: OutputKind) -> None:
-    """Raise UsageError where `what`, which takes nets with outputs of `kinds`, is given another."""
-    kind = manifest.output_kind
-    if kind in kinds:
-        return
-    inside, hint = "", f"it takes {' or '.join(_NETS[k] for k in kinds)}"
-    if kind == "sources":
-        inside = f" ({manifest.geometry.channels} channels in, {len(manifest.outputs)} outputs)"
-        hint = "hearpack run and hearpack verify do"
-    raise UsageError(f"{what}: {manifest.name} is {_NETS[kind]}{inside}, which {what} does not take; {hint}")
-
-
-class Bundle:
-    """An opened bundle: its folder and its validated manifest."""
-
-    def __init__(self, path: Path, manifest: Manifest) -> None:
-        self.path = path
-        self.manifest = manifest
-
-    @classmethod
-    def open(cls, path: str | Path) -> Bundle:
-        """Open a bundle's folder (or the path of its manifest.json).
-
-        Raises:
-            BundleError: no such folder, no manifest, or an invalid one.
-        """
-        folder = Path(path)
-        if folder.name == MANIFEST:
-            folder = folder.parent
-        if not folder.exists():
-            raise BundleError(f"{folder}: no such bundle; make one with: hearpack export NAME")
-        file = folder / MANIFEST
-        if not folder.is_dir() or not file.is_file():
-            raise BundleError(
-                f"{folder}: expected a bundle (a folder with {MANIFEST}), found none; "
-                f"make one with: hearpack export NAME"
-            )
-        return cls(folder, _MANIFEST.read(file, Manifest.model_validate))
-
-    @classmethod
-    def of(cls, bundle: Bundle | str | Path) -> Bundle:
-        """`bundle` itself where it is open already, else `Bundle.open` of its folder."""
-        return bundle if isinstance(bundle, Bundle) else cls.open(bundle)
-
-    def artefact(self, artefact_id: str) -> Artefact:
-        """The artefact called `artefact_id`; BundleError naming those there are."""
-        for artefact in self.manifest.artefacts:
-            if artefact.id == artefact_id:
-                return artefact
-        raise BundleError(
-            f"{self.path}: no artefact {artefact_id!r}; it has: {', '.join(a.id for a in self.manifest.artefacts)}"
-        )
-
-    def artefact_path(self, artefact: Artefact) -> Path:
-        return self.path / artefact.path
-
-    def labels(self) -> tuple[str, ...]:
-        """One label a line of labels.txt; empty for all but classifiers.
-
-        Raises:
-            BundleError: labels.txt is missing or has another count than the scores.
-        """
-        if self.manifest.output_kind != "scores":
-            return ()
-        file = self.path / "labels.txt"
-        try:
-            labels = tuple(file.read_text(encoding="utf-8").splitlines())
-        except (OSError, UnicodeDecodeError) as exc:
-            raise BundleError(f"{file}: labels cannot be read: {exc}; export the bundle again") from exc
-        count = self.manifest.outputs[0].shape[-1]
-        if len(labels) != count:
-            raise BundleError(f"{file}: expected {count} labels, one a line, got {len(labels)}")
-        return labels
-
-    def check_files(self, artefacts: Sequence[Artefact] | None = None) -> None:
-        """Compare every file of the artefacts with its size and sha256.
-
-        Raises:
-            BundleError: a file is missing or is not the one that was exported.
-        """
-        for artefact in self.manifest.artefacts if artefacts is None else artefacts:
-            for entry in artefact.files:
-                file = self.path / entry.path
-                if not file.is_file():
-                    raise BundleError(f"{file}: missing; artefact {artefact.id} is incomplete, export the bundle again")
-                size = file.stat().st_size
-                digest = sha256_file(file) if size == entry.bytes else ""
-                if digest != entry.sha256:
-                    came = f"sha256 {digest[:12]}…" if digest else f"{size} bytes"
-                    raise BundleError(
-                        f"{file}: does not match the manifest (expected {entry.bytes} bytes, "
-                        f"sha256 {entry.sha256[:12]}…, got {came}); "
-                        f"artefact {artefact.id} was changed or damaged, export the bundle again"
-                    )
