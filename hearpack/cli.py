@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Any
 
@@ -32,7 +31,7 @@ from hearpack.commands import (
     tune,
     verify,
 )
-from models.common.errors import HearpackError
+from hearpack.ending import StoppedError, in_one_line, take_debug_switch
 
 
 class _FlagsTakeNothing:
@@ -50,7 +49,11 @@ class _Command(_FlagsTakeNothing, TyperCommand):
 
 
 class _Group(_FlagsTakeNothing, TyperGroup):
-    pass
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, BrokenPipeError) as exc:  # typer would end these itself, without a word
+            raise StoppedError(exc) from exc
 
 
 app = typer.Typer(
@@ -95,6 +98,9 @@ def _options(
     version: bool = typer.Option(
         False, "--version", callback=_version, is_eager=True, help="Print the version and stop."
     ),
+    debug: bool = typer.Option(
+        False, "--debug", help="Show the traceback of an error; anywhere in the line, or HEARPACK_DEBUG=1."
+    ),
 ) -> None:
     """Package audio classifiers and speech enhancers for iOS and Android."""
 
@@ -102,17 +108,8 @@ def _options(
 def main() -> None:
     """Run the command line.
 
-    Exit codes: 0 done, 1 a verification is past its tolerance, 2 wrong input (one line on stderr), 130 interrupted.
+    Exit codes: 0 done, 1 a verification is past its tolerance, 2 wrong input or a place that cannot be used (one line
+    on stderr), 3 a fault of hearpack (one line too), 130 interrupted.
     """
-    try:
+    with in_one_line(debug=take_debug_switch(sys.argv)):
         app()
-    except HearpackError as exc:
-        sys.stderr.write("hearpack: " + " ".join(str(exc).split()) + "\n")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("hearpack: interrupted; nothing half-written was left\n")
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output went away (hearpack ... | head): not an error, and nothing more can be said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from hearpack.commands.shared import JsonOption, print_json, progress_bars, show_table, wide_console
+from hearpack.commands.shared import JsonOption, console, print_json, progress_bars, show_table
 
 if TYPE_CHECKING:
     from streaming.advice.advise import Advice, DeviceAdvice
@@ -51,20 +51,20 @@ def advise(
         return
     show(advice)
     if output is not None:
-        wide_console().print(f"wrote {output}")
+        console().print(f"wrote {output}")
 
 
 def show(advice: Advice) -> None:
     """Candidates by device, and what is recommended."""
-    console = wide_console()
-    console.print(
+    out = console()
+    out.print(
         f"modelled: {advice.seconds:g} s each on the virtual clock, compute times of {advice.machine}, times each "
         f"device's figures, many of them assumptions (hearpack devices)"
     )
     heads = ("device", "bundle, artefact", "hop ms", "load", "p99/hop", "p50 ms", "p95 ms", "late", "lost", "dry (own)")
     show_table((*heads, ""), (_row(d, number) for d in advice.devices for number in range(len(d.candidates))))
     for found in advice.devices:
-        console.print(f"- {found.why}")
+        out.print(f"- {found.why}")
 
 
 def _row(found: DeviceAdvice, number: int) -> tuple[str, ...]:

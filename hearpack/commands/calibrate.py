@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from hearpack.commands.shared import JsonOption, print_json, progress_bars, show_table, wide_console
+from hearpack.commands.shared import JsonOption, console, print_json, progress_bars, show_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,15 +44,15 @@ def calibrate(
         return
     show(calibration, times)
     if output is not None:
-        wide_console().print(f"wrote {output}")
+        console().print(f"wrote {output}")
 
 
 def show(calibration: Calibration, times: Sequence[CallTimes]) -> None:
     """Quantiles of paced and back-to-back calls, and how far apart their medians are."""
     import numpy as np
 
-    console = wide_console()
-    console.print(f"measured on {calibration.machine}; ms a call, copies in and out included")
+    out = console()
+    out.print(f"measured on {calibration.machine}; ms a call, copies in and out included")
     rows = []
     for entry, measured in zip(calibration.entries, times, strict=True):
         paced, dense = measured.paced_us, measured.back_to_back_us
@@ -63,7 +63,7 @@ def show(calibration: Calibration, times: Sequence[CallTimes]) -> None:
     show_table(("bundle, artefact", "engine", "called", "calls", "p50", "p95", "p99", "max", "late p99"), rows)
     for entry, measured in zip(calibration.entries, times, strict=True):
         ratio = float(np.median(measured.paced_us) / np.median(measured.back_to_back_us))
-        console.print(f"{entry.bundle}: a paced call takes {ratio:.2f} times a back-to-back one, medians")
+        out.print(f"{entry.bundle}: a paced call takes {ratio:.2f} times a back-to-back one, medians")
 
 
 def _quantiles(values_us: NDArray[np.float64]) -> list[str]:

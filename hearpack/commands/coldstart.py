@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from hearpack.commands.shared import JsonOption, print_json, progress_bars, show_table, wide_console
+from hearpack.commands.shared import JsonOption, console, print_json, progress_bars, say, show_table
 
 if TYPE_CHECKING:
     from streaming.advice.cold_start import ConditionSummary
@@ -57,23 +57,23 @@ def coldstart(
         return
     show(report)
     if output is not None:
-        typer.echo(f"wrote {output}")
+        say(f"wrote {output}")
 
 
 def show(report: ColdStart) -> None:
     """The table of conditions, one waterfall, the advice and what could not be done."""
     from streaming.advice.cold_start import advice, summarise
 
-    console = wide_console()
+    out = console()
     summaries = [summarise(c) for c in report.conditions]
     runs = len(report.conditions[0].runs)
-    console.print(f"{report.bundle} {report.artefact} on {report.runtime}; {report.machine}")
-    console.print(f"measured in {runs} fresh process{'es' if runs > 1 else ''} each; median (quartiles), ms")
+    out.print(f"{report.bundle} {report.artefact} on {report.runtime}; {report.machine}")
+    out.print(f"measured in {runs} fresh process{'es' if runs > 1 else ''} each; median (quartiles), ms")
     heads = ("caches", "ready = audio lost", "on CPU", "loading", "call 1", "calls 6-10", "decision", "peak MB")
     show_table(heads, map(_row, summaries))
     _show_waterfall(summaries[0])
     for line in (*advice(report), *(f"Note: {limit}." for limit in report.limits)):
-        console.print(f"- {line}")
+        out.print(f"- {line}")
 
 
 def _row(s: ConditionSummary) -> tuple[str, ...]:
@@ -90,14 +90,14 @@ def _row(s: ConditionSummary) -> tuple[str, ...]:
 
 
 def _show_waterfall(condition: ConditionSummary) -> None:
-    console = wide_console()
-    console.print(f"\n{condition.name}: where the time goes")
+    out = console()
+    out.print(f"\n{condition.name}: where the time goes")
     scale = WIDTH / max(bar.end_ms for bar in condition.bars)
     for bar in condition.bars:
         begin = round(bar.begin_ms * scale)
         drawn = " " * begin + "█" * max(1, round(bar.end_ms * scale) - begin)
-        console.print(f"{drawn:{WIDTH + 1}}{bar.duration.median:8.1f}  {bar.title}")
-    console.print("")
+        out.print(f"{drawn:{WIDTH + 1}}{bar.duration.median:8.1f}  {bar.title}")
+    out.print("")
 
 
 def _cell(figure: Spread) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from hearpack.commands.shared import JsonOption, print_json, progress_bars, show_table, wide_console
+from hearpack.commands.shared import JsonOption, console, print_json, progress_bars, say, show_table
 
 if TYPE_CHECKING:
     from hearpack.demo.run import DemoResult
@@ -27,12 +27,10 @@ def demo(
         print_json({"bundles": result.bundles, "verifications": result.verifications, "files": files})
     else:
         _show(result)
-        typer.echo("")
+        say("")
         for bundle in result.bundles:
-            typer.echo(f"bundle: {bundle}")
-        typer.echo(
-            f"report: {files.report}  (figures: {files.figures}; pictures: {files.spectrogram}, {files.timeline})"
-        )
+            say(f"bundle: {bundle}")
+        say(f"report: {files.report}  (figures: {files.figures}; pictures: {files.spectrogram}, {files.timeline})")
     if not all(v.passed for v in result.verifications):
         raise typer.Exit(1)
 
@@ -41,10 +39,10 @@ def _show(result: DemoResult) -> None:
     from hearpack.commands.verify import show
     from hearpack.demo.report import shown
 
-    console = wide_console()
+    out = console()
     for report in result.verifications:
         show(report)
-        console.print()
+        out.print()
     rows = [
         (enhanced.model, f"{enhanced.snr_db:g} dB", f"{before.name} ({before.unit})", shown(before), shown(after))
         for enhanced in result.enhancements
@@ -55,9 +53,9 @@ def _show(result: DemoResult) -> None:
     bells = ", ".join(f"{begin:.1f}–{end:.1f} s" for begin, end in timeline.labelled)
     heard = [e for e in timeline.events if e.label == "Bicycle bell"]
     at = ", ".join(f"{e.onset_sample / timeline.sample_rate_hz:.1f} s" for e in heard)
-    console.print(
+    out.print(
         f"\nthe street, YAMNet: {len(timeline.events)} events; "
         f"bicycle bell heard at {at or 'no time'}; labelled at {bells}"
     )
     how = "from the cache" if all(result.cached) else "converted"
-    console.print(f"exports: {result.export_seconds:.1f} s ({how})")
+    out.print(f"exports: {result.export_seconds:.1f} s ({how})")

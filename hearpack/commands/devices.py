@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from hearpack.commands.shared import JsonOption, print_json, show_table
+from hearpack.commands.shared import JsonOption, print_json, say, show_table
 
 if TYPE_CHECKING:
     from streaming.simulator.device.profile import DeviceProfile
@@ -25,7 +25,7 @@ def devices(
         print_json(records if name is None else records[0])
     elif name is None:
         show_table(("device", "rate", "block", "route in + out", "slowdown", ""), map(_row, found))
-        typer.echo("* an assumption; a profile fitted from a device's trace replaces it: hearpack fit-device")
+        say("* an assumption; a profile fitted from a device's trace replaces it: hearpack fit-device")
     else:
         record = found[0].record()
         rows = [(key, str(figure.value), figure.source) for key, figure in record.figures.items()]

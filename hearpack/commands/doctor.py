@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import typer
-
-from hearpack.commands.shared import JsonOption, print_json
+from hearpack.commands.shared import JsonOption, print_json, say
 
 
 def doctor(json_output: bool = JsonOption) -> None:
@@ -15,6 +13,6 @@ def doctor(json_output: bool = JsonOption) -> None:
     if json_output:
         print_json(found)
         return
-    typer.echo(f"Python {found.machine.python}, {found.machine.system}, {found.machine.cores} cores")
+    say(f"Python {found.machine.python}, {found.machine.system}, {found.machine.cores} cores")
     for check in found.checks:
-        typer.echo(f"  {'yes' if check.available else 'no '}  {check.what}: {check.detail}")
+        say(f"  {'yes' if check.available else 'no '}  {check.what}: {check.detail}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from hearpack.commands.shared import JsonOption, megabytes, print_json, progress_bars
+from hearpack.commands.shared import JsonOption, megabytes, print_json, progress_bars, say
 
 
 def export(
@@ -63,11 +63,11 @@ def export(
         )
         return
     for sentence in model.assumed:
-        typer.echo(f"assumed: {sentence}")
+        say(f"assumed: {sentence}")
     for result, manifest, seconds in rows:
         how = "unchanged, from the cache" if result.cached else "converted and compared with the original"
-        typer.echo(f"{result.path}: {how} in {seconds:.1f} s")
+        say(f"{result.path}: {how} in {seconds:.1f} s")
         for artefact in manifest.artefacts:
-            typer.echo(f"  {artefact.id:14} {megabytes(artefact.size_bytes):>9}  {artefact.path}")
+            say(f"  {artefact.id:14} {megabytes(artefact.size_bytes):>9}  {artefact.path}")
         if result.kept_decisions:
-            typer.echo("  your edits of the manifest (decisions, dsp, playout) were kept")
+            say("  your edits of the manifest (decisions, dsp, playout) were kept")

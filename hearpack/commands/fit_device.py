@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from hearpack.commands.shared import JsonOption, print_json, progress_bars, show_table
+from hearpack.commands.shared import JsonOption, print_json, progress_bars, say, show_table
 
 
 def fit_device(
@@ -33,4 +33,4 @@ def fit_device(
         for row in fitted.predictions
     ]
     show_table(("figure", "recorded ms", "predicted ms", "error"), rows)
-    typer.echo(f"slowdown against this machine {fitted.profile.slowdown:g}; wrote {output}")
+    say(f"slowdown against this machine {fitted.profile.slowdown:g}; wrote {output}")

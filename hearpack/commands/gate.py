@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from hearpack.commands.shared import JsonOption, print_json, progress_bars, show_table, wide_console
+from hearpack.commands.shared import JsonOption, console, print_json, progress_bars, show_table
 
 if TYPE_CHECKING:
     from streaming.advice.budget import GateReport
@@ -58,6 +58,6 @@ def show(report: GateReport) -> None:
         rows.append((check.name, value, limit, verdict, f"{check.figure.kind}: {check.figure.how}"))
     show_table(("figure", "value", "limit", "", "from"), rows)
     failed = sum(not check.passed for check in report.checks)
-    wide_console().print(
+    console().print(
         "within the budget" if report.passed else f"FAILED: {failed} of {len(report.checks)} past the budget"
     )

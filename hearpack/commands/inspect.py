@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from hearpack.commands.shared import JsonOption, megabytes, print_json, to_plain
+from hearpack.commands.shared import JsonOption, megabytes, print_json, say, to_plain
 
 
 def inspect(
@@ -35,30 +35,30 @@ def show(report: dict[str, Any], indent: str = "") -> None:
         elif isinstance(value, list):
             _show_list(title, value, indent)
         elif isinstance(value, int) and key.endswith("bytes"):
-            typer.echo(f"{indent}{title}: {megabytes(value)}")
+            say(f"{indent}{title}: {megabytes(value)}")
         else:
-            typer.echo(f"{indent}{title}: {value}")
+            say(f"{indent}{title}: {value}")
 
 
 def _show_mapping(title: str, value: dict[str, Any], indent: str) -> None:
     if all(not isinstance(v, dict | list) for v in value.values()):
-        typer.echo(f"{indent}{title}: " + ", ".join(f"{k} {v}" for k, v in value.items()))
+        say(f"{indent}{title}: " + ", ".join(f"{k} {v}" for k, v in value.items()))
         return
-    typer.echo(f"{indent}{title}:")
+    say(f"{indent}{title}:")
     show(value, indent + "  ")
 
 
 def _show_list(title: str, value: list[Any], indent: str) -> None:
     if all(not isinstance(v, dict | list) for v in value):
         shown = ", ".join(map(str, value[:12])) + (f", … ({len(value)} in all)" if len(value) > 12 else "")
-        typer.echo(f"{indent}{title}: {shown}")
+        say(f"{indent}{title}: {shown}")
         return
     if all(isinstance(v, list) and len(v) == 2 for v in value):
-        typer.echo(f"{indent}{title}: " + ", ".join(f"{name} {figure}" for name, figure in value))
+        say(f"{indent}{title}: " + ", ".join(f"{name} {figure}" for name, figure in value))
         return
-    typer.echo(f"{indent}{title}:")
+    say(f"{indent}{title}:")
     for item in value:
-        typer.echo(f"{indent}  - {_inline(item)}")
+        say(f"{indent}  - {_inline(item)}")
 
 
 def _inline(value: Any) -> str:

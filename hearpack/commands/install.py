@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from hearpack.commands.shared import JsonOption, megabytes, print_json
+from hearpack.commands.shared import JsonOption, megabytes, print_json, say
 
 
 def install(
@@ -25,7 +25,7 @@ def install(
         return
     for result in results:
         beside = f"; beside {', '.join(result.others)}" if result.others else ""
-        typer.echo(
+        say(
             f"{result.platform}: {', '.join(result.artefacts)} in {result.files} files, {megabytes(result.bytes)}, "
             f"to {result.folder}{beside}"
         )

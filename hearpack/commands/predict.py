@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from hearpack.commands.shared import JsonOption, print_json
+from hearpack.commands.shared import JsonOption, print_json, say
 
 
 def predict(
@@ -25,5 +25,5 @@ def predict(
         print_json(report)
         return
     for name, what in report.outputs.items():
-        typer.echo(f"{name}: {what}")
-    typer.echo(f"wrote {report.output}; {report.mode} mode, emulated on this CPU, not Apple's hardware", err=True)
+        say(f"{name}: {what}")
+    say(f"wrote {report.output}; {report.mode} mode, emulated on this CPU, not Apple's hardware", err=True)

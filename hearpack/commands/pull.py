@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from hearpack.commands.shared import JsonOption, megabytes, print_json, progress_bars
+from hearpack.commands.shared import JsonOption, megabytes, print_json, progress_bars, say
 from models.weights.assets import ASSETS, pull_asset
 
 
@@ -42,4 +42,4 @@ def pull(
         return
     for row in rows:
         size = f"  {megabytes(row['bytes'])}  sha256 {row['sha256'][:12]}…" if "bytes" in row else ""
-        typer.echo(f"{row['name']}: {row['path']}{size}")
+        say(f"{row['name']}: {row['path']}{size}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from hearpack.commands.shared import JsonOption, print_json
+from hearpack.commands.shared import JsonOption, print_json, say
 
 
 def report(
@@ -29,5 +29,5 @@ def report(
     for number, compared in enumerate(found.comparisons, start=1):
         differ = [f.figure for f in compared.figures if f.shown]
         said = compared.why_not or (f"differ in {', '.join(differ)}" if differ else "no difference shown")
-        typer.echo(f"A against {chr(ord('A') + number)}: {said}")
-    typer.echo(f"wrote {output} ({output.stat().st_size / 1e3:.0f} kB)")
+        say(f"A against {chr(ord('A') + number)}: {said}")
+    say(f"wrote {output} ({output.stat().st_size / 1e3:.0f} kB)")

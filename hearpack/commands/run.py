@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from hearpack.commands.shared import JsonOption, print_json, progress_bars
+from hearpack.commands.shared import JsonOption, print_json, progress_bars, say
 
 
 def run(
@@ -31,11 +31,11 @@ def run(
     for event in result.events:
         offset = event.onset_sample if event.offset_sample is None else event.offset_sample
         begin, end = ((s - lag) / result.sample_rate_hz for s in (event.onset_sample, offset))
-        typer.echo(f"{begin:9.3f} s  {end:9.3f} s  {event.confidence:5.2f}  {event.label}")
+        say(f"{begin:9.3f} s  {end:9.3f} s  {event.confidence:5.2f}  {event.label}")
     written = result.outputs or ((result.output,) if result.output else ())
     heard = f"{len(result.events)} events; " if not written or not written[0].endswith(".wav") else ""
     where = f"; wrote {', '.join(written)}" if written else ""
-    typer.echo(
+    say(
         f"{heard}{result.duration_s:.1f} s of audio in {result.calls} calls of {result.artefact} on {result.engine}, "
         f"{result.real_time_factor:.4f} of real time on this machine{where}",
         err=bool(result.events),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from hearpack.commands.shared import JsonOption, print_json
+from hearpack.commands.shared import JsonOption, print_json, say
 
 
 def scaffold(
@@ -23,5 +23,5 @@ def scaffold(
         print_json(made)
         return
     for path in made.files:
-        typer.echo(f"  {path}")
-    typer.echo(f"it exports as it is: hearpack export {made.folder / 'net.py'}:build -o {made.folder}")
+        say(f"  {path}")
+    say(f"it exports as it is: hearpack export {made.folder / 'net.py'}:build -o {made.folder}")

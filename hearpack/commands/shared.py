@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from models.common.printable import printable
 from models.common.progress import Progress
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def to_plain(value: Any) -> Any:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
+    """One JSON document on stdout, in ASCII."""
     sys.stdout.write(json.dumps(to_plain(value), indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
@@ -48,11 +49,22 @@ def megabytes(count: int) -> str:
     return f"{count / 1e6:.2f} MB"
 
 
-def wide_console() -> Console:
-    """A console on stdout; 120 columns where the output goes into a file or a pipe."""
-    from rich.console import Console
+def say(text: str = "", *, err: bool = False) -> None:
+    """A line on stdout or stderr; whatever the text holds is shown, never obeyed."""
+    typer.echo(printable(text, lines=True), err=err)
 
-    return Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+
+def console(*, err: bool = False) -> Console:
+    """A console whose texts are shown as they are: no markup, no emoji codes, no escapes; 120 columns into a file."""
+    from rich.console import Console
+    from rich.text import Text
+
+    class Plain(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(printable(text, lines=True), **{**options, "markup": False, "emoji": False})
+
+    width = None if (sys.stderr if err else sys.stdout).isatty() else 120
+    return Plain(width=width, highlight=False, stderr=err, markup=False, emoji=False)
 
 
 def show_table(heads: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
@@ -62,7 +74,7 @@ def show_table(heads: Sequence[str], rows: Iterable[Sequence[str]], title: str |
     table = Table(*heads, box=None, pad_edge=False, title=title, title_justify="left")
     for row in rows:
         table.add_row(*row)
-    wide_console().print(table)
+    console().print(table)
 
 
 @contextlib.contextmanager
@@ -71,17 +83,16 @@ def progress_bars(quiet: bool = False) -> Iterator[Progress]:
     if quiet or not sys.stderr.isatty():
         yield _plain_lines(quiet)
         return
-    from rich.console import Console
     from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Bars(*columns, console=Console(stderr=True)) as bars:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    with Bars(*columns, console=console(err=True)) as bars:
         tasks: dict[str, TaskID] = {}
 
         def report(what: str, fraction: float) -> None:
             if what not in tasks:
-                tasks[what] = bars.add_task(what, total=1.0)
+                tasks[what] = bars.add_task(printable(what), total=1.0)
             bars.update(tasks[what], completed=fraction)
 
         yield report
@@ -93,6 +104,6 @@ def _plain_lines(quiet: bool) -> Progress:
     def report(what: str, _fraction: float) -> None:
         if not quiet and what not in seen:
             seen.add(what)
-            sys.stderr.write(f"  {what}\n")
+            say(f"  {what}", err=True)
 
     return report

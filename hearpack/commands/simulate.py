@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from hearpack.commands.shared import JsonOption, print_json, progress_bars, show_table, wide_console
+from hearpack.commands.shared import JsonOption, console, print_json, progress_bars, say, show_table
 from models.common.errors import UsageError
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def _parity(
             figures = f"{t.error_db:.1f}", f"{t.edge_click_db:+.2f}"
             rows.append((f"{t.rate_hz} Hz", str(t.blocks), reset, first, *figures))
         show_table(("rate", "blocks", "reset at", "first diverging", "error dB", "edges dB"), rows)
-        typer.echo("every stream equals the whole, bit for bit" if found.equal else "FAILED: a stream differs")
+        say("every stream equals the whole, bit for bit" if found.equal else "FAILED: a stream differs")
     if not found.equal:
         raise typer.Exit(1)
 
@@ -168,10 +168,9 @@ def _display(live: bool) -> Iterator[Observer]:
     if not live:
         yield Observer()
         return
-    from rich.console import Console
     from rich.live import Live
 
-    with Live(console=Console(stderr=True), refresh_per_second=10, transient=True) as shown:
+    with Live(console=console(err=True), refresh_per_second=10, transient=True) as shown:
         yield Observer(on_tick=lambda pipeline, now, total: shown.update(live_line(pipeline.status, now, total)))
 
 
@@ -194,18 +193,18 @@ def live_line(status: Status, now_ns: int, total_ns: int) -> str:
 
 def show(record: RunRecord, output: Path | None) -> None:
     """The record as text."""
-    console = wide_console()
-    console.print(
+    out = console()
+    out.print(
         f"{record.bundle} {record.artefact} on {record.engine}; {record.profile.name}: {record.profile.title}; "
         f"{record.clock} clock, {record.simulated_s:.1f} s, seed {record.seed}, {record.policy}"
     )
     if record.ended != "finished":
-        console.print(record.message if record.ended == "interrupted" else f"error: {record.message}")
+        out.print(record.message if record.ended == "interrupted" else f"error: {record.message}")
     _show_times(record)
     for line in _lines(record):
-        console.print(line)
+        out.print(line)
     if output is not None:
-        console.print(f"wrote {output}")
+        out.print(f"wrote {output}")
 
 
 def _show_times(record: RunRecord) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from hearpack.commands.shared import JsonOption, print_json, progress_bars, show_table, wide_console
+from hearpack.commands.shared import JsonOption, console, print_json, progress_bars, show_table
 from models.common.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,26 +63,26 @@ def tune(
 
 def show(report: TuneReport, dry_run: bool) -> None:
     """Figures before and after, the curve, the decisions, and what they are worth."""
-    console = wide_console()
-    console.print(f"{report.bundle}, {', '.join(report.labels)}: {report.tried} settings on {report.recording}")
+    out = console()
+    out.print(f"{report.bundle}, {', '.join(report.labels)}: {report.tried} settings on {report.recording}")
     _show_figures(report)
     for name in report.labels:
         _show_curve(report, name)
     for name in report.labels:
         own = report.decisions.per_label[name]
-        console.print(
+        out.print(
             f"{name}: on {own.on_threshold:g}, off {own.off_threshold:g}, at least {own.min_on_ms:g} ms on and "
             f"{own.min_off_ms:g} ms off; smoothing over {report.decisions.smoothing_windows} windows (all labels)"
         )
     _show_other_labels(report)
     if report.written:
-        console.print("decisions written to manifest.json; golden keeps its own copy")
+        out.print("decisions written to manifest.json; golden keeps its own copy")
     elif not report.met:
-        console.print(
+        out.print(
             f"nothing written: no setting finds anything with at most {report.allowed_per_hour:g} false alarms an hour"
         )
     elif dry_run:
-        console.print("nothing written (--dry-run)")
+        out.print("nothing written (--dry-run)")
 
 
 def _show_figures(report: TuneReport) -> None:
@@ -96,17 +96,13 @@ def _show_figures(report: TuneReport) -> None:
         rows.append(("after: the other recording", report.other))
     heads = ("judged on", "found", "recall (95 %)", "false alarms", "an hour", "at most (95 %)", "delay s", "events")
     show_table(heads, ((name, *_figures(quality)) for name, quality in rows))
-    console = wide_console()
+    out = console()
     if held.why_not is None:
-        console.print(
-            f"held out, both parts: {held.found} of {held.references} found, {held.false_alarms} false alarms"
-        )
+        out.print(f"held out, both parts: {held.found} of {held.references} found, {held.false_alarms} false alarms")
     else:
-        console.print(f"held out: none, {held.why_not}")
+        out.print(f"held out: none, {held.why_not}")
     if report.other is None:
-        console.print(
-            "The line 'after' was tuned and judged on the same recording: it flatters. Trust the held-out lines."
-        )
+        out.print("The line 'after' was tuned and judged on the same recording: it flatters. Trust the held-out lines.")
 
 
 def _figures(q: DecisionQuality) -> list[str]:
@@ -140,11 +136,11 @@ def _show_curve(report: TuneReport, name: str) -> None:
 def _show_other_labels(report: TuneReport) -> None:
     before, after = report.other_events
     if report.only:
-        wide_console().print(
+        console().print(
             f"the other labels are silenced: their events go from {before} to {after} here (a score of "
             f"exactly 1 still turns one on)"
         )
     elif before != after:
-        wide_console().print(
+        console().print(
             f"smoothing is shared: the other labels' events go from {before} to {after} here (--only silences them)"
         )

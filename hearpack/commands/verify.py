@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from hearpack.commands.shared import JsonOption, print_json, progress_bars, show_table, wide_console
+from hearpack.commands.shared import JsonOption, console, print_json, progress_bars, show_table
 
 if TYPE_CHECKING:
     from converters.verify import ArtefactReport, VerifyReport
@@ -47,8 +47,8 @@ def verify(
 
 def show(report: VerifyReport) -> None:
     """The report as text: a table of the stream, one of the stress streams, a verdict."""
-    console = wide_console()
-    console.print(
+    out = console()
+    out.print(
         f"{report.bundle} against the {report.reference}: {report.seconds:.0f} s of {report.material}, {report.machine}"
     )
     rows = [
@@ -64,10 +64,10 @@ def show(report: VerifyReport) -> None:
     ]
     show_table(("artefact", "engine", "figure", "measured", "limit", ""), rows)
     for item in report.artefacts:
-        console.print(f"{item.artefact} on {item.engine}: {_worst(item)}")
+        out.print(f"{item.artefact} on {item.engine}: {_worst(item)}")
     if any(item.stress for item in report.artefacts):
         _show_stress(report)
-    console.print("passed" if report.passed else "FAILED: an artefact is past its tolerance")
+    out.print("passed" if report.passed else "FAILED: an artefact is past its tolerance")
 
 
 def _worst(item: ArtefactReport) -> str:

@@ -1,6 +1,6 @@
 """Every error hearpack raises on purpose, in one tree.
 
-    HearpackError                      exit code 2 at the command line, one line on stderr
+    HearpackError                      exit code 2 at the command line, one line of at most 300 characters on stderr
     ├── UsageError                     an argument is wrong: unknown model, bad buffer, bad combination
     ├── AudioError                     an audio file or stream is not usable
     ├── WeightsError                   weights are missing, corrupt or of another net
@@ -16,9 +16,16 @@ A message says what was expected, what came, and what to do. Anything else that 
 
 from __future__ import annotations
 
+from models.common.printable import printable
+
+MOST_CHARACTERS = 290  # of a message: a line of 300 with who says it
+
 
 class HearpackError(Exception):
-    """Base of all errors that hearpack raises on purpose."""
+    """Base of all errors that hearpack raises on purpose; as text, one printable line (`args` has the whole)."""
+
+    def __str__(self) -> str:
+        return printable(" ".join(super().__str__().split()), MOST_CHARACTERS)
 
 
 class UsageError(HearpackError):

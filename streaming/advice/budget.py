@@ -22,6 +22,7 @@ from typing import Literal
 from models.common.errors import UsageError
 from models.common.files import save_text
 from models.common.parsing import parse_toml
+from models.common.printable import printable
 
 # name: (unit, what it is)
 FIGURES: Mapping[str, tuple[str, str]] = {
@@ -154,4 +155,4 @@ def junit(report: GateReport) -> str:
             failure.text = FIGURES[check.name][1]
         ET.SubElement(case, "system-out").text = check.sentence
     ET.indent(suites)
-    return f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(suites, encoding="unicode")}\n'
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{printable(ET.tostring(suites, encoding="unicode"), lines=True)}\n'

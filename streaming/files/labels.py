@@ -1,7 +1,8 @@
 """Labels of a recording: who rings when, from a CSV that a person made.
 
 Three forms are read; comma or tab, a header line or none:
-- onset, offset, label: seconds, seconds, a label of the bundle (Audacity's label track, exported, is one);
+- onset, offset, label: seconds, seconds, a label of the bundle (Audacity's label track, exported, is one); an
+  apostrophe before =, +, - or @ is the one that `hearpack run` writes against spreadsheets' formulas, and falls off;
 - onset, offset: every line is an interval of the one label that the caller names;
 - onset, offset, id, True or False: intervals of the one label that the caller names, where it says True (the form of
   the street recording that hearpack's material has).
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.common.errors import UsageError
+from models.common.printable import from_csv_cell
 
 _TRUTHS = {"true": True, "false": False}
 
@@ -55,7 +57,7 @@ def read_labels(path: Path, labels: Sequence[str], duration_s: float, label: str
     rows = list(csv.reader(text.splitlines(), delimiter="\t" if "\t" in text.partition("\n")[0] else ","))
     intervals, seen = [], 0
     for number, row in enumerate(rows, start=1):
-        cells = [cell.strip() for cell in row]
+        cells = [from_csv_cell(cell.strip()) for cell in row]
         if not any(cells) or (seen == 0 and number == 1 and not _is_number(cells[0])):
             continue
         seen += 1

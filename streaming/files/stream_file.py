@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from models.common.errors import UsageError
 from models.common.files import as_path, save_text
+from models.common.printable import csv_cell
 from models.common.progress import Progress, silent
 from runtimes.bundle import Bundle, require_output
 from runtimes.engines import choose, open_runtime
@@ -284,7 +285,8 @@ def _write_events(path: Path, events: tuple[SoundEvent, ...], sample_rate_hz: in
         buffer = io.StringIO(newline="")
         writer = csv.DictWriter(buffer, [*fields, "sample_rate_hz"], lineterminator="\n")
         writer.writeheader()
-        writer.writerows({**row, "sample_rate_hz": sample_rate_hz} for row in rows)
+        cells = ({**row, "label": csv_cell(str(row["label"])), "sample_rate_hz": sample_rate_hz} for row in rows)
+        writer.writerows(cells)
         text = buffer.getvalue()
     save_text(path, text)
 
