@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 def tune(
     bundle: Path = typer.Argument(..., help="A classifier's bundle; its manifest's `decisions` are replaced."),
     recording: Path = typer.Argument(..., help="Audio file, 4 to 192 kHz, mono or stereo."),
-    labels: Path = typer.Argument(..., help="Its labels: lines of onset,offset,label in seconds."),
-    label: str | None = typer.Option(None, help="The label of lines that name none."),
-    false_alarms: float = typer.Option(0.0, help="False alarms an hour that may remain."),
+    labels: Path = typer.Argument(
+        ..., help="Its labels: onset,offset,label in seconds, or another form (docs/decisions.md)."
+    ),
+    label: str | None = typer.Option(None, help="The label that is meant where lines name none."),
+    false_alarms: float = typer.Option(0.0, help="False alarms per hour that may remain."),
     collar: float | None = typer.Option(
         None, help="Seconds around a label in which an event is no false alarm; one window by default."
     ),
@@ -79,7 +81,7 @@ def show(report: TuneReport, dry_run: bool) -> None:
         out.print("decisions written to manifest.json; golden keeps its own copy")
     elif not report.met:
         out.print(
-            f"nothing written: no setting finds anything with at most {report.allowed_per_hour:g} false alarms an hour"
+            f"nothing written: no setting finds anything with at most {report.allowed_per_hour:g} false alarms per hour"
         )
     elif dry_run:
         out.print("nothing written (--dry-run)")
@@ -88,17 +90,27 @@ def show(report: TuneReport, dry_run: bool) -> None:
 def _show_figures(report: TuneReport) -> None:
     held = report.held_out
     rows = [
-        ("before: present decisions", report.before),
-        ("after: the recording that chose them", report.after),
-        *((f"held out: part {n}, chosen on the other", part) for n, part in enumerate(held.parts, start=1)),
+        ("before", report.before),
+        ("after, on what chose it", report.after),
+        *((f"held out, part {n}", part) for n, part in enumerate(held.parts, start=1)),
     ]
     if report.other is not None:
-        rows.append(("after: the other recording", report.other))
-    heads = ("judged on", "found", "recall (95 %)", "false alarms", "an hour", "at most (95 %)", "delay s", "events")
+        rows.append(("after, other recording", report.other))
+    heads = (
+        *("judged on", "found", "recall (95 %)", "false alarms", "in s", "per hour", "at most (95 %)"),
+        *("median delay s", "events"),
+    )
     show_table(heads, ((name, *_figures(quality)) for name, quality in rows))
     out = console()
+    out.print(
+        f"False alarms are possible in {report.after.free_seconds:.1f} of {report.after.seconds:.1f} s, outside "
+        f'the labels and {report.collar_s:g} s around them: rates and their 95 % bounds are per hour of that ("in s").'
+    )
     if held.why_not is None:
-        out.print(f"held out, both parts: {held.found} of {held.references} found, {held.false_alarms} false alarms")
+        out.print(
+            f"held out, both parts (each judged with what the other chose): "
+            f"{held.found} of {held.references} found, {held.false_alarms} false alarms"
+        )
     else:
         out.print(f"held out: none, {held.why_not}")
     if report.other is None:
@@ -110,8 +122,9 @@ def _figures(q: DecisionQuality) -> list[str]:
         f"{q.found} of {q.references}",
         f"{q.recall:.2f} ({q.recall_low:.2f}-{q.recall_high:.2f})",
         str(q.false_alarms),
+        f"{q.free_seconds:.1f}",
         f"{q.false_alarms_per_hour:.0f}",
-        f"{q.false_alarms_per_hour_upper:.0f}",
+        "unknown" if q.false_alarms_per_hour_upper is None else f"{q.false_alarms_per_hour_upper:.0f}",
         "-" if q.delay_s is None else f"{q.delay_s.median:.2f}",
         str(len(q.detections)),
     ]
@@ -129,7 +142,7 @@ def _show_curve(report: TuneReport, name: str) -> None:
         bar, chosen = "█" * round(20 * point.recall), "chosen" if point.chosen else ""
         alarms = f"{point.false_alarms_per_hour:.0f}"
         rows.append((f"{point.on_threshold:g}", f"{point.recall:.2f}", bar, alarms, delay, chosen))
-    heads = ("on threshold", "recall", "", "false alarms an hour", "delay s", "")
+    heads = ("on threshold", "recall", "", "false alarms per hour", "median delay s", "")
     show_table(heads, rows, f"trade-off: {name}")
 
 

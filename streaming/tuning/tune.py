@@ -108,6 +108,7 @@ def hear(bundle: Bundle, recording: Path, artefact: str | None = None, progress:
         bundle.manifest.geometry.sample_rate_hz,
         0.0,
         clip.duration_s,
+        bundle.manifest.buffer.samples - heard.delay_samples,
     )
 
 
@@ -130,7 +131,7 @@ def tune(
     Args:
         bundle: a classifier's bundle, or its folder; only `decisions` of its manifest.json change.
         recording: an audio file.
-        labels: its labels, a CSV; see streaming.files.labels.
+        labels: its labels; see streaming.files.label_formats.
         label: the one that is meant where the file names none.
         false_alarms_per_hour: false alarms an hour that may remain.
         collar_s: see streaming.metrics.detection; one window of the model when None.
@@ -158,7 +159,7 @@ def tune(
     collar = manifest.geometry.window_samples / manifest.geometry.sample_rate_hz if collar_s is None else collar_s
     if not 0.0 <= collar < 60.0:
         raise UsageError(f"--collar: expected 0 to 60 s, got {collar}")
-    reference = read_labels(labels_file, bundle.labels(), read_wav(recording).duration_s, label)
+    reference = read_labels(labels_file, bundle.labels(), read_wav(recording).duration_s, label, recording.name)
     if not reference:
         raise UsageError(f"{labels_file}: labels nothing as true; there is nothing to tune for")
     names = tuple(sorted({r.label for r in reference}))
@@ -225,7 +226,7 @@ def _elsewhere(
     collar_s: float,
 ) -> DecisionQuality:
     recording, labels_file = map(Path, judge_on)
-    reference = read_labels(labels_file, bundle.labels(), read_wav(recording).duration_s, label)
+    reference = read_labels(labels_file, bundle.labels(), read_wav(recording).duration_s, label, recording.name)
     return judge(hear(bundle, recording, artefact).of(names), decisions, reference, collar_s)
 
 

@@ -1,16 +1,15 @@
-"""Decision quality on synthetic scores with answers worked out by hand; label files of every form and fault."""
+"""Decision quality on synthetic scores with answers worked out by hand."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
 
-from models.common.errors import UsageError
 from runtimes.bundle import Decisions
-from streaming.files.labels import Interval, read_labels
+from streaming.files.labels import Interval
 from streaming.metrics.detection import Heard, detections, judge
 from streaming.metrics.intervals import poisson_upper, wilson
 
@@ -53,7 +52,10 @@ def test_a_false_alarm_is_a_stretch_outside_every_widened_label() -> None:
     scores = [0, 1, 0, 0, 0, 0, 1, 0, 0]  # events 1.0 to 1.5 and 3.5 to 4.0
     far = judge(heard(scores), decisions(), bells((1.0, 1.5)), collar_s=1.0)
     assert (far.false_alarms, far.false_seconds) == (1, 0.5)
-    assert far.false_alarms_per_hour == pytest.approx(3600.0 / 5.0)
+    # Of 5 s, the label and its collars take 0.0 to 2.5.
+    assert (far.seconds, far.free_seconds) == (5.0, 2.5)
+    assert far.false_alarms_per_hour == pytest.approx(3600.0 / 2.5)
+    assert far.false_alarms_per_hour_upper == pytest.approx(poisson_upper(1) * 3600.0 / 2.5)
     assert judge(heard(scores), decisions(), bells((1.0, 1.5)), collar_s=2.5).false_alarms == 0
     assert judge(heard(scores), decisions(), bells((1.0, 1.5)), collar_s=2.2).false_alarms == 1
 
@@ -86,56 +88,25 @@ def test_rates_of_short_recordings_have_wide_bounds() -> None:
     assert low == pytest.approx(1.0 - high)
 
 
-FORMS = {
-    "header": "onset_s,offset_s,label\n1.0,2.5,Bell\n0.5,0.75,Dog\n",
-    "none": "1.0,2.5,Bell\n0.5,0.75,Dog\n\n",
-    "audacity": "1.0\t2.5\tBell\n0.5\t0.75\tDog\n",
-    "windows": "\ufeff1.0,2.5,Bell\r\n0.5,0.75,Dog\r\n",
-}
+def test_rates_are_of_the_audio_in_which_a_false_alarm_is_possible() -> None:
+    quiet = [0.0] * 9
+    wide = judge(heard(quiet), decisions(), bells((1.0, 1.5)), collar_s=5.0)
+    assert (wide.free_seconds, wide.false_alarms_per_hour, wide.false_alarms_per_hour_upper) == (0.0, 0.0, None)
+    nothing = judge(heard(quiet), decisions(), (), collar_s=5.0)
+    assert nothing.free_seconds == nothing.seconds == 5.0
+    both = Heard(("Bell", "Dog"), heard(quiet).ends, np.zeros((9, 2), np.float32), RATE, 0.0, 5.0)
+    assert judge(both, decisions(), bells((1.0, 2.0)), collar_s=0.0).free_seconds == 4.5  # 4 for Bell, 5 for Dog
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_forms_of_label_files(form: str, tmp_path: Path) -> None:
-    file = tmp_path / "labels.csv"
-    file.write_bytes(FORMS[form].encode())
-    assert read_labels(file, LABELS, 2.0) == (Interval("Dog", 0.5, 0.75), Interval("Bell", 1.0, 2.0))
+def test_a_point_label_is_found_by_an_event_that_begins_within_the_collar() -> None:
+    scores = [0, 0, 1, 0, 0, 0]  # an event from 1.5 to 2.0
+    for point, collar, found in ((1.7, 0.0, 1), (1.0, 0.5, 1), (1.0, 0.4, 0), (2.1, 0.5, 0)):
+        assert judge(heard(scores), decisions(), bells((point, point)), collar).found == found
 
 
-def test_lines_without_a_label_mean_the_one_that_is_named(tmp_path: Path) -> None:
-    file = tmp_path / "labels.csv"
-    file.write_text("0.0,1.3,189765,True\n1.3,6.9,344574,False\n")
-    assert read_labels(file, LABELS, 9.0, "Bell") == (Interval("Bell", 0.0, 1.3),)
-    file.write_text("0.0,1.3\n")
-    assert read_labels(file, LABELS, 9.0, "Rain") == (Interval("Rain", 0.0, 1.3),)
-
-
-FAULTS = {
-    "": "holds no labels",
-    "1,2,Bel\n": "line 1: 'Bel' is no label of this bundle; nearest: Bell",
-    "1,2,3,True\n": "says True and names no label; tell which one is meant with --label",
-    "1,2\n": "names no label",
-    "2,1,Bell\n": "0 <= onset < offset, got 2 and 1",
-    "1,2,Bell\nx,3,Bell\n": "line 2: expected onset,offset,label",
-    "1,nan,Bell\n": "line 1: expected onset,offset,label",
-    "90,91,Bell\n": "begins at 90 s, the recording lasts 60.000 s",
-}
-
-
-@pytest.mark.parametrize("text", FAULTS)
-def test_faults_of_label_files_are_one_line(text: str, tmp_path: Path) -> None:
-    file = tmp_path / "labels.csv"
-    file.write_text(text)
-    with pytest.raises(UsageError) as caught:
-        read_labels(file, LABELS, 60.0)
-    assert FAULTS[text] in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_label_file_that_is_absent_or_binary(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be read"):
-        read_labels(tmp_path / "absent.csv", LABELS, 1.0)
-    (tmp_path / "binary.csv").write_bytes(bytes(range(256)))
-    with pytest.raises(UsageError, match="cannot be read"):
-        read_labels(tmp_path / "binary.csv", LABELS, 1.0)
-    with pytest.raises(UsageError, match="--label: 'Bel' is no label"):
-        read_labels(tmp_path / "absent.csv", LABELS, 1.0, "Bel")
+def test_what_is_on_in_the_first_window_has_been_on_since_the_beginning() -> None:
+    first = dataclasses.replace(heard([1, 0, 0, 0, 1]), first_end=WINDOW)
+    assert [(e.begin_s, e.end_s) for e in detections(first, decisions())] == [(0.0, 1.0), (2.5, 3.0)]
+    later = first.part(2.0, 3.0)
+    assert later.first_end is None
+    assert [(e.begin_s, e.end_s) for e in detections(later, decisions())] == [(2.5, 3.0)]
