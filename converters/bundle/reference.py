@@ -53,7 +53,7 @@ def entry_of(manifest: Manifest) -> ModelEntry:
 
 def stream(manifest: Manifest, runtime: Runtime, samples: Array) -> StreamOutput:
     """A signal at the model's rate through a runtime, from reset to flush."""
-    results = run_loop(make_loop(manifest, runtime), samples)
+    results = run_loop(make_loop(manifest, runtime, recover=False), samples)
     if manifest.gives_audio:
         return StreamOutput(np.concatenate([r.values for r in results], -1), np.zeros(0, np.int64))
     return StreamOutput(np.stack([r.values for r in results]), np.array([r.end_sample for r in results], np.int64))

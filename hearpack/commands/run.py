@@ -40,3 +40,14 @@ def run(
         f"{result.real_time_factor:.4f} of real time on this machine{where}",
         err=bool(result.events),
     )
+    if result.limited_samples:
+        typer.echo(
+            f"{result.limited_samples} samples were more than 12 dB over full scale and were limited to 4.0 before the "
+            "model; is the file scaled as integers?",
+            err=True,
+        )
+    if result.nan_outputs:
+        typer.echo(
+            f"{result.nan_outputs} calls gave no finite output: left out, the model's state was reset each time",
+            err=True,
+        )

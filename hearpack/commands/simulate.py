@@ -239,6 +239,11 @@ def _lines(record: RunRecord) -> Iterator[str]:
         f"{counts.failed_calls} failed; ring: {counts.written} written = {counts.read} read + {counts.held} held + "
         f"{counts.dropped} dropped, at most {record.ring.high_water_samples} of {record.ring.capacity_samples} held"
     )
+    if counts.nan_samples or counts.limited_samples or counts.nan_outputs:
+        yield (
+            f"input: {counts.nan_samples} samples were no numbers and were silenced, {counts.limited_samples} limited to "
+            f"4.0; {counts.nan_outputs} calls gave no finite output and reset the model's state"
+        )
     if playout is not None:
         yield (
             f"playout: {playout.underruns} underruns ({playout.underrun} samples), {playout.dropped} dropped, "

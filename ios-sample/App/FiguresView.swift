@@ -11,6 +11,9 @@ struct FiguresSections: View {
             FigureRow(name: "95th percentile", value: Format.ms(model.figures.computeP95Ms))
             FigureRow(name: "Too late", value: "\(model.figures.misses) of \(model.figures.calls)")
             FigureRow(name: "Samples lost", value: "\(model.figures.lostSamples)")
+            FigureRow(name: "Samples that were no numbers", value: "\(model.figures.nanSamples)")
+            FigureRow(name: "Samples limited", value: "\(model.figures.limitedSamples)")
+            FigureRow(name: "Resets of the model", value: "\(model.figures.nanOutputs)")
         }
         if let ledger = model.ledger {
             ForEach(LatencyLedger.Source.allCases, id: \.rawValue) { source in

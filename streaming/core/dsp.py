@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from models.common.errors import UsageError
 from runtimes.protocol import Outputs, Runtime, State
 from runtimes.stages import Gain, Gate, Highpass, Limiter, Stage, WetDry
+from streaming.core.bound import bounded
 
 Array = NDArray[np.float32]
 Wide = NDArray[np.float64]
@@ -263,15 +264,19 @@ class PeakLimiter:
 
 
 class InputChain:
-    """The stages before the net, and the meter after them.
+    """The stages before the net, the bound of what it may be given (streaming/core/bound.py), and the meter after them.
 
     Args:
         stages: the manifest's `dsp`, or none.
         sample_rate_hz: the model's rate.
+
+    Attributes:
+        limited: samples since reset that the bound limited: a filter overshot, or `gain` lifted them.
     """
 
     def __init__(self, stages: Sequence[Stage] | None, sample_rate_hz: int) -> None:
         self.meter = InputMeter()
+        self.limited = 0
         self._stages: list[HighpassFilter | FixedGain] = []
         for stage in stages or ():
             if isinstance(stage, Highpass):
@@ -282,6 +287,7 @@ class InputChain:
     def reset(self) -> None:
         """Begin a new stream."""
         self.meter.reset()
+        self.limited = 0
         for stage in self._stages:
             stage.reset()
 
@@ -289,8 +295,15 @@ class InputChain:
         """float32 [n] in, float32 [n] out; the meter sees what comes out."""
         for stage in self._stages:
             block = stage.process(block)
+        block = self.bound(block)
         self.meter.push(block)
         return block
+
+    def bound(self, block: Array) -> Array:
+        """The block as the net may be given it, counted; all that `process` does where there is no stage."""
+        given = bounded(block)
+        self.limited += given.limited
+        return given.samples
 
 
 class OutputChain:

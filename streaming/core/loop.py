@@ -8,6 +8,9 @@ At the end of a stream (`flush`) zeros are fed once:
   out; audio is cut to exactly that length. A step net that returns scores gets the same calls, uncut.
 - window: if a window has begun that holds a sample no window has covered (or none was full yet and any sample
   came), it is padded to its full length and run, once. Its end is where it would have been.
+
+Output that is not finite never gets out, and never stays: such a call gives silence (scores: nothing), the state goes
+back to its reset value and the stream goes on; docs/dsp.md has the rule for ports.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from models.common.errors import ArtefactError, UsageError
 from models.geometry import StreamGeometry
 from runtimes.bundle import Manifest
 from runtimes.protocol import Runtime
+from streaming.core.bound import all_finite
 from streaming.core.resample import check_block
 
 Array = NDArray[np.float32]
@@ -35,10 +39,12 @@ class LoopOutput(NamedTuple):
         end_sample: input samples, counted from reset, up to the end of what this call saw (the zeros of a flush
             included). For audio it is also where `values` end in the output stream, which lags by delay_samples.
         values: float32 [samples] of audio, [labels] of scores, or [sources, channels, samples] of a separator.
+        nan: values that were NaN or Inf; then `values` are zeros, and scores are to be left out.
     """
 
     end_sample: int
     values: Array
+    nan: int = 0
 
 
 class StreamLoop:
@@ -53,10 +59,12 @@ class StreamLoop:
             the window, then the samples between are skipped.
         output_name: the output wanted (default: the first).
         sources: a separator's outputs, all of them wanted; blocks are then [channels, n].
+        recover: False gives output that is not finite as it is and keeps the state: for whoever judges a net.
 
     Attributes:
         in_samples: samples taken in since reset, without a flush's zeros.
         calls: calls of the runtime since reset.
+        nan_outputs: those whose output was not finite; each put the state back to its reset value.
         audio_out: whether the output is audio as long as the buffer (step nets), rather than scores.
 
     Raises:
@@ -72,6 +80,7 @@ class StreamLoop:
         window_hop_samples: int | None = None,
         output_name: str | None = None,
         sources: tuple[str, ...] = (),
+        recover: bool = True,
     ) -> None:
         hop = buffer_samples
         if buffer_kind == "window":
@@ -91,6 +100,7 @@ class StreamLoop:
         self.buffer_samples, self.hop, self.output_name = buffer_samples, hop, name
         self.audio_out = buffer_kind == "step" and outputs[name].shape[-1] == buffer_samples
         self.sources = sources
+        self._recover = recover
         self._buffer: Array = np.zeros((*lead, buffer_samples), np.float32)
         self.reset()
 
@@ -104,6 +114,7 @@ class StreamLoop:
         self._ended = False
         self.in_samples = 0
         self.calls = 0
+        self.nan_outputs = 0
 
     def push(self, block: Array) -> list[LoopOutput]:
         """Take in new samples and make every call that is due.
@@ -221,7 +232,11 @@ class StreamLoop:
         end = self._start + self.buffer_samples
         self._out_samples += got
         self._start += self.hop
-        return LoopOutput(end, values)
+        if not self._recover or all_finite(values):
+            return LoopOutput(end, values)
+        self.nan_outputs += 1
+        self._state = self.runtime.reset()
+        return LoopOutput(end, np.zeros_like(values), int(np.count_nonzero(~np.isfinite(values))))
 
     def _drain(self) -> list[LoopOutput]:
         """Step nets: feed zeros until `in_samples + delay_samples` have gone in, and cut audio there."""
@@ -231,7 +246,8 @@ class StreamLoop:
         surplus = self._out_samples - wanted
         if self.audio_out and results and surplus > 0:
             last = results[-1]
-            results[-1] = LoopOutput(last.end_sample - surplus, last.values[..., : last.values.shape[-1] - surplus])
+            values = last.values[..., : last.values.shape[-1] - surplus]
+            results[-1] = LoopOutput(last.end_sample - surplus, values, last.nan)
         return results
 
     def _pad_window(self) -> list[LoopOutput]:
@@ -242,10 +258,10 @@ class StreamLoop:
         return self._feed(np.zeros(self.buffer_samples - self._filled, np.float32))
 
 
-def make_loop(manifest: Manifest, runtime: Runtime) -> StreamLoop:
+def make_loop(manifest: Manifest, runtime: Runtime, recover: bool = True) -> StreamLoop:
     """The loop that a manifest asks for."""
-    buffer, rates = manifest.buffer, manifest.stream_geometry
-    return StreamLoop(runtime, rates, buffer.kind, buffer.samples, manifest.hop_samples, sources=manifest.sources)
+    buffer, rates, sources = manifest.buffer, manifest.stream_geometry, manifest.sources
+    return StreamLoop(runtime, rates, buffer.kind, buffer.samples, manifest.hop_samples, None, sources, recover)
 
 
 def _check_runtime(runtime: Runtime, geometry: StreamGeometry, shape: tuple[int, ...]) -> None:

@@ -146,7 +146,7 @@ def _plan(up: int, down: int) -> _Plan:
 class Resampler:
     """Mono audio from one rate to another, block by block.
 
-    Any partition of the input gives the same output, bit for bit. Equal rates: the input, untouched, no delay.
+    Any partition of the input gives the same output, bit for bit. Equal rates: the input, saturated too, no delay.
 
     Args:
         in_rate_hz: rate of the blocks given, 4,000 to 192,000.
@@ -225,7 +225,7 @@ class Resampler:
         if self._plan is None:
             self.in_samples += len(block)
             self.out_samples += len(block)
-            return block.copy()
+            return np.clip(block, -SATURATION, SATURATION) if self._loud else block.copy()
         return self._run(self._plan, block)
 
     def flush(self) -> Array:

@@ -28,6 +28,7 @@ from models.common.progress import Progress, silent
 from runtimes.bundle import Bundle, require_output
 from runtimes.engines import choose, open_runtime
 from runtimes.protocol import Outputs, Runtime, State
+from streaming.core.bound import bounded
 from streaming.core.decisions import SoundEvent, detect
 from streaming.core.dsp import InputChain, OutputChain, gated
 from streaming.core.loop import LoopOutput, make_loop
@@ -54,6 +55,8 @@ class RunResult:
         output: file written, if any.
         outputs: a separator's files, one a source.
         events: what a classifier heard.
+        limited_samples: samples beyond what a net may be given (streaming/core/bound.py), limited before it.
+        nan_outputs: calls whose output was not finite: silence, or no scores; each reset the net's state.
     """
 
     bundle: str
@@ -70,6 +73,8 @@ class RunResult:
     output: str | None
     events: tuple[SoundEvent, ...]
     outputs: tuple[str, ...] = ()
+    limited_samples: int = 0
+    nan_outputs: int = 0
 
 
 def run(
@@ -106,6 +111,8 @@ def run(
     destination = _destination(bundle, audio, as_path(output))
     files = _source_files(bundle, audio, destination)
     clip = read_wav(audio)
+    given = bounded(clip.samples)
+    clip = dataclasses.replace(clip, samples=given.samples)
     choice = choose(bundle, artefact, engine)
     runtime = _Timed(open_runtime(bundle, choice))
     try:
@@ -139,17 +146,19 @@ def run(
         output=None if destination is None or files else str(destination),
         events=events,
         outputs=tuple(map(str, files)),
+        limited_samples=given.limited + runtime.limited,
+        nan_outputs=runtime.nan_outputs,
     )
 
 
 class _Timed:
-    """A runtime that counts its calls and the time inside them."""
+    """A runtime that counts its calls and the time inside them, and keeps what its streams counted."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self.signature, self.info = runtime.signature, runtime.info
         self.reset, self.close = runtime.reset, runtime.close
-        self.calls = 0
+        self.calls = self.limited = self.nan_outputs = 0
         self.seconds = 0.0
 
     def step(self, block: Array, state: State) -> tuple[Outputs, State]:
@@ -200,6 +209,8 @@ def _hear(bundle: Bundle, runtime: _Timed, clip: AudioClip, progress: Progress) 
     if decisions is None:
         raise UsageError(f"{bundle.path}: the manifest of a classifier must have `decisions`; export the bundle again")
     heard = hear_scores(bundle, runtime, clip, progress)
+    runtime.limited += heard.limited
+    runtime.nan_outputs += heard.nan_outputs
     rate = bundle.manifest.geometry.sample_rate_hz
     return detect(decisions, bundle.labels(), rate, heard.ends, heard.scores, heard.samples)
 
@@ -213,12 +224,16 @@ class HeardScores:
         scores: float32 [n, labels].
         samples: of the stream, at the model's rate.
         delay_samples: how far that stream lags the file (the resampler's delay).
+        limited, nan_outputs: samples that were limited after the stages before the net; windows without finite
+            scores, which are left out here.
     """
 
     ends: NDArray[np.int64]
     scores: Array
     samples: int
     delay_samples: int
+    limited: int = 0
+    nan_outputs: int = 0
 
 
 def hear_scores(bundle: Bundle, runtime: Runtime, clip: AudioClip, progress: Progress = silent) -> HeardScores:
@@ -237,9 +252,12 @@ def hear_scores(bundle: Bundle, runtime: Runtime, clip: AudioClip, progress: Pro
         heard += loop.push(before.process(resampler.process(block)))
     heard += loop.push(before.process(resampler.flush()))
     heard += loop.flush()
+    heard = [h for h in heard if not h.nan]
     ends = np.array([h.end_sample for h in heard], np.int64)
     scores = np.stack([h.values for h in heard]) if heard else np.zeros((0, len(bundle.labels())), np.float32)
-    return HeardScores(ends, scores, loop.in_samples, resampler.delay_out_samples)
+    return HeardScores(
+        ends, scores, loop.in_samples, resampler.delay_out_samples, before.limited, loop.nan_outputs
+    )
 
 
 def _enhance(bundle: Bundle, runtime: _Timed, samples: Array, clip: AudioClip, progress: Progress) -> Array:
@@ -254,6 +272,8 @@ def _enhance(bundle: Bundle, runtime: _Timed, samples: Array, clip: AudioClip, p
         after.feed(block)
         out += loop.push(block)
     out += loop.flush()
+    runtime.limited += before.limited
+    runtime.nan_outputs += loop.nan_outputs
     enhanced = after.process(np.concatenate([o.values for o in out]))[geometry.delay_samples :]
     back = resample(enhanced, geometry.sample_rate_hz, clip.sample_rate_hz)
     # Rounding up twice may give a sample too many, never one too few.
@@ -268,8 +288,9 @@ def _separate(bundle: Bundle, runtime: _Timed, clip: AudioClip, progress: Progre
     at_rate = np.stack([resample(channel, from_hz, rate) for channel in clip.spread(geometry.channels)])
     out: list[LoopOutput] = []
     for block in _blocks(at_rate, rate, f"separating {Path(clip.source).name}", progress):
-        out += loop.push(block)
+        out += loop.push(bounded(block).samples)
     out += loop.flush()
+    runtime.nan_outputs += loop.nan_outputs
     separated = np.concatenate([o.values for o in out], -1)[..., geometry.delay_samples :]
     back = np.stack([resample(c, rate, from_hz) for c in separated.reshape(-1, separated.shape[-1])])
     length = clip.samples.shape[1]

@@ -111,7 +111,8 @@ class Counts:
     """Where everything went. Samples of the ring are at the model's rate.
 
     written = read + held + dropped, always. `captured` are frames at the device's rate; `lost` are frames that never
-    reached a callback (dropouts, a gap at a rate change, before the first callback).
+    reached a callback (dropouts, a gap at a rate change, before the first callback). `nan_samples` were silenced and
+    `limited_samples` limited before the net; a call of `nan_outputs` gave no number, was silenced, and is a reset.
     """
 
     callbacks: int
@@ -130,6 +131,8 @@ class Counts:
     failed_calls: int
     resets: int
     rate_changes: int
+    limited_samples: int = 0  # older files have neither
+    nan_outputs: int = 0
 
 
 @dataclass(frozen=True, slots=True)

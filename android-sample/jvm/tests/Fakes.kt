@@ -116,6 +116,9 @@ open class FakeEngine(
     /** Calls that fail: the number of the call, counted from 1. */
     var failAt = -1
 
+    /** A call that gives NaN and spoils the state. */
+    var nanAt = -1
+
     override fun reset(bank: Int) = banks[bank].fill(0f)
 
     override fun run(
@@ -128,6 +131,10 @@ open class FakeEngine(
         if (step) {
             System.arraycopy(banks[from], 0, output, 0, output.size)
             System.arraycopy(audio, 0, banks[to], 0, audio.size)
+            if (calls == nanAt) {
+                output[1] = Float.NaN
+                banks[to].fill(Float.NaN)
+            }
         } else {
             output[0] = audio[0]
             output[1] = audio[audio.size - 1]

@@ -40,9 +40,14 @@ class SessionTest {
         takes: List<ScriptedSource.Take>,
         sink: PlaybackSink? = null,
         failAt: Int = -1,
+        nanAt: Int = -1,
     ) {
         val bundle = fakeEnhancer()
-        val engine = FakeEngine(bundle).apply { this.failAt = failAt }
+        val engine =
+            FakeEngine(bundle).apply {
+                this.failAt = failAt
+                this.nanAt = nanAt
+            }
         val source = ScriptedSource(takes)
         val listener = Listener()
         val trace = TraceRecorder()
@@ -165,13 +170,30 @@ class SessionTest {
         assertEquals("the fake fails at call 20", inferences.getJSONObject(inferences.length() - 1).getString("error"))
     }
 
-    @Test fun whatIsNoNumberEndsTheStreamAndNamesTheSample() {
-        val samples = noise(400).also { it[123] = Float.NaN }
-        val stream = Stream(listOf(ScriptedSource.Take(opened(), samples)))
-        stream.session.start(threads)
-        wait { stream.listener.failure != null }
+    @Test fun whatIsNoNumberBecomesSilenceAndIsCounted() {
+        val samples = noise(4000)
+        val heard = samples.copyOf()
+        for ((at, given, kept) in listOf(Triple(123, Float.NaN, 0f), Triple(130, 1e25f, 4f), Triple(131, -9f, -4f))) {
+            samples[at] = given
+            heard[at] = kept
+        }
+        val stream = Stream(listOf(ScriptedSource.Take(opened(), samples))).run().calls(1000)
+        wait { stream.listener.figures.lastOrNull()?.let { it.nanSamples == 1L && it.limitedSamples == 2L } ?: false }
         stream.stop()
-        assertTrue("sample 123" in stream.listener.failure!!.message, stream.listener.failure.toString())
+        assertNull(stream.listener.failure)
+        assertEquals(heard.toList(), stream.recording.a().toList())
+    }
+
+    @Test fun outputThatIsNotFiniteIsSilenceAndResetsTheModel() {
+        val stream = Stream(listOf(ScriptedSource.Take(opened(), noise(4000))), nanAt = 50).run().calls(1000)
+        wait { stream.listener.figures.lastOrNull()?.nanOutputs == 1L }
+        stream.stop()
+        assertNull(stream.listener.failure)
+        val enhanced = stream.recording.b()
+        assertTrue(enhanced.all { it.isFinite() })
+        assertTrue(enhanced.drop(300).any { it != 0f }, "the stream went on")
+        val gaps = JSONObject(write(stream)).getJSONArray("gaps")
+        assertEquals("reset", gaps.getJSONObject(0).getString("kind"))
     }
 
     @Test fun monitoringPlaysWhatTheModelGaveAfterItsPrefill() {

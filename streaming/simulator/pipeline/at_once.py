@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.common.errors import AudioError
+from streaming.core.bound import bounded
 from streaming.core.playout import ONE, PlayoutRing, controlled, playable
 from streaming.simulator.device.callbacks import Stretch
 from streaming.simulator.pipeline.input import InputStage
@@ -58,18 +58,16 @@ class BatchInput(InputStage):
             block: float32 [n], all of their frames.
 
         Returns:
-            what `admit` takes, or None where they have to come one by one: a NaN is in it, or is about to be put in,
-            or a change of rate is not over.
+            what `admit` takes, or None where they have to come one by one: a sample is in it that no net may be
+            given, or is about to be put in, or a change of rate is not over.
         """
         if self._lead_in or (self._nan and stretch.captured_before_ns(end) >= self._nan[0]):
             return None
         resampler, entered = self._resampler, self.ring.entered
         before, there = resampler.in_samples, resampler.out_samples
-        try:
-            samples = resampler.process(block)
-        except AudioError:
+        if bounded(block).samples is not block:
             return None
-        samples = self._filtered(samples)
+        samples = self._filtered(resampler.process(block))
         frames = stretch.frames[begin:end]
         brought, longest = np.cumsum(frames), np.maximum.accumulate(frames)
         ends = -(-(before + brought) * resampler.up // resampler.down) + (entered - there)

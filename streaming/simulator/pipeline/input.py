@@ -11,7 +11,7 @@ from bisect import bisect_right
 import numpy as np
 from numpy.typing import NDArray
 
-from models.common.errors import AudioError
+from streaming.core.bound import INPUT_LIMIT, Bounded, bounded
 from streaming.core.dsp import InputChain
 from streaming.core.resample import Resampler
 from streaming.core.ring import RingBuffer
@@ -69,6 +69,7 @@ class InputStage:
         ring: the ring.
         meter: level of what came in, if metered.
         callbacks, captured, lost, nan_samples, rate_changes: counts, frames at the device's rate.
+        limited_samples: beyond what a net may be given (streaming/core/bound.py), from the device or after `dsp`.
         block_ns: the longest block so far: what it brings at once is no backlog.
         resampler_ns: group delay of the resampler in use.
     """
@@ -88,8 +89,12 @@ class InputStage:
         self._nan = sorted(f.begin_ns for f in config.faults if f.kind == "nan")
         self.block_ns = profile.block_ns
         self.callbacks = self.captured = self.lost = self.nan_samples = self.rate_changes = 0
-        self._lead_in = 0
+        self._limited = self._lead_in = 0
         self._begin_segment(0)
+
+    @property
+    def limited_samples(self) -> int:
+        return self._limited + self._before.limited
 
     def _begin_segment(self, captured: int) -> None:
         """The resampler's next input was captured at this time, ns."""
@@ -130,10 +135,10 @@ class InputStage:
             self._nan.pop(0)
             block = block.copy()
             block[:_NAN_SAMPLES] = np.nan
-        try:
-            samples = self._resampler.process(block)
-        except AudioError:  # NaN or Inf: the resampler has taken nothing of it
-            samples = self._resampler.process(self._without_nan(block, callback))
+        given = bounded(block)
+        if given.nan or given.limited:
+            self._note(given, callback)
+        samples = self._resampler.process(given.samples)
         if self._lead_in:
             cut = min(self._lead_in, len(samples))
             self._lead_in -= cut
@@ -155,19 +160,22 @@ class InputStage:
             self._log.add(callback.time_ns, callback.reason or "dropout", callback.lost, callback.rate_hz)
             self._trace.instant("faults", callback.reason or "dropout", callback.time_ns, frames=callback.lost)
 
-    def _without_nan(self, block: Array, callback: Callback) -> Array:
-        finite = np.isfinite(block)
-        bad = int((~finite).sum())
-        self.nan_samples += bad
-        self._log.add(callback.time_ns, "nan", bad, callback.rate_hz, "silenced")
-        self._trace.instant("faults", "NaN from the microphone", callback.time_ns, samples=bad)
-        return np.where(finite, block, np.float32(0.0))
+    def _note(self, given: Bounded, callback: Callback) -> None:
+        """Samples that the device gave and no net may be given."""
+        self.nan_samples += given.nan
+        self._limited += given.limited
+        if given.nan:
+            self._log.add(callback.time_ns, "nan", given.nan, callback.rate_hz, "silenced")
+            self._trace.instant("faults", "NaN from the microphone", callback.time_ns, samples=given.nan)
+        if given.limited:
+            self._log.add(callback.time_ns, "over_limit", given.limited, callback.rate_hz, f"limited to {INPUT_LIMIT:g}")
+            self._trace.instant("faults", "far over full scale", callback.time_ns, samples=given.limited)
 
     def _store(self, samples: Array, time_ns: int) -> None:
         self._put(self._filtered(samples), time_ns)
 
     def _filtered(self, samples: Array) -> Array:
-        return self._before.process(samples) if self._processed else samples
+        return self._before.process(samples) if self._processed else self._before.bound(samples)
 
     def _put(self, samples: Array, time_ns: int) -> None:
         with self._lock:

@@ -45,7 +45,7 @@ class Call:
         resampler_ns: group delay of the resampler that was in use.
         late_ns: a call that ends after this has missed its deadline.
         start_ns, end_ns: begin and end.
-        values: float32, what came out; None where it failed.
+        values: float32, what came out; None where it failed, or where its scores were not finite.
         skipped, gated: the net was not run.
     """
 
@@ -137,7 +137,6 @@ class OutputStage:
             return
         calls, self._calls = self._calls, []
         self._count(calls)
-        self._check(calls)
         rows = self._rows(calls)
         self.last_delay_ns = int(rows[-1, 3:].sum())
         if self._on_call is not None:
@@ -170,19 +169,6 @@ class OutputStage:
     def _flush_times(self) -> None:
         self.compute.add(np.array(self._times, np.int64))
         self._times.clear()
-
-    def _check(self, calls: list[Call]) -> None:
-        """Silence NaN and Inf that a net gave."""
-        given = [c.values for c in calls if c.values is not None]
-        if not given or np.isfinite(np.concatenate(given)).all():
-            return
-        for call in calls:
-            if call.values is None:
-                continue
-            finite = np.isfinite(call.values)
-            if not finite.all():
-                self._log.add(call.end_ns, "nan_output", int((~finite).sum()), self._rate_hz, "silenced")
-                call.values = np.where(finite, call.values, np.float32(0.0))
 
     def _rows(self, calls: list[Call]) -> Int64:
         """Number, content sample, when it was captured, and the parts up to compute; int64 [calls, _HEAD]."""

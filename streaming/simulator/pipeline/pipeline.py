@@ -156,6 +156,7 @@ class Pipeline:
             observer.on_call,
         )
         self.calls = self._skipped_hops = self._gated_windows = self._failed_calls = self._resets = 0
+        self._nan_outputs = 0
         self._failed_in_a_row = 0
 
     @property
@@ -210,6 +211,8 @@ class Pipeline:
             failed_calls=self._failed_calls,
             resets=self._resets,
             rate_changes=entry.rate_changes,
+            limited_samples=entry.limited_samples,
+            nan_outputs=self._nan_outputs,
         )
 
     @property
@@ -251,7 +254,7 @@ class Pipeline:
         if guard is not None:
             self._set(guard, now_ns)
         try:
-            call.values = self._loop.step(samples).values
+            self._give(call, self._loop.step(samples))
         except ArtefactError as exc:
             self._failed(call, str(exc))
             return call
@@ -265,6 +268,16 @@ class Pipeline:
             self.log.add(now_ns, "skipped_hop", len(samples), self.rate_hz)
             self._trace.instant("faults", "hop skipped", now_ns)
         return call
+
+    def _give(self, call: Call, result: LoopOutput) -> None:
+        """A call's result, if it is one; what is not finite was silenced by the loop, and the net's state reset."""
+        if result.nan == 0 or self._loop.audio_out:
+            call.values = result.values
+        if result.nan:
+            self._nan_outputs += 1
+            self._resets += 1
+            self.log.add(call.start_ns, "nan_output", result.nan, self.rate_hz, "silenced, state reset")
+            self._trace.instant("faults", "output not finite, state reset", call.start_ns, values=result.nan)
 
     def deliver(self, call: Call, end_ns: int) -> None:
         """A call is over."""
@@ -334,7 +347,7 @@ class Pipeline:
     def _flushed(self, result: LoopOutput, now_ns: int) -> Call:
         length, end = len(result.values) if self._loop.audio_out else self._loop.hop, result.end_sample
         call = self._call(max(0, end - length), end, self._loop.in_samples, (now_ns, now_ns, now_ns))
-        call.values = result.values
+        self._give(call, result)
         return call
 
     def abandon(self, now_ns: int) -> None:

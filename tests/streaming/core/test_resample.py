@@ -100,7 +100,7 @@ def test_output_count(rates: tuple[int, int], n: int) -> None:
 
 def test_equal_rates_pass_through_untouched() -> None:
     resampler = Resampler(44100, 44100)
-    samples = noise(500, scale=9.0)
+    samples = noise(500, scale=0.9)
     out = resampler.process(samples)
     assert out.tobytes() == samples.tobytes()
     assert out is not samples

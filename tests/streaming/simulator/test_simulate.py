@@ -268,6 +268,58 @@ def test_a_net_that_gives_nan_is_silenced(dtln: Bundle) -> None:
     record = probed(scenario_of(dtln, 2.0), _Broken(ProbeRuntime(dtln.manifest), fails=False))
     assert record.ended == "finished"
     assert {f.kind for f in record.faults} == {"nan_output"}
+    assert record.counts.nan_outputs == record.counts.resets == record.counts.calls
+
+
+class _Poisoned(ProbeRuntime):
+    """Gives NaN from one call on, until its state is reset."""
+
+    def reset(self) -> State:
+        self.poisoned, self.seen = False, 0
+        return super().reset()
+
+    def step(self, block: np.ndarray, state: State) -> tuple[Outputs, State]:
+        outputs, state = super().step(block, state)
+        self.seen += 1
+        self.poisoned |= self.seen == 40
+        spoilt = np.float32(np.nan if self.poisoned else 1.0)
+        return {k: v * spoilt for k, v in outputs.items()}, state
+
+
+@pytest.mark.parametrize("name", ["dtln", "yamnet"])
+def test_a_poisoned_net_is_reset_and_never_stays_mute(
+    name: str, dtln: Bundle, yamnet: Bundle, tmp_path: Path
+) -> None:
+    """Every fortieth call since a reset gives NaN: one block each is lost (no scores), all others are heard."""
+    bundle, seconds = (dtln, 2.0) if name == "dtln" else (yamnet, 50.0)
+    runtime = _Poisoned(bundle.manifest)
+    record = run_scenario(scenario_of(bundle, seconds), runtime=runtime, output=tmp_path / "x.run")
+    lost = record.counts.calls // 40
+    assert lost >= 2
+    assert record.counts.nan_outputs == record.counts.resets == lost
+    assert record.counts.failed_calls == 0
+    assert [f.detail for f in record.faults] == ["silenced, state reset"] * lost
+    windows = next((part.total.count for part in record.ledger if part.kind == "window"), 0)
+    assert windows == (0 if name == "dtln" else record.counts.calls - lost)
+    conserved(record)
+
+
+def test_samples_far_over_full_scale_are_limited_counted_and_said(dtln: Bundle) -> None:
+    """An integer-scaled file at the model's own rate, where no resampler saturates: no sample reaches the net as it is."""
+    sound = clip_sound(np.full(16_000, 15_136.0, np.float32), 16_000, "integers", 1.0)
+    seen: list[float] = []
+
+    class Watching(ProbeRuntime):
+        def step(self, block: np.ndarray, state: State) -> tuple[Outputs, State]:
+            seen.append(float(np.abs(block).max()))
+            return super().step(block, state)
+
+    profile = dataclasses.replace(PLAIN, rate_hz=16_000)
+    record = probed(scenario_of(dtln, 1.0, profile, sound), Watching(dtln.manifest))
+    assert max(seen) == 4.0
+    assert record.counts.limited_samples == record.counts.captured > 15_000
+    assert {f.kind for f in record.faults} == {"over_limit"}
+    conserved(record)
 
 
 def test_interrupting_ends_with_a_record(dtln: Bundle, tmp_path: Path) -> None:

@@ -92,6 +92,30 @@ final class WorkerTests: XCTestCase {
         XCTAssertEqual(trace.inferences.last?.endSample, 4, "the stream began anew")
     }
 
+    func testWhatNoNetMayBeGivenAndWhatNoNetMayGive() throws {
+        let bundle = try bundle(try manifestText())
+        let feed = CaptureFeed(ringSamples: 64, clock: clock)
+        feed.rateHz = 16_000
+        let engine = FakeEngine(bundle.manifest) { block, state in
+            let h = block[0] == 2 ? Float.nan : state.tensors[0][0]
+            return (block.map { $0 + h }, [h, 0])
+        }
+        let recorder = recorder()
+        let worker = try StreamWorker(bundle, engine, feed: feed, recorder: recorder, clock: clock)
+        var heard: [Float] = []
+        worker.onAudio = { heard.append(contentsOf: $0) }
+        feed.deliver([.nan, 1, -15_136, 1e25, 2, 1, 1, 1, 0.5, 0.5, 0.5, 0.5], 12)
+        try worker.pump()
+        XCTAssertEqual(heard, [0, 1, -4, 4, 0, 0, 0, 0, 0.5, 0.5, 0.5, 0.5], "the third call begins from the reset state")
+        let figures = worker.figures()
+        XCTAssertEqual([figures.nanSamples, figures.limitedSamples, figures.nanOutputs], [1, 2, 1])
+        try worker.reset()
+        XCTAssertEqual(worker.figures().nanOutputs, 1, "a reset of the stream forgets no count")
+        let trace = try finish(recorder, bundle)
+        XCTAssertEqual(trace.gaps.map(\.kind), [.reset, .reset])
+        XCTAssertEqual(trace.gaps[0].samples, 4)
+    }
+
     func testClassifierHears() throws {
         let bundle = try bundle(
             try manifestText { fields in
@@ -145,7 +169,9 @@ final class WorkerTests: XCTestCase {
         let bundle = try bundle(try manifestText())
         let feed = CaptureFeed(ringSamples: 4_096, clock: clock)
         feed.rateHz = 16_000
-        let worker = try StreamWorker(bundle, FakeEngine(echo: bundle.manifest), feed: feed, clock: clock)
+        let engine = FakeEngine(echo: bundle.manifest)
+        engine.failAtCall = 100
+        let worker = try StreamWorker(bundle, engine, feed: feed, clock: clock)
         let saw = expectation(description: "figures of all samples")
         saw.assertForOverFulfill = false
         let failed = expectation(description: "failure")
@@ -153,7 +179,7 @@ final class WorkerTests: XCTestCase {
         let thread = InferenceThread(
             worker, figuresEvery: 0.01, onFigures: { if $0.calls == 100 { saw.fulfill() } },
             onFailure: { error in
-                XCTAssertTrue(error.message.contains("is nan"), error.message)
+                XCTAssertTrue(error.message.contains("the engine failed"), error.message)
                 failed.fulfill()
             })
         for _ in 0..<100 { feed.deliver([1, 2, 3, 4], 4) }
@@ -162,7 +188,7 @@ final class WorkerTests: XCTestCase {
             XCTAssertEqual($0.modelSamples, 400); ran.fulfill()
         }
         wait(for: [ran], timeout: 20)
-        feed.deliver([.nan], 1)
+        feed.deliver([1, 2, 3, 4], 4)
         wait(for: [failed], timeout: 20)
         thread.stop()
         thread.stop()

@@ -128,17 +128,6 @@ def test_a_call_that_failed_is_silence_of_its_length() -> None:
     assert taken.lengths == [HOP] * 3
 
 
-def test_nan_that_a_net_gave_is_silenced_and_logged() -> None:
-    spoilt = noise(HOP, 1)
-    spoilt[[2, 9]] = np.nan, -np.inf
-    output, taken, log, _ = stage()
-    given_all(output, [call(0), call(1, values=spoilt)])
-    samples = np.concatenate(taken.samples)
-    assert np.isfinite(samples).all()
-    assert np.flatnonzero(samples[HOP:] == 0.0).tolist() == [2, 9]
-    assert [(f.kind, f.samples) for f in log.kept] == [("nan_output", 2)]
-
-
 def test_times_are_those_of_the_calls_that_ran() -> None:
     output, _, _, _ = stage(4)
     given_all(

@@ -185,9 +185,10 @@ struct PeakLimiter {
     }
 }
 
-/// The stages before the net, and the meter behind them.
+/// The stages before the net, the bound of what it may be given, and the meter behind them.
 public struct InputChain {
     public var meter = InputMeter()
+    private var bound = InputBound()
     private var highpass: HighpassFilter?
     private var gain: FixedGain?
 
@@ -198,14 +199,19 @@ public struct InputChain {
         }
     }
 
+    /// Samples since reset that were limited: a filter overshot, or `gain` lifted them.
+    public var limitedSamples: Int { bound.limitedSamples }
+
     public mutating func reset() {
         meter = InputMeter()
+        bound = InputBound()
         highpass?.reset()
     }
 
     public mutating func process(_ block: Block) {
         highpass?.process(block)
         gain?.process(block)
+        bound.process(block)
         meter.push(UnsafeBufferPointer(block))
     }
 }

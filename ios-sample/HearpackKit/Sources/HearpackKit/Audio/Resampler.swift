@@ -112,9 +112,8 @@ public final class Resampler {
         }
         try checkBlock(block, atSample: inSamples, sampleRateHz: inRateHz)
         if up == down {
-            if let source = block.baseAddress, let target = out.baseAddress {
-                target.update(from: source, count: block.count)
-            }
+            let limit = InputBound.limit
+            for i in block.indices { out[i] = max(-limit, min(limit, block[i])) }
             inSamples += block.count
             outSamples += block.count
             return block.count

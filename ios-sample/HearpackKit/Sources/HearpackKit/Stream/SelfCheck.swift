@@ -139,7 +139,8 @@ public enum Blocks: Sendable {
     }
 }
 
-/// A whole clip through resampler, loop and decisions, everything kept: for the self-check and tests; it allocates.
+/// A whole clip through resampler, loop and decisions, everything kept, what is not finite too: for the self-check and
+/// tests; it allocates.
 public final class StreamRun {
     public private(set) var values: [Float] = []
     public private(set) var ends: [Int] = []
@@ -160,7 +161,7 @@ public final class StreamRun {
         _ bundle: ModelBundle, _ engine: any InferenceEngine, inRateHz: Int, decisions: Decisions? = nil
     ) throws {
         let manifest = bundle.manifest
-        loop = try StreamLoop(manifest, engine)
+        loop = try StreamLoop(manifest, engine, recover: false)
         resampler = try Resampler(inRateHz: inRateHz, outRateHz: manifest.geometry.sampleRateHz)
         if manifest.task == .classifier, let parameters = decisions ?? manifest.decisions {
             self.decisions = try DecisionTracker(

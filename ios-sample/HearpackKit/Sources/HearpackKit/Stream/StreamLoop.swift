@@ -4,6 +4,9 @@
 /// when that many have come; the overlap is kept here. At the end of a stream zeros are fed once: a step net until its
 /// delay has come out (audio cut to exactly `inSamples + delaySamples`), a window net to fill one begun window that
 /// holds a sample no window has covered. No allocation after init.
+///
+/// Output that is not finite never gets out, and never stays: such a call gives silence (scores: nothing), the state goes
+/// back to its reset value and the stream goes on, as docs/dsp.md says.
 public final class StreamLoop {
     /// Called for each call of the engine: end of what it saw (samples counted from reset), and its values.
     /// The values are only valid during the call.
@@ -21,9 +24,13 @@ public final class StreamLoop {
     public var nextEndSample: Int { start + bufferSamples }
     /// Calls of the engine since reset.
     public private(set) var calls = 0
+    /// Those whose output was not finite; each put the state back to its reset value.
+    public private(set) var nanOutputs = 0
     /// The stream's state: a value, taken between blocks.
     public private(set) var state: StreamState
 
+    private let recover: Bool
+    private let zero: StreamState
     private var next: StreamState
     private var outputs: [[Float]]
     private let buffer: UnsafeMutableBufferPointer<Float>
@@ -35,8 +42,9 @@ public final class StreamLoop {
     private var wanted = Int.max
     private var ended = false
 
+    /// - Parameter recover: false gives output that is not finite as it is and keeps the state: for who judges a net.
     /// - Throws: `usage` if engine and manifest do not fit.
-    public init(_ manifest: Manifest, _ engine: any InferenceEngine) throws {
+    public init(_ manifest: Manifest, _ engine: any InferenceEngine, recover: Bool = true) throws {
         let samples = manifest.buffer.samples
         let hop = manifest.hopSamples
         guard hop >= 1 else { throw HearpackError.usage("loop: the hop must be at least 1 sample, got \(hop)") }
@@ -48,7 +56,9 @@ public final class StreamLoop {
         self.hop = hop
         bufferSamples = samples
         audioOut = manifest.buffer.kind == .step && manifest.outputs[0].shape.last == samples
-        state = StreamState(engine.signature)
+        self.recover = recover
+        zero = StreamState(engine.signature)
+        state = zero
         next = StreamState(engine.signature)
         outputs = manifest.outputs.map { [Float](repeating: 0, count: GraphSignature.count($0.shape)) }
         buffer = .allocate(capacity: samples)
@@ -65,8 +75,7 @@ public final class StreamLoop {
 
     /// Begin a new stream: reset state, nothing held.
     public func reset() throws {
-        state = StreamState(engine.signature)
-        next = StreamState(engine.signature)
+        state = zero
         filled = 0
         skip = 0
         start = 0
@@ -75,6 +84,7 @@ public final class StreamLoop {
         ended = false
         inSamples = 0
         calls = 0
+        nanOutputs = 0
         try engine.reset()
     }
 
@@ -155,6 +165,13 @@ public final class StreamLoop {
         filled = keep
         skip = max(0, hop - bufferSamples)
         start += hop
+        if recover, !outputs[0].withUnsafeBufferPointer(InputBound.allFinite) {
+            nanOutputs += 1
+            state = zero
+            try engine.reset()
+            guard audioOut else { return }
+            for i in outputs[0].indices { outputs[0][i] = 0 }
+        }
         try outputs[0].withUnsafeBufferPointer { try emit(end - cut, UnsafeBufferPointer(rebasing: $0[..<count])) }
     }
 }

@@ -80,6 +80,7 @@ public final class StreamWorker {
     private let loop: StreamLoop
     private let timed: TimedEngine
     private let decisions: DecisionTracker?
+    private var door = InputBound()
     private var before: InputChain
     private var after: OutputChain
     public let recorder: TraceRecorder?
@@ -91,6 +92,9 @@ public final class StreamWorker {
     private var scores: [Float]
     private var emittedSamples = 0
     private var lost = 0
+    /// Counts of streams before the last reset.
+    private var earlier = (limited: 0, nanOutputs: 0)
+    private var noticed = 0  // of the loop's calls without a finite output
     private var waits = DurationHistogram()
 
     /// - Parameters:
@@ -158,7 +162,9 @@ public final class StreamWorker {
             let count = feed.ring.read(base, raw.count)
             if count == 0 { break }
             taken += count
-            let given = try resamplerIn.process(UnsafeBufferPointer(start: base, count: count), into: modelBlock)
+            let block = Block(start: base, count: count)
+            door.process(block)
+            let given = try resamplerIn.process(UnsafeBufferPointer(block), into: modelBlock)
             try push(given)
         }
         return taken
@@ -179,6 +185,9 @@ public final class StreamWorker {
     public func reset(_ reason: DeviceTrace.GapKind = .reset) throws {
         let dropped = feed.ring.discard(feed.ring.available)
         recorder?.gap(reason, samples: dropped, rateHz: feed.rateHz, policy: "none", timeNs: clock.nowNs())
+        earlier.limited += before.limitedSamples
+        earlier.nanOutputs += loop.nanOutputs
+        noticed = 0
         resamplerIn.reset()
         resamplerOut?.reset()
         before.reset()
@@ -197,6 +206,9 @@ public final class StreamWorker {
         figures.waitP95Ms = waits.quantileMs(0.95)
         figures.misses = timed.misses
         figures.lostSamples = feed.ring.lostSamples
+        figures.nanSamples = door.nanSamples
+        figures.limitedSamples = door.limitedSamples + before.limitedSamples + earlier.limited
+        figures.nanOutputs = loop.nanOutputs + earlier.nanOutputs
         figures.level = before.meter.read()
         figures.playout = playout?.counts
         if let labels = decisions?.labels, loop.calls > 0 {
@@ -225,6 +237,11 @@ public final class StreamWorker {
         waits.add(Int64(waiting) * 1_000_000_000 / Int64(feed.rateHz))
         timed.nextEndSample = loop.nextEndSample
         try loop.push(UnsafeBufferPointer(block), take)
+        while noticed < loop.nanOutputs {
+            noticed += 1
+            recorder?.gap(
+                .reset, samples: loop.hop, rateHz: manifest.geometry.sampleRateHz, policy: "none", timeNs: clock.nowNs())
+        }
     }
 
     private func take(_ end: Int, _ values: UnsafeBufferPointer<Float>) throws {

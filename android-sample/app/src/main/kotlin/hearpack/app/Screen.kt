@@ -186,6 +186,9 @@ class Screen(
         lines +=
             activity.getString(R.string.compute, info.detail, unit, f.p50Nanos / ms, f.p95Nanos / ms, f.calls, f.misses)
         lines += activity.getString(R.string.faults, f.ringOverruns, f.captureGaps, f.playoutUnderruns)
+        if (f.nanSamples + f.limitedSamples + f.nanOutputs > 0) {
+            lines += activity.getString(R.string.input_faults, f.nanSamples, f.limitedSamples, f.nanOutputs)
+        }
         state.opened?.granted?.let {
             val port = state.opened?.port?.inTrace ?: ""
             lines += activity.getString(R.string.capture, port, it.rateHz, it.blockFrames, it.source)

@@ -291,12 +291,13 @@ class WetDryMix(
     }
 }
 
-/** The stages before the net, and the meter after them. */
+/** The stages before the net, the bound of what it may be given, and the meter after them. */
 class InputChain(
     stages: List<Stage>,
     sampleRateHz: Int,
 ) {
     val meter = InputMeter()
+    private val bound = InputBound()
     private val filters: Array<InPlace> =
         stages
             .mapNotNull {
@@ -307,8 +308,12 @@ class InputChain(
                 }
             }.toTypedArray()
 
+    /** Samples since reset that were limited: a filter overshot, or `gain` lifted them. */
+    val limitedSamples: Long get() = bound.limitedSamples
+
     fun reset() {
         meter.clear()
+        bound.reset()
         for (filter in filters) filter.reset()
     }
 
@@ -318,6 +323,7 @@ class InputChain(
         count: Int,
     ) {
         for (filter in filters) filter.process(block, offset, count)
+        bound.process(block, offset, count)
         meter.push(block, offset, count)
     }
 }

@@ -107,7 +107,7 @@ class Resampler(
         if (ended) throw StreamException("resampler: the stream was flushed; reset it before the next block")
         checkFinite(input, offset, count, inSamples, inRateHz)
         if (up == down) {
-            System.arraycopy(input, offset, output, outputOffset, count)
+            for (i in 0 until count) output[outputOffset + i] = input[offset + i].coerceIn(-INPUT_LIMIT, INPUT_LIMIT)
             inSamples += count
             outSamples += count
             return count
@@ -290,12 +290,7 @@ fun checkFinite(
     atSample: Long,
     sampleRateHz: Int,
 ) {
-    var largest = 0 // as bits without sign, NaN and Inf lie above every number
-    for (i in offset until offset + count) {
-        val bits = block[i].toRawBits() and Int.MAX_VALUE
-        largest = maxOf(largest, bits)
-    }
-    if (largest < INFINITY_BITS) return
+    if (largestBits(block, offset, count) < INFINITY_BITS) return
     val bad = (offset until offset + count).first { !block[it].isFinite() }
     val at = atSample + bad - offset
     throw StreamException(

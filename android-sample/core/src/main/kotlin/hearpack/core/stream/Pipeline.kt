@@ -1,6 +1,7 @@
 package hearpack.core.stream
 
 import hearpack.core.audio.GatedEngine
+import hearpack.core.audio.InputBound
 import hearpack.core.audio.InputChain
 import hearpack.core.audio.InputMeter
 import hearpack.core.audio.OutputChain
@@ -52,6 +53,7 @@ class Pipeline(
     private val resampler = Resampler(deviceRateHz, rate)
     private val work = FloatArray(maxOf(resampler.mostOutputs(maxBlock), resampler.delayOutSamples + 4))
     private val ahead = work.size + manifest.buffer.samples
+    private val door = InputBound()
     private val input = InputChain(stages, rate)
     private val output = OutputChain(stages, rate, manifest.geometry.delaySamples, ahead)
     private val tracker =
@@ -71,6 +73,15 @@ class Pipeline(
 
     val calls: Long get() = loop.calls
 
+    /** Samples of the device since reset that were no numbers, and are silence now. */
+    val nanSamples: Long get() = door.nanSamples
+
+    /** Samples since reset that were limited before the net, of the device or after the stages before the net. */
+    val limitedSamples: Long get() = door.limitedSamples + input.limitedSamples
+
+    /** Calls since reset whose output was not finite: silence, or no scores; each reset the model's state. */
+    val nanOutputs: Long get() = loop.nanOutputs
+
     private fun gated(engine: InferenceEngine): InferenceEngine {
         val gate = stages.filterIsInstance<Stage.Gate>().firstOrNull() ?: return engine
         return GatedEngine(engine, WindowGate(gate, manifest.buffer.samples))
@@ -79,7 +90,8 @@ class Pipeline(
     /**
      * Takes in samples of the device and makes every call that is due.
      *
-     * @throws StreamException NaN or Inf, or the stream was flushed.
+     * @param samples what no net may be given is replaced in place ([InputBound]).
+     * @throws StreamException the stream was flushed.
      * @throws EngineException the engine failed.
      */
     fun push(
@@ -88,6 +100,7 @@ class Pipeline(
         count: Int,
     ) {
         require(count <= maxBlock) { "pipeline: at most $maxBlock samples at a time, got $count" }
+        door.process(samples, offset, count)
         feed(resampler.process(samples, offset, count, work))
     }
 
@@ -101,6 +114,7 @@ class Pipeline(
     /** Begins a new stream. */
     fun reset() {
         resampler.reset()
+        door.reset()
         input.reset()
         output.reset()
         loop.reset()

@@ -107,7 +107,7 @@ class SelfCheck(
                 val n = minOf(count, out.size - filled)
                 System.arraycopy(values, 0, out, filled, n)
                 filled += n
-            })
+            }, recover = false)
         val resampler = Resampler(golden.sampleRateHz, bundle.manifest.geometry.sampleRateHz)
         val block = golden.sampleRateHz / 100
         val work = FloatArray(maxOf(resampler.mostOutputs(block), resampler.mostOutputs(8192)))

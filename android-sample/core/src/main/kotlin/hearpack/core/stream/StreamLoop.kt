@@ -1,5 +1,6 @@
 package hearpack.core.stream
 
+import hearpack.core.audio.allFinite
 import hearpack.core.audio.ceilDiv
 import hearpack.core.audio.checkFinite
 import hearpack.core.bundle.BufferKind
@@ -26,12 +27,18 @@ fun interface LoopSink {
  *
  * A step net takes buffer samples of new audio a call; a window net sees buffer samples every hop, and the overlap is
  * kept here. At flush zeros are fed once, as docs/bundle.md says. No allocation after construction.
+ *
+ * Output that is not finite never gets out, and never stays: such a call gives silence (scores: nothing), the state goes
+ * back to its reset value and the stream goes on, as docs/dsp.md says.
+ *
+ * @param recover false gives such output as it is and keeps the state: for who judges a net.
  */
 class StreamLoop(
     private val engine: InferenceEngine,
     manifest: Manifest,
     private val sink: LoopSink,
     private val meter: CallMeter? = null,
+    private val recover: Boolean = true,
 ) {
     private val rate = manifest.geometry.sampleRateHz
     private val delay = manifest.geometry.delaySamples
@@ -58,6 +65,10 @@ class StreamLoop(
     var calls = 0L
         private set
 
+    /** Calls since reset whose output was not finite; each put the state back to its reset value. */
+    var nanOutputs = 0L
+        private set
+
     /** New samples that the next call waits for. */
     val missing: Int get() = skip + size - filled
 
@@ -67,9 +78,7 @@ class StreamLoop(
 
     /** Begins a new stream: reset state, nothing held. */
     fun reset() {
-        engine.reset(0)
-        engine.reset(1)
-        bank = 0
+        resetState()
         filled = 0
         skip = 0
         start = 0
@@ -78,6 +87,13 @@ class StreamLoop(
         ended = false
         inSamples = 0
         calls = 0
+        nanOutputs = 0
+    }
+
+    private fun resetState() {
+        engine.reset(0)
+        engine.reset(1)
+        bank = 0
     }
 
     /**
@@ -149,6 +165,12 @@ class StreamLoop(
         filled = keep
         skip = maxOf(0, hop - size)
         start += hop
+        if (recover && !allFinite(output)) {
+            nanOutputs++
+            resetState()
+            if (!audioOut) return
+            output.fill(0f)
+        }
         val surplus = if (audioOut) maxOf(0L, outSamples - wanted).toInt() else 0
         if (!audioOut || surplus < output.size) sink.onOutput(end - surplus, output, output.size - surplus)
     }

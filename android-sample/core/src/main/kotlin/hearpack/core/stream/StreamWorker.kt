@@ -44,6 +44,8 @@ internal class StreamWorker(
     val playout =
         PlayoutRing(playoutRate, prefill(), maxOf(playBlock, back.mostOutputs(bundle.manifest.buffer.samples)) / 2)
     private var silenced = false
+    private var noticed = 0L // of the pipeline's calls without a finite output
+    private val earlier = LongArray(3) // samples without a number, limited ones, such calls: of pipelines before this one
 
     private fun prefill(): Int {
         val wanted = bundle.manifest.prefillSamples
@@ -65,6 +67,7 @@ internal class StreamWorker(
             val next = if (current == null) capture.first else current.next
             if (next != null && (current == null || current.ring.available == 0)) {
                 if (current != null) trace.workerGap(clock.nanos(), GapKind.RESET, 0, next.rateHz)
+                pipeline?.let(::keep)
                 current = next
                 pipeline = pipelineFor(next)
                 computeMeter.arrival = next.arrival
@@ -100,7 +103,19 @@ internal class StreamWorker(
         val n = segment.ring.read(block, 0, block.size)
         if (n == 0) return 0
         pipeline.push(block, 0, n)
+        while (noticed < pipeline.nanOutputs) {
+            noticed++
+            trace.workerGap(clock.nanos(), GapKind.RESET, bundle.manifest.hopSamples, rate)
+        }
         return n
+    }
+
+    /** A route is over: what its pipeline counted is kept. */
+    private fun keep(pipeline: Pipeline) {
+        earlier[0] += pipeline.nanSamples
+        earlier[1] += pipeline.limitedSamples
+        earlier[2] += pipeline.nanOutputs
+        noticed = 0
     }
 
     /** Half the time in which the missing samples come: bounded wake-ups, and no signal from the capture thread. */
@@ -179,6 +194,9 @@ internal class StreamWorker(
                 capture.ringOverruns,
                 capture.captureGaps,
                 playout.underrunCount,
+                earlier[0] + pipeline.nanSamples,
+                earlier[1] + pipeline.limitedSamples,
+                earlier[2] + pipeline.nanOutputs,
                 capture.hardwareNanos,
                 held,
                 ledger,
