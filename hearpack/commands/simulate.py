@@ -241,8 +241,8 @@ def _lines(record: RunRecord) -> Iterator[str]:
     )
     if counts.nan_samples or counts.limited_samples or counts.nan_outputs:
         yield (
-            f"input: {counts.nan_samples} samples were no numbers and were silenced, {counts.limited_samples} limited to "
-            f"4.0; {counts.nan_outputs} calls gave no finite output and reset the model's state"
+            f"input: {counts.nan_samples} samples were no numbers and were silenced, {counts.limited_samples} "
+            f"limited to 4.0; {counts.nan_outputs} calls gave no finite output and reset the model's state"
         )
     if playout is not None:
         yield (

@@ -1,7 +1,7 @@
 """What a net may be given: finite samples within +-4.0. The same rule and the same counts in three languages.
 
 NaN and +-Inf become 0, and what lies beyond +-INPUT_LIMIT becomes +-INPUT_LIMIT. The rule is applied twice: to what the
-device gives, at any rate, and to what the net is given, for a filter overshoots and `gain` may lift 40 dB. The number is
+device gives, at any rate, and to what the net is given, for a filter overshoots and `gain` may lift 40 dB. It is
 the resampler's own saturation, so that a stream sounds the same at equal rates and at others; it is 12 dB over full
 scale, and docs/dsp.md says how far below it is from what an fp16 net takes. tests/fixtures/recovery/golden.json is for
 ports.

@@ -255,9 +255,7 @@ def hear_scores(bundle: Bundle, runtime: Runtime, clip: AudioClip, progress: Pro
     heard = [h for h in heard if not h.nan]
     ends = np.array([h.end_sample for h in heard], np.int64)
     scores = np.stack([h.values for h in heard]) if heard else np.zeros((0, len(bundle.labels())), np.float32)
-    return HeardScores(
-        ends, scores, loop.in_samples, resampler.delay_out_samples, before.limited, loop.nan_outputs
-    )
+    return HeardScores(ends, scores, loop.in_samples, resampler.delay_out_samples, before.limited, loop.nan_outputs)
 
 
 def _enhance(bundle: Bundle, runtime: _Timed, samples: Array, clip: AudioClip, progress: Progress) -> Array:

@@ -168,7 +168,9 @@ class InputStage:
             self._log.add(callback.time_ns, "nan", given.nan, callback.rate_hz, "silenced")
             self._trace.instant("faults", "NaN from the microphone", callback.time_ns, samples=given.nan)
         if given.limited:
-            self._log.add(callback.time_ns, "over_limit", given.limited, callback.rate_hz, f"limited to {INPUT_LIMIT:g}")
+            self._log.add(
+                callback.time_ns, "over_limit", given.limited, callback.rate_hz, f"limited to {INPUT_LIMIT:g}"
+            )
             self._trace.instant("faults", "far over full scale", callback.time_ns, samples=given.limited)
 
     def _store(self, samples: Array, time_ns: int) -> None:

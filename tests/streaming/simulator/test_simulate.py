@@ -287,9 +287,7 @@ class _Poisoned(ProbeRuntime):
 
 
 @pytest.mark.parametrize("name", ["dtln", "yamnet"])
-def test_a_poisoned_net_is_reset_and_never_stays_mute(
-    name: str, dtln: Bundle, yamnet: Bundle, tmp_path: Path
-) -> None:
+def test_a_poisoned_net_is_reset_and_never_stays_mute(name: str, dtln: Bundle, yamnet: Bundle, tmp_path: Path) -> None:
     """Every fortieth call since a reset gives NaN: one block each is lost (no scores), all others are heard."""
     bundle, seconds = (dtln, 2.0) if name == "dtln" else (yamnet, 50.0)
     runtime = _Poisoned(bundle.manifest)
@@ -305,7 +303,7 @@ def test_a_poisoned_net_is_reset_and_never_stays_mute(
 
 
 def test_samples_far_over_full_scale_are_limited_counted_and_said(dtln: Bundle) -> None:
-    """An integer-scaled file at the model's own rate, where no resampler saturates: no sample reaches the net as it is."""
+    """An integer-scaled file at the model's own rate, where no resampler is in the way: the net hears 4.0 at most."""
     sound = clip_sound(np.full(16_000, 15_136.0, np.float32), 16_000, "integers", 1.0)
     seen: list[float] = []
 
