@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,16 +16,18 @@ from converters.bundle.write import (
     write_licences,
     write_model_card,
 )
+from converters.cache import EXPORTS, cache_limit_bytes, trim
 from converters.custom import GeometrySource, open_custom
 from converters.originals import remember
 from converters.spec import FORMATS, PRECISIONS, ExportSpec, export_key, parse_choices, tolerance
 from models import pretrained
 from models.catalog import find
-from models.common.errors import BundleError, ConversionError, OutputError, UsageError
-from models.common.files import as_path, atomic_folder, copy_tree, exclusive, sweep
+from models.common.errors import BundleError, ConversionError, HearpackError, OutputError, UsageError
+from models.common.files import as_path, atomic_folder, cannot_write, copy_tree, exclusive, is_full, no_space
 from models.common.hashing import sha256_tree
 from models.common.parsing import parse_json
 from models.common.progress import Progress, silent
+from models.common.temporary import scratch
 from models.custom.entry import CustomEntry
 from models.custom.loading import is_custom
 from models.entry import ModelEntry
@@ -105,20 +107,42 @@ def export(
     model.signature(hops_per_call)
     chosen_formats = parse_choices(",".join(formats), FORMATS, "formats")
     chosen_precisions = parse_choices(",".join(precisions), PRECISIONS, "precisions")
+    limit_bytes = cache_limit_bytes()
     spec = ExportSpec(model, hops_per_call, chosen_formats, chosen_precisions, as_path(weights))
     target = Path(output) / spec.folder_name
     _check_target(target)
     file = model.given_weights(spec.weights_file) or pretrained.pull(model.name)
     key = export_key(spec, file.sha256)
-    stored = cache_dir() / "exports" / key[:32] / spec.folder_name
-    with exclusive(stored.parent):
-        sweep(stored)
-        hit = not force and _is_intact(stored)
+    stored = cache_dir() / EXPORTS / key[:32] / spec.folder_name
+    with _entry(stored, force) as hit:
         if not hit:
-            with atomic_folder(stored) as folder:
-                _build(_Job(spec, file, folder, progress))
+            try:
+                with atomic_folder(stored, "set HEARPACK_CACHE to another folder, or free space") as folder:
+                    _build(_Job(spec, file, folder, progress))
+            except HearpackError as exc:
+                if is_full(exc) and not isinstance(exc, OutputError):  # a converter says it in its own words
+                    raise no_space(stored) from exc
+                raise
         kept = _install(stored, target)
+    if not hit:
+        trim(stored.parent, limit_bytes)
     return ExportResult(target, hit, key, kept)
+
+
+@contextlib.contextmanager
+def _entry(stored: Path, force: bool) -> Iterator[bool]:
+    """The cache's place for an export, for this process alone; yields whether the export is there.
+
+    Raises:
+        OutputError: it is not, and the cache cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive(stored.parent))
+        except OutputError:  # a cache that cannot be written is good for what it has
+            if force or not _is_intact(stored):
+                raise
+        yield not force and _is_intact(stored)
 
 
 def open_model(name: str, geometry: GeometrySource = None, weights: str | Path | None = None) -> ModelEntry:
@@ -148,13 +172,10 @@ def _check_target(target: Path) -> None:
     """Refuse early what could not be written at the end, and never replace what is not a bundle."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        sweep(target)
-        with tempfile.TemporaryFile(dir=target.parent):
-            pass
     except OSError as exc:
-        raise OutputError(
-            f"{target.parent}: cannot be written: {exc.strerror or exc}; choose another folder with --output"
-        ) from exc
+        raise cannot_write(exc, target.parent, "choose another folder with --output") from exc
+    with scratch("export", target.parent):
+        pass
     if target.exists() and not (target / MANIFEST).is_file() and any(target.iterdir() if target.is_dir() else [target]):
         raise OutputError(f"{target}: is there already and is not a bundle; move it away or choose another --output")
 

@@ -6,12 +6,13 @@ the user names, else at that one, else beside the bundle and in the working fold
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
 from converters.custom import GeometrySource, open_custom
-from models.common.errors import WeightsError
+from models.common.errors import OutputError, WeightsError
 from models.common.files import write_atomic
 from models.common.hashing import sha256_bytes
 from models.common.parsing import parse_json
@@ -38,7 +39,8 @@ def remember(entry: CustomEntry, target_text: str, geometry: GeometrySource) -> 
     }
     if target.is_keras:
         where["target"] = str(Path(target.module).resolve())
-    write_atomic(_record(entry.original), json.dumps(where, indent=2, sort_keys=True) + "\n")
+    with contextlib.suppress(OutputError):  # a cache that cannot be written: `verify` asks for --original then
+        write_atomic(_record(entry.original), json.dumps(where, indent=2, sort_keys=True) + "\n")
 
 
 def is_custom_bundle(bundle: Bundle) -> bool:

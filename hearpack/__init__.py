@@ -6,7 +6,7 @@ Every command of the command line is a function of the same name here; each retu
     simulate        simulate devices fit_device check_partitions
     measure         run predict calibrate coldstart
     decide          tune advise gate report
-    and             doctor demo
+    and             doctor demo clean
 
     import hearpack
 

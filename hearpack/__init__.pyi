@@ -1,5 +1,6 @@
 # What `import hearpack` offers, each name once: __init__.py reads this list and imports a name when it is first used.
 
+from converters.cache import clean as clean
 from converters.export import export as export
 from converters.export import open_model as open_model
 from converters.install.install import install as install

@@ -12,6 +12,7 @@ from hearpack import __version__
 from hearpack.commands import (
     advise,
     calibrate,
+    clean,
     coldstart,
     demo,
     devices,
@@ -32,6 +33,7 @@ from hearpack.commands import (
     verify,
 )
 from hearpack.ending import StoppedError, in_one_line, take_debug_switch
+from hearpack.interrupt import interruptible
 
 
 class _FlagsTakeNothing:
@@ -77,6 +79,7 @@ PANELS = {
         install.install,
         demo.demo,
         doctor.doctor,
+        clean.clean,
     ),
     "Simulate": (simulate.simulate, devices.devices, fit_device.fit_device),
     "Measure": (run.run, predict.predict, calibrate.calibrate, coldstart.coldstart),
@@ -111,5 +114,5 @@ def main() -> None:
     Exit codes: 0 done, 1 a verification is past its tolerance, 2 wrong input or a place that cannot be used (one line
     on stderr), 3 a fault of hearpack (one line too), 130 interrupted.
     """
-    with in_one_line(debug=take_debug_switch(sys.argv)):
+    with interruptible(), in_one_line(debug=take_debug_switch(sys.argv)):
         app()

@@ -8,7 +8,6 @@ after the model's hash, stamped with its own hash when it is built, and thrown a
 from __future__ import annotations
 
 import contextlib
-import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +15,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from models.common.errors import OutputError
+from models.common.files import write_atomic
 from models.common.hashing import sha256_file
+from models.common.temporary import claimed, sweep
 
 T = TypeVar("T")
 
@@ -48,16 +49,14 @@ class WeightCache:
                 return True, build(str(cache))
             for file in (stamp, cache):
                 file.unlink(missing_ok=True)
+            sweep(self.folder)
             # Built aside and renamed, so that two processes never write one file; the mapping survives the rename.
-            aside = base.with_name(f"{base.name}.{os.getpid()}.tmp")
-            aside.unlink(missing_ok=True)
-            model = build(str(aside))
-            if aside.is_file() and aside.stat().st_size:
-                digest = sha256_file(aside)
-                aside.replace(cache)
-                pending = base.with_name(f"{base.name}.{os.getpid()}.stamp")
-                pending.write_text(digest + "\n", encoding="ascii")
-                pending.replace(stamp)
+            with claimed(cache) as aside:
+                model = build(str(aside))
+                if aside.is_file() and aside.stat().st_size:
+                    digest = sha256_file(aside)
+                    aside.replace(cache)
+                    write_atomic(stamp, digest + "\n")
         except OSError as exc:
             raise OutputError(
                 f"cannot keep weight caches in {self.folder}: {exc.strerror or exc}; name another folder"

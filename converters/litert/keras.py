@@ -14,7 +14,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from converters.litert.convert import prove_runs
 from converters.litert.tflite_edit import cast_to_half
 from models.common.errors import ConversionError, MissingDependencyError, UsageError
 from models.common.hashing import sha256_file
+from models.common.temporary import scratch
 from models.custom.entry import CustomEntry
 from models.custom.geometry_toml import parse
 from models.custom.loading import Target
@@ -57,8 +57,8 @@ def open_keras(target: Target, tables: Mapping[str, Any], where: str) -> tuple[C
     import torch
 
     entry = parse(tables, where, target.stem, keras=True)
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "net.pt"
+    with scratch("keras") as folder:
+        out = folder / "net.pt"
         facts = _work("torch", Path(target.module), out, {})
         load: Any = torch.jit.load  # untyped in torch
         net: nn.Module = load(str(out))
@@ -86,8 +86,8 @@ def convert(entry: CustomEntry, file: Path) -> bytes:
         "labels": len(entry.labels),
         "front_end": None if entry.front_end is None else dataclasses.asdict(entry.front_end),
     }
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "model.tflite"
+    with scratch("keras") as folder:
+        out = folder / "model.tflite"
         _work("tflite", file, out, request)
         tflite = out.read_bytes()
     refuse_aliasing(tflite)
@@ -145,6 +145,7 @@ def _work(task: str, file: Path, out: Path, request: Mapping[str, Any]) -> dict[
         "KERAS_BACKEND": "torch" if task == "torch" else "tensorflow",
         "CUDA_VISIBLE_DEVICES": "",
         "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TMPDIR": str(out.parent),  # what it leaves when it is killed goes with ours
         "PYTHONPATH": os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH", "")))),
     }
     command = [sys.executable, "-m", "converters.litert.keras_worker", task, str(file), str(out)]

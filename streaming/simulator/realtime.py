@@ -15,7 +15,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.common.errors import HearpackError
 from streaming.simulator.device.callbacks import AudioSource, Callback
 from streaming.simulator.device.faults import Fault, stalled_until
 from streaming.simulator.pipeline.pipeline import Pipeline
@@ -52,7 +51,7 @@ class RealtimeRun:
         self._wake = threading.Condition()
         self._feeding = threading.Lock()
         self._origin = 0
-        self.errors: list[HearpackError] = []
+        self.errors: list[BaseException] = []
 
     def now_ns(self) -> int:
         """Time since the run began."""
@@ -70,7 +69,7 @@ class RealtimeRun:
             when the run ended, ns.
 
         Raises:
-            HearpackError: what a thread raised.
+            BaseException: what a thread raised first, of whatever kind.
             KeyboardInterrupt: after the threads have ended; the pipeline is whole then.
         """
         return self._run([lambda: self._capture(callbacks, source)], tick, None)
@@ -88,12 +87,15 @@ class RealtimeRun:
 
     def feed(self, callback: Callback, block: NDArray[np.float32]) -> None:
         """A block from outside, such as a sound card's callback."""
-        with self._feeding:
-            if self._captured.is_set() or not self._origin:
-                return
-            self.pipeline.input.capture(callback, block)
-        with self._wake:
-            self._wake.notify()
+        try:
+            with self._feeding:
+                if self._captured.is_set() or not self._origin:
+                    return
+                self.pipeline.input.capture(callback, block)
+            with self._wake:
+                self._wake.notify()
+        except BaseException as exc:  # in the sound card's own thread, where nobody would see it
+            self._fail(exc)
 
     def note(self, kind: str, detail: str) -> None:
         """Something that whoever feeds noticed."""
@@ -105,9 +107,11 @@ class RealtimeRun:
         if self.pipeline.playback is not None:
             jobs.append(self._play)
         threads = [threading.Thread(target=self._guarded, args=(job,), daemon=True) for job in jobs]
-        for thread in threads:
-            thread.start()
+        started: list[threading.Thread] = []
         try:
+            for thread in threads:
+                thread.start()
+                started.append(thread)
             while not self._done.wait(_TICK_S):
                 if tick is not None:
                     tick(self.now_ns())
@@ -117,7 +121,7 @@ class RealtimeRun:
             self._stop.set()
             with self._wake:
                 self._wake.notify_all()
-            for thread in threads:
+            for thread in started:
                 thread.join()
         if self.errors:
             raise self.errors[0]
@@ -126,8 +130,14 @@ class RealtimeRun:
     def _guarded(self, job: Callable[[], None]) -> None:
         try:
             job()
-        except HearpackError as exc:
+        except BaseException as exc:
+            self._fail(exc)
+
+    def _fail(self, exc: BaseException) -> None:
+        """End the run because a thread cannot go on."""
+        try:
             self.errors.append(exc)
+        finally:  # whatever else fails, such as for want of memory: a run without its threads would never end
             self._stop.set()
             self._done.set()
 

