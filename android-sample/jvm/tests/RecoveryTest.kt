@@ -26,7 +26,12 @@ private fun JSONArray.bits() = List(length()) { getLong(it).toInt() }
 
 private fun List<Int>.floats() = FloatArray(size) { Float.fromBits(this[it]) }
 
-private fun cases(name: String) = golden.getJSONArray(name).let { list -> List(list.length()) { list.getJSONObject(it) } }
+private fun cases(name: String) =
+    golden.getJSONArray(name).let { list ->
+        List(list.length()) {
+            list.getJSONObject(it)
+        }
+    }
 
 /** The golden's net: infinite at an input of 2, and then spoilt for good. */
 class ToyEngine(

@@ -178,7 +178,11 @@ class SessionTest {
             heard[at] = kept
         }
         val stream = Stream(listOf(ScriptedSource.Take(opened(), samples))).run().calls(1000)
-        wait { stream.listener.figures.lastOrNull()?.let { it.nanSamples == 1L && it.limitedSamples == 2L } ?: false }
+        wait {
+            stream.listener.figures
+                .lastOrNull()
+                ?.let { it.nanSamples == 1L && it.limitedSamples == 2L } ?: false
+        }
         stream.stop()
         assertNull(stream.listener.failure)
         assertEquals(heard.toList(), stream.recording.a().toList())
@@ -186,7 +190,11 @@ class SessionTest {
 
     @Test fun outputThatIsNotFiniteIsSilenceAndResetsTheModel() {
         val stream = Stream(listOf(ScriptedSource.Take(opened(), noise(4000))), nanAt = 50).run().calls(1000)
-        wait { stream.listener.figures.lastOrNull()?.nanOutputs == 1L }
+        wait {
+            stream.listener.figures
+                .lastOrNull()
+                ?.nanOutputs == 1L
+        }
         stream.stop()
         assertNull(stream.listener.failure)
         val enhanced = stream.recording.b()

@@ -45,7 +45,7 @@ internal class StreamWorker(
         PlayoutRing(playoutRate, prefill(), maxOf(playBlock, back.mostOutputs(bundle.manifest.buffer.samples)) / 2)
     private var silenced = false
     private var noticed = 0L // of the pipeline's calls without a finite output
-    private val earlier = LongArray(3) // samples without a number, limited ones, such calls: of pipelines before this one
+    private val earlier = LongArray(3) // of pipelines before: samples without a number, limited ones, such calls
 
     private fun prefill(): Int {
         val wanted = bundle.manifest.prefillSamples
