@@ -8,11 +8,11 @@ starts with the signed distance back to its vtable, which holds one 16-bit offse
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 
 from models.common.errors import ArtefactError
 
-_SIZES = {"b": 1, "B": 1, "h": 2, "H": 2, "i": 4, "I": 4, "q": 8, "Q": 8, "f": 4}
+_FORMS = {code: struct.Struct("<" + code) for code in "bBhHiIqQf"}
+_SIZES = {code: form.size for code, form in _FORMS.items()}
 
 
 def read(data: bytes | memoryview, code: str, at: int) -> int:
@@ -21,11 +21,12 @@ def read(data: bytes | memoryview, code: str, at: int) -> int:
     Raises:
         ArtefactError: it lies outside the file.
     """
-    if at < 0 or at + _SIZES[code] > len(data):
+    form = _FORMS[code]
+    if at < 0 or at + form.size > len(data):
         raise ArtefactError(
             f"damaged file: an offset points to byte {at}, the file has {len(data)}; fetch or export it again"
         )
-    value: int = struct.unpack_from("<" + code, data, at)[0]
+    value: int = form.unpack_from(data, at)[0]
     return value
 
 
@@ -38,20 +39,21 @@ def span(data: bytes | memoryview, start: int, count: int, item_bytes: int) -> N
         )
 
 
-@dataclass(frozen=True)
 class Table:
     """One table of a flatbuffer; fields are addressed by their number in the schema."""
 
-    data: bytes
-    at: int
+    __slots__ = ("_fields", "at", "data")
+
+    def __init__(self, data: bytes, at: int) -> None:
+        self.data, self.at = data, at
+        vtable = at - read(data, "i", at)
+        count = (read(data, "H", vtable) - 4) // 2
+        span(data, vtable + 4, count, 2)
+        self._fields = struct.unpack_from(f"<{max(0, count)}H", data, vtable + 4)
 
     def _field(self, slot: int) -> int:
         """Absolute position of a field, 0 where it is absent."""
-        vtable = self.at - read(self.data, "i", self.at)
-        length = read(self.data, "H", vtable)
-        if 4 + 2 * slot + 2 > length:
-            return 0
-        relative = read(self.data, "H", vtable + 4 + 2 * slot)
+        relative = self._fields[slot] if slot < len(self._fields) else 0
         return self.at + relative if relative else 0
 
     def scalar(self, slot: int, code: str, default: int = 0) -> int:
@@ -61,7 +63,9 @@ class Table:
 
     def _target(self, slot: int) -> int:
         at = self._field(slot)
-        return at + read(self.data, "I", at) if at else 0
+        if not at:
+            return 0
+        return at + read(self.data, "I", at)
 
     def table(self, slot: int) -> Table | None:
         """A table field."""

@@ -8,7 +8,6 @@ Field numbers: tensorflow/compiler/mlir/lite/schema/schema.fbs and mediapipe/tas
 from __future__ import annotations
 
 import io
-import math
 import zipfile
 from collections import Counter
 from collections.abc import Mapping
@@ -17,17 +16,17 @@ from pathlib import Path
 
 from models.common.errors import ArtefactError
 from runtimes.inspect.flatbuffer import Table, root, span
+from runtimes.inspect.tflite_checks import called, check_calls, check_ops, check_tensor, damaged, in_range
+from runtimes.inspect.tflite_ops import op_name
 
 IDENTIFIER = b"TFL3"
 METADATA_IDENTIFIER = b"M001"
 METADATA_NAME = "TFLITE_METADATA"
-CUSTOM_OP = 32
 DTYPES = (
     *("float32", "float16", "int32", "uint8", "int64", "string", "bool", "int16", "complex64", "int8", "float64"),
     *("complex128", "uint64", "resource", "variant", "uint32", "uint16", "int4", "bfloat16", "int2", "uint4"),
     *("float8_e4m3fn", "float8_e5m2"),
 )
-_BITS = {"int4": 4, "uint4": 4, "int2": 2, "float16": 16, "bfloat16": 16, "int16": 16, "uint16": 16}
 # Ops that audio nets may hold and XNNPACK leaves to the reference kernels (no case in the delegate's VisitNode).
 _NOT_DELEGATED = frozenset(
     (
@@ -126,28 +125,26 @@ def load_bytes(source: Path | bytes) -> bytes:
 
 
 def walk(data: bytes) -> Walk:
-    """Read a .tflite with every offset and index checked.
+    """Read a .tflite with every offset and index checked, and what LiteRT takes for granted of a graph.
 
     Raises:
-        ArtefactError: not a .tflite, truncated or damaged.
+        ArtefactError: not a .tflite, truncated, damaged, or a graph that cannot be run.
     """
     model = root(data, IDENTIFIER, "a .tflite file")
     opcodes = tuple((max(code.scalar(0, "b"), code.scalar(3, "i")), code.text(1)) for code in model.tables(1))
     spans = tuple(_buffer_span(data, buffer) for buffer in model.tables(4))
-    graphs = tuple(_graph(table, len(opcodes), spans) for table in model.tables(2))
-    if not graphs:
-        raise ArtefactError("damaged .tflite file: it has no subgraph; export it again")
+    tables = model.tables(2)
+    read = [_graph(table, opcodes, spans, len(tables)) for table in tables]
+    if not read:
+        raise damaged("it has no subgraph")
+    graphs = tuple(graph for graph, _ in read)
+    check_calls([calls for _, calls in read])
     named = {}
     for entry in model.tables(6):
         index = entry.scalar(1, "I")
-        _in_range(index, len(spans), "metadata", "buffer")
+        in_range(index, len(spans), "metadata", "buffer")
         named[entry.text(0)] = index
     return Walk(opcodes, graphs, spans, named, tuple(_signature(table, graphs) for table in model.tables(7)))
-
-
-def _in_range(index: int, count: int, what: str, of: str, lowest: int = 0) -> None:
-    if not lowest <= index < count:
-        raise ArtefactError(f"damaged .tflite file: {what} refers to {of} {index}, there are {count}; export it again")
 
 
 def _buffer_span(data: bytes, buffer: Table) -> tuple[int, int]:
@@ -159,61 +156,54 @@ def _buffer_span(data: bytes, buffer: Table) -> tuple[int, int]:
     return found if found is not None else (0, 0)
 
 
-def _graph(table: Table, opcode_count: int, spans: tuple[tuple[int, int], ...]) -> Graph:
-    tensors, buffers = [], []
+def _graph(
+    table: Table, opcodes: tuple[tuple[int, str], ...], spans: tuple[tuple[int, int], ...], graph_count: int
+) -> tuple[Graph, tuple[int, ...]]:
+    """One subgraph, and the numbers of those that it calls."""
+    tensors, buffers, held = [], [], set()
     for index, tensor in enumerate(table.tables(0)):
         code, buffer = tensor.scalar(1, "b"), tensor.scalar(2, "I")
-        _in_range(code, len(DTYPES), f"tensor {index}", "element type")
-        _in_range(buffer, len(spans), f"tensor {index}", "buffer")
-        info = TensorInfo(tensor.text(3), tensor.ints(7) or tensor.ints(0), DTYPES[code], index)
-        needed = math.prod(info.shape) * _BITS.get(info.dtype, 8 * _item_bytes(info.dtype)) // 8
-        if (
-            spans[buffer][1]
-            and info.dtype != "string"
-            and spans[buffer][1] < needed
-            and min(info.shape, default=0) >= 0
-        ):
-            raise ArtefactError(
-                f"damaged .tflite file: constant {info.name!r} {list(info.shape)} {info.dtype} needs {needed} bytes, "
-                f"its buffer has {spans[buffer][1]}; export it again"
-            )
+        in_range(code, len(DTYPES), f"tensor {index}", "element type")
+        in_range(buffer, len(spans), f"tensor {index}", "buffer")
+        shape = tensor.ints(0)
+        info = TensorInfo(tensor.text(3), tensor.ints(7) or shape, DTYPES[code], index)
+        check_tensor(tensor, info.name, shape, info.dtype, spans[buffer][1])
+        if spans[buffer][1] or 0 in shape or tensor.scalar(5, "B"):
+            held.add(index)
         tensors.append(info)
         buffers.append(buffer)
-    ops = []
+    ops: list[tuple[int, tuple[int, ...], tuple[int, ...]]] = []
+    calls: list[int] = []
     for number, op in enumerate(table.tables(3)):
         opcode, ins, outs = op.scalar(0, "I"), op.ints(1), op.ints(2)
-        _in_range(opcode, opcode_count, f"op {number}", "operator code")
-        for index in (*ins, *outs):
-            _in_range(index, len(tensors), f"op {number}", "tensor", lowest=-1)  # -1: optional, left out
+        in_range(opcode, len(opcodes), f"op {number}", "operator code")
+        for index in (*ins, *outs, *op.ints(8)):
+            in_range(index, len(tensors), f"op {number}", "tensor", lowest=-1)  # -1: optional, left out
+        calls += called(op, opcodes[opcode][0], graph_count)
         ops.append((opcode, ins, outs))
     inputs, outputs = table.ints(1), table.ints(2)
     for index in (*inputs, *outputs):
-        _in_range(index, len(tensors), "a subgraph", "tensor")
-    return Graph(tuple(tensors), tuple(buffers), inputs, outputs, tuple(ops))
-
-
-def _item_bytes(dtype: str) -> int:
-    if dtype in ("int64", "float64", "uint64", "complex64"):
-        return 8
-    if dtype == "complex128":
-        return 16
-    return 4 if dtype in ("float32", "int32", "uint32") else 1
+        in_range(index, len(tensors), "a subgraph", "tensor")
+    check_ops(ops, opcodes, inputs, outputs, frozenset(held))
+    return Graph(tuple(tensors), tuple(buffers), inputs, outputs, tuple(ops)), tuple(calls)
 
 
 def _signature(table: Table, graphs: tuple[Graph, ...]) -> Signature:
     subgraph = table.scalar(4, "I")
-    _in_range(subgraph, len(graphs), "a signature", "subgraph")
-    tensors = graphs[subgraph].tensors
+    in_range(subgraph, len(graphs), "a signature", "subgraph")
+    graph = graphs[subgraph]
 
-    def named(slot: int) -> tuple[TensorInfo, ...]:
+    def named(slot: int, side: str, own: tuple[int, ...]) -> tuple[TensorInfo, ...]:
         found = []
         for entry in table.tables(slot):
             index = entry.scalar(1, "I")
-            _in_range(index, len(tensors), "a signature", "tensor")
-            found.append(TensorInfo(entry.text(0), tensors[index].shape, tensors[index].dtype, index))
+            if index not in own:
+                raise damaged(f"a signature names tensor {index}, which is no {side} of its subgraph")
+            info = graph.tensors[index]
+            found.append(TensorInfo(entry.text(0), info.shape, info.dtype, index))
         return tuple(found)
 
-    return Signature(table.text(2), subgraph, named(0), named(1))
+    return Signature(table.text(2), subgraph, named(0, "input", graph.inputs), named(1, "output", graph.outputs))
 
 
 def aliased_outputs(found: Walk) -> tuple[str, ...]:
@@ -231,15 +221,7 @@ def aliased_outputs(found: Walk) -> tuple[str, ...]:
 
 def op_names(found: Walk) -> tuple[str, ...]:
     """The name of each operator code of the file."""
-    try:
-        from ai_edge_litert.schema_py_generated import BuiltinOperator
-    except ImportError:
-        table: dict[int, str] = {}
-    else:
-        table = {value: name for name, value in vars(BuiltinOperator).items() if isinstance(value, int)}
-    return tuple(
-        f"CUSTOM {custom}" if code == CUSTOM_OP else table.get(code, f"OP {code}") for code, custom in found.opcodes
-    )
+    return tuple(op_name(code, custom) for code, custom in found.opcodes)
 
 
 def describe(source: Path | bytes) -> TfliteReport:
