@@ -224,6 +224,8 @@ def _build(job: _Job) -> None:
 def _convert_litert(job: _Job, graph: nn.Module, precision: Any, labels: tuple[str, ...], path: Path) -> None:
     from converters.litert import convert as litert
     from converters.litert.metadata import add_mediapipe_metadata
+    from runtimes import trial
+    from runtimes.litert import litert_version
 
     model = job.spec.model
     signature = model.signature(job.spec.hops_per_call)
@@ -247,6 +249,7 @@ def _convert_litert(job: _Job, graph: nn.Module, precision: Any, labels: tuple[s
             author=model.paper,
         )
     path.write_bytes(data)
+    trial.remember(data, litert_version())
 
 
 def _lower_keras(job: _Job, model: CustomEntry, precision: Any) -> bytes:

@@ -63,6 +63,20 @@ def choose(bundle: Bundle, artefact_id: str | None = None, engine: str | None = 
     raise UsageError(f"engine {engine!r} cannot run artefact {artefact.id}; expected one of: {', '.join(valid)}")
 
 
+def try_artefact(bundle: Bundle, artefact: Artefact) -> None:
+    """Have a child open an artefact, where opening it here would run native code on a file that is not known.
+
+    `open_runtime` does so by itself; this is for who opens it in a process that is being timed.
+
+    Raises:
+        ArtefactError: the file is damaged, or the child died of it.
+    """
+    if artefact.format == "litert":
+        from runtimes.litert import try_file
+
+        try_file(bundle.artefact_path(artefact), bundle.manifest.signature, artefact.io)
+
+
 def open_runtime(bundle: Bundle, choice: Choice, threads: int = 1) -> Runtime:
     """Load an artefact.
 
@@ -73,7 +87,7 @@ def open_runtime(bundle: Bundle, choice: Choice, threads: int = 1) -> Runtime:
 
     Raises:
         BundleError: a file does not match its hash.
-        ArtefactError: the library refuses it.
+        ArtefactError: the library refuses it, or killed the process that tried it first.
     """
     bundle.check_files([choice.artefact])
     path = bundle.artefact_path(choice.artefact)

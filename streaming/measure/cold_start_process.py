@@ -146,6 +146,7 @@ def _open(bundle: Bundle, artefact: Artefact, wanted: Mapping[str, Any], mark: C
         threads=threads,
         weight_cache=Path(wanted["weight_cache"]) if wanted["weight_cache"] else None,
         io_names=artefact.io,
+        tried=True,  # by streaming.measure.cold_start
         mark=mark,
     )
 

@@ -140,7 +140,7 @@ def test_a_start_that_fails_is_one_line(copy_of: Any, monkeypatch: pytest.Monkey
     manifest = json.loads((bundle.path / "manifest.json").read_text())
     manifest["inputs"][0]["name"], manifest["states"][0]["in"] = "audio", "elsewhere"
     (bundle.path / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(ArtefactError, match=r"cold start failed: ArtefactError: .*expected the inputs"):
+    with pytest.raises(ArtefactError, match="expected the inputs"):
         coldstart(Bundle.open(bundle.path), runs=1)
     monkeypatch.setattr(cold_start, "_CODE", "import os; os._exit(7)")
     with pytest.raises(ArtefactError, match="ended with code 7"):
