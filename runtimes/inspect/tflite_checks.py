@@ -22,7 +22,10 @@ _BITS = {
     **dict.fromkeys(("int64", "float64", "uint64", "complex64"), 64),
     **dict.fromkeys(("float32", "int32", "uint32"), 32),
     **dict.fromkeys(("float16", "bfloat16", "int16", "uint16"), 16),
-    "complex128": 128, "int4": 4, "uint4": 4, "int2": 2,
+    "complex128": 128,
+    "int4": 4,
+    "uint4": 4,
+    "int2": 2,
 }
 _UNSIZED = ("string", "resource", "variant")
 Op = tuple[int, tuple[int, ...], tuple[int, ...]]
