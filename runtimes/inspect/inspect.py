@@ -8,6 +8,7 @@ from models.common.errors import ArtefactError, UsageError
 from runtimes.bundle import MANIFEST, Bundle
 from runtimes.inspect import mlpackage, tflite
 from runtimes.inspect.bundle import BundleReport, describe_bundle
+from runtimes.mil.package import refuse_compiled
 
 
 def inspect(path: Bundle | str | Path) -> BundleReport | tflite.TfliteReport | mlpackage.MlPackageReport:
@@ -29,6 +30,7 @@ def inspect(path: Bundle | str | Path) -> BundleReport | tflite.TfliteReport | m
     file = Path(path)
     if not file.exists():
         raise UsageError(f"{file}: no such file or folder; expected a bundle, a .tflite or a .mlpackage")
+    refuse_compiled(file)
     if file.suffix == ".tflite":
         return tflite.describe(file)
     if file.suffix == ".mlpackage":

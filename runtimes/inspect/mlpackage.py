@@ -265,7 +265,7 @@ def describe(path: Path | str, function: str | None = None) -> MlPackageReport:
     types |= {i.name: i.type for i in entry.block.inputs}
     inputs = tuple(_tensor(i.name, i.type) for i in entry.block.inputs if i.type.kind != "state")
     states = tuple(_tensor(i.name, i.type) for i in entry.block.inputs if i.type.kind == "state")
-    outputs = tuple(_tensor(name, types.get(name, ValueType("unknown"))) for name in entry.block.outputs)
+    outputs = tuple(_tensor(name, types.get(name, ValueType("unknown"))) for name in dict.fromkeys(entry.block.outputs))
     counts = Counter(o.type for o in entry.walk() if o.type != "const")
     weights = _weights(entry)
     return MlPackageReport(

@@ -59,7 +59,12 @@ def unpack(raw: NDArray[np.uint8], bits: int, count: int, signed: bool = False) 
 
     Returns:
         uint8 (or int8) [count].
+
+    Raises:
+        ArtefactError: fewer bytes than the elements take.
     """
+    if count < 0 or raw.size * 8 < count * bits:
+        raise ArtefactError(f"{count} elements of {bits} bits do not fit into {raw.size} bytes; the package is corrupt")
     stream = np.unpackbits(raw, bitorder="little", count=count * bits).reshape(count, bits)
     values = np.zeros(count, np.uint8)
     for bit in range(bits):

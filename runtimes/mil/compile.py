@@ -20,14 +20,12 @@ from models.common.errors import ArtefactError
 from runtimes.mil.blob import Value
 from runtimes.mil.graph import Block, Function, Named, Operation, ValueType
 from runtimes.mil.graph import Literal as Immediate
-from runtimes.mil.limits import MAX_ELEMENTS, MAX_LIVING_ELEMENTS
+from runtimes.mil.limits import MAX_CONSTANT_ELEMENTS, MAX_ELEMENTS, MAX_LIVING_ELEMENTS, Budget, held
 from runtimes.mil.ops.table import TABLE, TORCH_DTYPES, Entry, Kernel, Node, SubProgram
 
 Mode = Literal["fp32", "fp16"]
 
-# Above these sizes a constant expression is left to the call, so that no file makes load fill the memory.
-MAX_FOLDED_ELEMENTS = 1 << 26
-MAX_FOLDED_ELEMENTS_IN_ALL = 1 << 30
+UNKNOWN, CHECKED = -1, -2
 # What the functions that a kernel calls raise on values that do not fit.
 CALL_ERRORS = (
     RuntimeError,
@@ -43,13 +41,18 @@ CALL_ERRORS = (
 
 
 class Call(NamedTuple):
-    """One call: slots[out] = fn(*slots[args]), then the `dead` slots are emptied."""
+    """One call: slots[out] = fn(*slots[args]), then the `dead` slots are emptied.
+
+    `size` is what its one result has by declaration, in elements; UNKNOWN where that shows at the call,
+    CHECKED where `fn` itself looks.
+    """
 
     fn: Callable[..., Any]
     args: tuple[int, ...]
     out: int | slice
     dead: tuple[int, ...]
     place: str
+    size: int
 
 
 @dataclass(frozen=True)
@@ -61,21 +64,31 @@ class Code:
         template: the slots at the start of a call: constants in place, the rest empty.
         inputs: slots of the inputs, then of captured outer values.
         outputs: slots of the outputs.
+        counted: whether living values are counted at a call, since not all sizes are declared.
     """
 
     calls: tuple[Call, ...]
     template: tuple[Any, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    counted: bool
 
     def __call__(self, *values: Any) -> tuple[Any, ...]:
         slots = list(self.template)
         for slot, value in zip(self.inputs, values, strict=True):
             slots[slot] = value
-        place = ""
+        place, counted = "", self.counted
+        living = sum(map(held, values)) if counted else 0
         try:
-            for fn, args, out, dead, place in self.calls:  # noqa: B007  the handler below names the place
-                slots[out] = fn(*[slots[a] for a in args])
+            for fn, args, out, dead, place, size in self.calls:  # noqa: B007  the handler below names the place
+                value = slots[out] = fn(*[slots[a] for a in args])
+                if size >= 0 and value.numel() != size:
+                    raise ValueError(f"declared with {size} elements, computed as {list(value.shape)}")
+                if counted:
+                    living += held(value)
+                    if living > MAX_LIVING_ELEMENTS:
+                        raise ValueError(f"more than {MAX_LIVING_ELEMENTS} elements live at the same time; refused")
+                    living -= sum(held(slots[slot]) for slot in dead)
                 for slot in dead:
                     slots[slot] = None
         except CALL_ERRORS as exc:
@@ -114,6 +127,19 @@ def _elements(kind: ValueType) -> int:
     return math.prod(n or 1 for n in kind.shape) if kind.kind == "tensor" and 0 not in kind.shape else 0
 
 
+def _is_constexpr(operation: Operation) -> bool:
+    return operation.type.startswith("constexpr_")
+
+
+def _declared_size(kind: ValueType) -> int:
+    """Elements of a result by its declaration; UNKNOWN for what only a call shows, CHECKED for what has none."""
+    if kind.kind == "list":
+        return UNKNOWN
+    if kind.kind != "tensor" or kind.dtype == "string":
+        return CHECKED
+    return UNKNOWN if kind.static_shape is None else _elements(kind)
+
+
 def check_operations(function: Function) -> None:
     """Stop at load when an operation is not in the table.
 
@@ -128,17 +154,26 @@ def check_operations(function: Function) -> None:
             )
 
 
+class Settings(NamedTuple):
+    """What all blocks of a program share."""
+
+    mode: Mode
+    opset: int
+    strict: bool
+    budget: Budget
+
+
 class _Scope:
     """Compiles one block; inner blocks get a scope each."""
 
-    def __init__(self, block: Block, mode: Mode, opset: int, outer: _Scope | None = None) -> None:
-        self._block, self._mode, self._opset, self._outer = block, mode, opset, outer
+    def __init__(self, block: Block, settings: Settings, outer: _Scope | None = None) -> None:
+        self._block, self._settings, self._outer = block, settings, outer
         self._slots: dict[str, int] = {}
         self._template: list[Any] = []
         self._captured: list[str] = []
         self.statics: dict[str, Any] = {} if outer is None else dict(outer.statics)
         self.types: dict[str, ValueType] = {} if outer is None else dict(outer.types)
-        self._anonymous = self._folded = 0
+        self._anonymous = 0
 
     def _new_slots(self, names: Iterable[str]) -> list[int]:
         places = []
@@ -184,23 +219,27 @@ class _Scope:
                     continue
                 self._anonymous += 1
                 name = f"{operation.name}.{parameter}.{self._anonymous}"
-                self.statics[name] = to_tensor(binding.decode(), binding.type)
+                self.statics[name] = self._constant(binding)
                 self.types[name] = binding.type
                 names.append(name)
             inputs[parameter] = tuple(names)
         return Operation(operation.type, inputs, operation.outputs, operation.blocks, operation.value)
 
+    def _constant(self, literal: Immediate) -> Any:
+        self._settings.budget.constant(_elements(literal.type))
+        return to_tensor(literal.decode(), literal.type)
+
     def _subprogram(self, operation: Operation, index: int) -> SubProgram:
         if index >= len(operation.blocks):
             raise ArtefactError(f"{operation.type} (output {operation.name!r}) lacks its block {index}")
-        scope = _Scope(operation.blocks[index], self._mode, self._opset, self)
+        scope = _Scope(operation.blocks[index], self._settings, self)
         code = scope.compile()
         return SubProgram(code, tuple(scope._captured))
 
     def _rounded(self, kernel: Kernel, entry: Entry, outputs: tuple[Named, ...]) -> Kernel:
         """The kernel with half outputs rounded, where the mode asks for it."""
         halves = [o.type.dtype == "fp16" and o.type.kind == "tensor" for o in outputs]
-        if self._mode == "fp32" or not entry.rounds or not any(halves):
+        if self._settings.mode == "fp32" or not entry.rounds or not any(halves):
             return kernel
         fn = kernel.fn
         if fn is None:
@@ -218,11 +257,10 @@ class _Scope:
         """Run an operation on constants now; whether that was possible."""
         if not all(n in self.statics for n in names) or any(o.type.static_shape is None for o in node.outputs):
             return False
-        elements = [_elements(o.type) for o in node.outputs]
-        if max(elements, default=0) > MAX_FOLDED_ELEMENTS:
-            return False
-        self._folded += sum(elements)
-        if self._folded > MAX_FOLDED_ELEMENTS_IN_ALL:
+        # The parts of a compressed constant are expanded already, and counted.
+        if not _is_constexpr(node.operation) and not self._settings.budget.fold(
+            sum(_elements(o.type) for o in node.outputs)
+        ):
             return False
         values = [self.statics[n] for n in names]
         try:
@@ -243,17 +281,28 @@ class _Scope:
             if raw.value is None or len(raw.outputs) != 1:
                 raise ArtefactError(f"const (output {raw.name!r}) holds no value")
             self._define(raw.outputs)
-            self.statics[raw.name] = to_tensor(raw.value.decode(), raw.value.type)
+            self.statics[raw.name] = self._constant(raw.value)
             return None
         operation, entry = self._named(raw), TABLE[raw.type]
+        most = MAX_CONSTANT_ELEMENTS if _is_constexpr(raw) else MAX_ELEMENTS
         for output in operation.outputs:
             if output.type.kind == "tensor" and output.type.dtype not in {*TORCH_DTYPES, "string"}:
                 raise ArtefactError(f"{output.name!r} ({operation.type}): type {output.type.dtype} is not supported")
-            if _elements(output.type) > MAX_ELEMENTS:
+            if _elements(output.type) > most:
                 raise ArtefactError(
-                    f"{output.name!r} ({operation.type}): {output.type} has more than {MAX_ELEMENTS} elements; refused"
+                    f"{output.name!r} ({operation.type}): {output.type} has more than {most} elements; refused"
                 )
-        node = Node(operation, self._opset, self.statics, self.types, lambda i: self._subprogram(operation, i))
+            if _is_constexpr(raw):
+                self._settings.budget.constant(_elements(output.type))
+        settings = self._settings
+        node = Node(
+            operation,
+            settings.opset,
+            self.statics,
+            self.types,
+            lambda i: self._subprogram(operation, i),
+            settings.strict,
+        )
         try:
             kernel = self._rounded(entry.build(node), entry, operation.outputs)
         except CALL_ERRORS as exc:
@@ -277,8 +326,13 @@ class _Scope:
         out: int | slice = (
             places[0] if len(places) == 1 else slice(len(self._template) - len(places), len(self._template))
         )
-        fn = kernel.fn if len(places) == 1 else _counted(kernel.fn, len(places))
-        return Call(fn, args, out, (), node.place)
+        # A branch or a loop gives what its block gave, in sizes that were checked there.
+        sizes = [UNKNOWN if operation.blocks else _declared_size(o.type) for o in operation.outputs]
+        if operation.type == "classify":  # plain Python values
+            sizes = [CHECKED] * len(sizes)
+        if len(places) == 1:
+            return Call(kernel.fn, args, out, (), node.place, sizes[0])
+        return Call(_several(kernel.fn, sizes), args, out, (), node.place, UNKNOWN if UNKNOWN in sizes else CHECKED)
 
     def compile(self) -> Code:
         """The block as code."""
@@ -290,7 +344,8 @@ class _Scope:
         constants = {s for s, value in enumerate(self._template) if value is not None}
         calls = list(_with_deaths(calls, {*outputs, *constants}))
         self._check_memory(calls)
-        return Code(tuple(calls), tuple(self._template), (*inputs, *captured), outputs)
+        counted = any(c.size == UNKNOWN for c in calls)
+        return Code(tuple(calls), tuple(self._template), (*inputs, *captured), outputs, counted)
 
     def _check_memory(self, calls: list[Call]) -> None:
         """Stop when what lives at the same time, by the declared shapes, is beyond the limit."""
@@ -307,13 +362,16 @@ class _Scope:
             living -= sum(sizes[slot] for slot in call.dead)
 
 
-def _counted(fn: Callable[..., Any], count: int) -> Callable[..., Any]:
-    """fn, checked to give `count` values: a wrong number would move every slot behind."""
+def _several(fn: Callable[..., Any], sizes: list[int]) -> Callable[..., Any]:
+    """fn, checked to give results of these sizes: a wrong number of them would move every slot behind."""
 
     def run(*values: Any) -> Any:
         results = fn(*values)
-        if not isinstance(results, (tuple, list)) or len(results) != count:
-            raise ValueError(f"the program expects {count} results of it")
+        if not isinstance(results, (tuple, list)) or len(results) != len(sizes):
+            raise ValueError(f"the program expects {len(sizes)} results of it")
+        for result, size in zip(results, sizes, strict=True):
+            if size >= 0 and result.numel() != size:
+                raise ValueError(f"declared with {size} elements, computed as {list(result.shape)}")
         return results
 
     return run
@@ -331,12 +389,13 @@ def _with_deaths(calls: list[Call], kept: set[int]) -> tuple[Call, ...]:
     return tuple(reversed(backwards))
 
 
-def compile_function(function: Function, mode: Mode) -> Code:
+def compile_function(function: Function, mode: Mode, strict: bool = False) -> Code:
     """Compile an entry point.
 
     Args:
         function: the entry point.
         mode: number mode, see runtimes.mil.
+        strict: stop at undefined behaviour, see runtimes.mil.
 
     Returns:
         code that takes the function's inputs in order and returns its outputs.
@@ -345,5 +404,9 @@ def compile_function(function: Function, mode: Mode) -> Code:
         ArtefactError: an operation is missing or malformed, or a constant cannot be read.
     """
     check_operations(function)
-    with torch.inference_mode():
-        return _Scope(function.block, mode, opset_version(function.opset)).compile()
+    settings = Settings(mode, opset_version(function.opset), strict, Budget(function.stored_bytes))
+    try:
+        with torch.inference_mode():
+            return _Scope(function.block, settings).compile()
+    except CALL_ERRORS as exc:
+        raise ArtefactError(f"the program is malformed: {exc}") from exc

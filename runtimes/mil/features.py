@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.common.errors import ArtefactError, MissingDependencyError
+from runtimes.mil.limits import room
 
 if TYPE_CHECKING:
     from runtimes.mil.program import Port
@@ -36,8 +37,8 @@ class InputTypeError(ArtefactError, TypeError):
     """An input is of a type that it cannot be; a TypeError, as in coremltools."""
 
 
-class InputValueError(ArtefactError, ValueError):
-    """An input has the wrong shape or holds NaN."""
+class InputValueError(ArtefactError, RuntimeError, ValueError):
+    """An input has the wrong shape or holds NaN; a RuntimeError, as in coremltools."""
 
 
 class PredictionError(ArtefactError, RuntimeError):
@@ -50,6 +51,24 @@ def _pil() -> Any:
     except ImportError as exc:
         raise MissingDependencyError("pillow", "export", "an image input or output") from exc
     return Image
+
+
+def check_feature(feature: Any) -> None:
+    """Stop at a description whose types are unknown.
+
+    Raises:
+        ArtefactError: an array type or a colour space that Core ML's format does not have.
+    """
+    kind = feature.type.WhichOneof("Type")
+    for which, field, enum in (
+        ("multiArrayType", "dataType", "ArrayDataType"),
+        ("imageType", "colorSpace", "ColorSpace"),
+    ):
+        if kind == which:
+            described = getattr(feature.type, which)
+            number = getattr(described, field)
+            if number not in getattr(described, enum).values():
+                raise ArtefactError(f"{feature.name!r} is described with the unknown {enum} {number}; export it again")
 
 
 def _sizes(shape: tuple[int | None, ...]) -> str:
@@ -181,6 +200,10 @@ def default_value(port: Port, feature: Any) -> Array | None:
     if which is None or any(n is None for n in port.shape):
         return None
     shape = [n for n in port.shape if n is not None]
+    try:
+        room(shape)
+    except ValueError as exc:
+        raise InputValueError(f"input {port.name!r} has no default that can be made: {exc}") from exc
     return np.full(shape, getattr(array, which), np.float32 if port.dtype.startswith("fp") else np.int32)
 
 

@@ -42,6 +42,10 @@ _TYPES = {
 _NUMPY = {"fp32": "<f4", "fp64": "<f8", "int64": "<i8", "uint64": "<u8", "bool": "?"}
 
 
+class UndefinedWarning(UserWarning):
+    """A program asks for something that Core ML does not define."""
+
+
 @dataclass(frozen=True)
 class ValueType:
     """Type of a value.
@@ -126,11 +130,13 @@ class Function:
         name: "main" unless the package holds several.
         opset: "CoreML7" and the like.
         block: its body; `block.inputs` are the function's.
+        stored_bytes: what the package's files take, weights included.
     """
 
     name: str
     opset: str
     block: Block
+    stored_bytes: int = 0
 
     def walk(self) -> Iterator[Operation]:
         """Every operation, inner blocks too."""
@@ -160,7 +166,11 @@ class _Reader:
 
     def _blob(self, name: str) -> BlobFile:
         if name not in self._blobs:
-            self._blobs[name] = BlobFile(self._package.resolve(name))
+            path = self._package.resolve(name)
+            try:
+                self._blobs[name] = BlobFile(path)
+            except OSError as exc:
+                raise ArtefactError(f"{path.name} cannot be read: {exc}") from exc
         return self._blobs[name]
 
     @staticmethod
@@ -255,6 +265,13 @@ def read_function(package: Package, name: str | None = None) -> Function:
     Raises:
         ArtefactError: no such function, or the program is malformed.
     """
+    try:
+        return _read_function(package, name)
+    except (ValueError, TypeError, OverflowError, RecursionError) as exc:
+        raise ArtefactError(f"{package.root.name}: the program is malformed: {exc}") from exc
+
+
+def _read_function(package: Package, name: str | None) -> Function:
     functions = package.spec.mlProgram.functions
     wanted = name or package.spec.description.defaultFunctionName or "main"
     if wanted not in functions:
@@ -264,4 +281,4 @@ def read_function(package: Package, name: str | None = None) -> Function:
         raise ArtefactError(f"{package.root.name}: function {wanted!r} has no body for its opset {proto.opset!r}")
     body = _Reader(package).block(proto.block_specializations[proto.opset])
     inputs = tuple(Named(i.name, _value_type(i.type)) for i in proto.inputs)
-    return Function(wanted, proto.opset, Block(inputs, body.operations, body.outputs))
+    return Function(wanted, proto.opset, Block(inputs, body.operations, body.outputs), package.stored_bytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.common.errors import ArtefactError, UsageError
-from runtimes.mil.deps import require_torch
+from runtimes.mil.deps import limited_threads, require_torch
 from runtimes.mil.graph import Function, ValueType, read_function
+from runtimes.mil.limits import room
 from runtimes.mil.package import open_package
 
 if TYPE_CHECKING:
@@ -82,9 +84,16 @@ class Program:
         states: what a State holds; empty for most programs.
         mode: number mode, see runtimes.mil.
         opset: "CoreML7" and the like.
+
+    Args:
+        function: the entry point.
+        mode: number mode, see runtimes.mil.
+        strict: stop at what Core ML does not define, see runtimes.mil.
+        threads: torch threads during a call; None leaves the process's own setting. Threads of one call wait for each
+            other in a loop: on a busy machine two are many times slower than one.
     """
 
-    def __init__(self, function: Function, mode: Mode) -> None:
+    def __init__(self, function: Function, mode: Mode, strict: bool = False, threads: int | None = 1) -> None:
         require_torch()
         import torch
 
@@ -92,28 +101,45 @@ class Program:
         from runtimes.mil.ops.table import TORCH_DTYPES
 
         self._torch, self._dtypes, self._round = torch, TORCH_DTYPES, round_to_half
-        self._code: Code = compile_function(function, mode)
+        with limited_threads(threads):
+            self._code: Code = compile_function(function, mode, strict)
         self._order = function.block.inputs
         types = {o.name: o.type for operation in function.block.operations for o in operation.outputs}
         types |= {i.name: i.type for i in function.block.inputs}
         self.inputs = tuple(_port(i.name, i.type) for i in self._order if i.type.kind != "state")
         self.states = tuple(_port(i.name, i.type) for i in self._order if i.type.kind == "state")
-        self.outputs = tuple(_port(name, types[name]) for name in function.block.outputs)
+        # `return y, y` names one output twice.
+        self._results = function.block.outputs
+        self.outputs = tuple(_port(name, types[name]) for name in dict.fromkeys(self._results))
         self.mode: Mode = mode
+        self._threads = threads
         self.opset = function.opset
         self.calls = len(self._code.calls)
         for port in (*self.inputs, *self.states):
             if port.dtype not in TORCH_DTYPES:
                 raise ArtefactError(f"input {port}: type {port.dtype} is not supported")
+        try:
+            room([sum(math.prod(n or 1 for n in port.shape) for port in self.states)])
+        except ValueError as exc:
+            raise ArtefactError(f"the states: {exc}") from exc
 
     @classmethod
-    def load(cls, path: Path | str, mode: Mode = "fp32", function: str | None = None) -> Program:
+    def load(
+        cls,
+        path: Path | str,
+        mode: Mode = "fp32",
+        function: str | None = None,
+        strict: bool = False,
+        threads: int | None = 1,
+    ) -> Program:
         """Load and compile a package.
 
         Args:
             path: the .mlpackage directory.
             mode: "fp32" or "fp16", see runtimes.mil.
             function: entry point of a multi-function package; None takes its default.
+            strict: stop at what Core ML does not define, see runtimes.mil.
+            threads: torch threads during a call; None leaves the process's own setting.
 
         Raises:
             ArtefactError: not an ML Program package, a missing operation, broken weights.
@@ -121,7 +147,7 @@ class Program:
             UsageError: unknown mode.
         """
         check_mode(mode)
-        return cls(read_function(open_package(path), function), mode)
+        return cls(read_function(open_package(path), function), mode, strict, threads)
 
     def make_state(self) -> State:
         """Zeroed states, for the start of a stream."""
@@ -181,7 +207,7 @@ class Program:
             raise ArtefactError(f"expected inputs {expected}; got {', '.join(inputs) or 'none'}")
         if self.states and state is None:
             raise ArtefactError("this program is stateful; pass the state that make_state() gave")
-        with self._torch.inference_mode():
+        with self._torch.inference_mode(), limited_threads(self._threads):
             ports = iter(self.inputs)
             values = [
                 state.cell(i.name) if state is not None and i.type.kind == "state" else self._next(ports, inputs)
@@ -189,8 +215,8 @@ class Program:
             ]
             results = self._code(*values)
             return {
-                p.name: r.numpy().copy() if isinstance(r, self._torch.Tensor) else r
-                for p, r in zip(self.outputs, results, strict=True)
+                name: r.numpy().copy() if isinstance(r, self._torch.Tensor) else r
+                for name, r in zip(self._results, results, strict=True)
             }
 
     def _next(self, ports: Any, inputs: Mapping[str, NDArray[Any]]) -> Any:

@@ -47,8 +47,8 @@ class MilRuntime(OpenedRuntime):
     def __init__(self, path: Path | str, signature: GraphSignature, mode: Mode = "fp32", threads: int = 1) -> None:
         if threads < 1:
             raise ArtefactError(f"threads must be at least 1, got {threads}")
-        self._torch = require_torch()
-        program = Program.load(path, mode)
+        torch = require_torch()
+        program = Program.load(path, mode, threads=threads)
         name = Path(path).name
         inputs: list[Wanted] = [(t.name, t.shape, t.dtype) for t in signature.inputs]
         inputs += [(s.name, s.shape, s.dtype) for s in signature.states]
@@ -59,23 +59,15 @@ class MilRuntime(OpenedRuntime):
         if program.states:
             raise ArtefactError(f"{name} keeps Core ML states ({program.states[0].name}); expected states as inputs")
         self._program: Program | None = program
-        self._threads = threads
         detail = f"emulated on this CPU, not Apple's hardware; {mode} mode, threads: {threads}"
-        super().__init__(signature, RuntimeInfo(f"mil-{mode}", f"torch {self._torch.__version__}", detail))
+        super().__init__(signature, RuntimeInfo(f"mil-{mode}", f"torch {torch.__version__}", detail))
 
     def step(self, block: Array, state: State) -> tuple[Outputs, State]:
         """One call; see runtimes.protocol.Runtime."""
         if self._program is None:
             raise ArtefactError("the runtime is closed")
         check_call(self.signature, block, state)
-        before: int = self._torch.get_num_threads()
-        if before != self._threads:
-            self._torch.set_num_threads(self._threads)
-        try:
-            values = self._program.run({self.signature.inputs[0].name: block, **state})
-        finally:
-            if before != self._threads:
-                self._torch.set_num_threads(before)
+        values = self._program.run({self.signature.inputs[0].name: block, **state})
         outputs = {t.name: values[t.name] for t in self.signature.outputs}
         return outputs, {s.name: values[s.out_name] for s in self.signature.states}
 

@@ -1,20 +1,22 @@
 """pytest plugin: coremltools' own tests, with predictions made by runtimes.mil instead of Core ML.
 
 coremltools compares Core ML's predictions with torch or numpy only on macOS. This plugin tells it that it is on
-macOS 26 and puts the evaluator where its native proxy would be. Everything else is theirs: the conversion, the inputs,
-the expected values, the comparison and its tolerances; `MLModel.predict` and `make_state` themselves are their code.
+macOS 26 and puts the evaluator where its native proxy would be: patch_coremltools, and so the public MLModel.
+Everything else is theirs: the conversion, the inputs, the expected values, the comparison and its tolerances; `MLModel.predict` and `make_state` themselves are their code.
 
 Run it through run.py (or `make peer-tests`); docs/core-ml-anywhere.md says what the verdicts mean.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import hashlib
 import json
 import random
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,14 +27,12 @@ import pytest
 from run import verdict  # tests/peers/run.py: this folder is on the path
 
 from models.common.errors import ArtefactError
-from runtimes.mil import Program
-from runtimes.mil.features import default_value, image_in, shape_fault, value_out
-from runtimes.mil.graph import function_names, read_function
+from runtimes.mil.graph import read_function
+from runtimes.mil.mlmodel import MLModel, MLState
 from runtimes.mil.package import open_package
+from runtimes.mil.patch import EvaluatorProxy, patch_coremltools
 
 COREMLTOOLS = Path(coremltools.__file__).resolve().parent
-MACOS = (26, 0)
-NEWEST_SPECIFICATION = 10
 CASES_BETWEEN_FREEZES = 250
 
 
@@ -77,127 +77,59 @@ SETTINGS = Settings()
 # ---------------------------------------------------------------------------- the proxy
 
 
-def _as_port(port: Any, feature: Any, value: Any) -> np.ndarray[Any, Any]:
-    """A value as Core ML's converter would hand it over: cast to the input's type, a scalar as a scalar."""
-    if feature is not None and feature.type.WhichOneof("Type") == "imageType":
-        return image_in(port, feature, value)
-    array = np.asarray(value)
-    kind = np.float32 if port.dtype.startswith("fp") else bool if port.dtype == "bool" else np.int32
-    array = array.astype(kind)
-    fault = "" if feature is None else shape_fault(feature, array.shape)
-    if fault:
-        raise ArtefactError(f"input {port.name!r}: {fault}")
-    # Core ML has no rank 0 at its boundary: a scalar comes as one element.
-    return array.reshape(()) if port.shape == () and array.size == 1 else array
+class TracedProxy(EvaluatorProxy):
+    """The public proxy, and so `MLModel` itself, with notes of what it did."""
 
-
-def _as_result(feature: Any, value: Any) -> Any:
-    """An output as the native proxy would hand it over."""
-    if feature is not None and feature.type.WhichOneof("Type") == "imageType":
-        return value_out(feature, value)
-    return value.reshape(1) if isinstance(value, np.ndarray) and value.shape == () else value
-
-
-class EvaluatorState:
-    """Stands for Core ML's native state object."""
-
-    def __init__(self, program: Program) -> None:
-        self.state = program.make_state()
-
-    def read_state(self, name: str) -> np.ndarray[Any, Any]:
-        return self.state.read(name)
-
-    def write_state(self, name: str, value: np.ndarray[Any, Any]) -> None:
-        cell = self.state.cell(name)
-        cell[0] = cell[0].new_tensor(value)
-
-
-class EvaluatorProxy:
-    """Stands for coremltools' native `_MLModelProxy`; loads its program at the first prediction."""
-
-    def __init__(self, path: str, compute_units: str, function: str, hints: Any, asset: Any) -> None:
-        self._path, self._function = Path(path), function
-        self._program: Program | None = None
-        self._features: dict[str, Any] = {}
-        if function and self._path.is_dir() and function not in function_names(open_package(self._path)):
-            raise RuntimeError(f"no function {function!r}")
-
-    @staticmethod
-    def maximum_supported_specification_version() -> int:
-        return NEWEST_SPECIFICATION
-
-    def _loaded(self) -> Program:
-        if not self._path.is_dir():
-            TRACE.out_of_scope = "not an ML Program"
-            raise OutOfScopeError(f"{self._path.name} is not an ML Program package")
-        if self._program is None:
+    def loaded(self) -> MLModel:
+        if self._model is None:
+            if not Path(self._path).is_dir():
+                TRACE.out_of_scope = "not an ML Program"
+                raise OutOfScopeError(f"{Path(self._path).name} is not an ML Program package")
+            self.options = {"mode": TRACE.mode}
             try:
-                package = open_package(self._path)
+                model = super().loaded()
             except ArtefactError as exc:
-                if "not an ML Program" in str(exc):  # a pipeline of several models
+                if "not an ML Program" in str(exc) or "this is a pipeline" in str(exc):
                     TRACE.out_of_scope = "not an ML Program"
                 raise
-            function = read_function(package, self._function or None)
+            function = read_function(open_package(self._path), self._function or None)
             TRACE.opset = function.opset
             TRACE.ops = sorted({*TRACE.ops, *(o.type for o in function.walk() if o.type != "const")})
-            self._program = Program(function, TRACE.mode)
-            whole = package.spec.description
-            described = next((f for f in whole.functions if f.name == function.name), whole)
-            self._features = {f.name: f for f in (*described.input, *described.output)}
-        return self._program
+            return model
+        return self._model
 
-    def _loaded_or_noted(self) -> Program:
-        try:
-            return self._loaded()
-        except OutOfScopeError:
-            raise
-        except Exception as exc:
-            missing = re.search(r"operation '(\w+)' .* is not implemented by the evaluator", str(exc))
-            # Whatever stops the evaluator counts against it, a fault of ours like a refusal.
-            TRACE.missing, TRACE.refused = missing[1] if missing else "", str(exc) or type(exc).__name__
-            raise
-
-    def predict(self, data: dict[str, Any], state: EvaluatorState | None = None) -> dict[str, Any]:
-        program = self._loaded_or_noted()
-        try:
-            ports = {p.name: p for p in program.inputs}
-            left_out = {
-                p.name: default_value(p, self._features.get(p.name)) for p in program.inputs if p.name not in data
-            }
-            data = data | {n: v for n, v in left_out.items() if v is not None}
-            inputs = {n: _as_port(ports[n], self._features.get(n), v) if n in ports else v for n, v in data.items()}
-            results = program.run(inputs, None if state is None else state.state)
-        except ArtefactError as exc:
-            TRACE.refused = str(exc)
-            # The words of the native proxy: some of their tests expect a prediction to be refused.
-            raise RuntimeError(f"Unable to compute the prediction using ML Program: {exc}") from exc
-        except Exception as exc:
-            TRACE.refused = f"{type(exc).__name__}: {exc}"
-            raise
+    def predict(self, data: dict[str, Any], state: MLState | None = None) -> dict[str, Any]:
+        with _noted():
+            results = super().predict(data, state)
         TRACE.predictions += 1
-        return {name: _as_result(self._features.get(name), value) for name, value in results.items()}
+        return results
 
-    def get_compiled_model_path(self) -> str:
-        return str(self._path)  # nothing is compiled; a second proxy on this path loads the package again
+    def newState(self) -> MLState:  # noqa: N802  their name
+        with _noted():
+            return super().newState()
 
-    def batchPredict(self, data: list[dict[str, Any]]) -> list[dict[str, Any]]:  # noqa: N802  their name
-        return [self.predict(one) for one in data]
 
-    def newState(self) -> EvaluatorState:  # noqa: N802  their name
-        return EvaluatorState(self._loaded_or_noted())
+@contextlib.contextmanager
+def _noted() -> Iterator[None]:
+    """Whatever stops the evaluator counts against it, a fault of ours like a refusal."""
+    try:
+        yield
+    except OutOfScopeError:
+        raise
+    except Exception as exc:
+        missing = re.search(r"operation '(\w+)' .* is not implemented by the evaluator", str(exc))
+        TRACE.missing, TRACE.refused = missing[1] if missing else "", str(exc) or type(exc).__name__
+        raise
 
 
 def believe_in_macos() -> None:
     """Tell coremltools that predictions are possible; called before any of its test modules is imported."""
     from coremltools import _deps
-    from coremltools.models import _compiled_model, model, utils
+    from coremltools.models import utils
 
     _deps._IS_MACOS = True
-    for module in (utils, model, _compiled_model):
-        module._is_macos = lambda: True
-        module._macos_version = lambda: MACOS
+    patch_coremltools(proxy=TracedProxy)
     coremltools.utils._is_macos, coremltools.utils._macos_version = utils._is_macos, utils._macos_version
-    model._MLModelProxy = _compiled_model._MLModelProxy = EvaluatorProxy
     # Imported after the change, so that their copies of the names are true as well.
     from coremltools.converters.mil import testing_utils
     from coremltools.converters.mil.frontend.torch.test import testing_utils as torch_testing_utils

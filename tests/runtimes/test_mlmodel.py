@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ Image = pytest.importorskip("PIL.Image")
 from converters.coreml.convert import quiet_coremltools  # noqa: E402
 from models.common.errors import ArtefactError, MissingDependencyError, UsageError  # noqa: E402
 from runtimes.mil import MLModel  # noqa: E402
+from runtimes.mil.package import open_package  # noqa: E402
 
 Folder = dict[str, Path]
 ROOT = Path(__file__).resolve().parents[2]
@@ -285,3 +287,47 @@ def test_what_is_missing_is_named(missing: str, packages: Folder, monkeypatch: p
     with pytest.raises(MissingDependencyError, match=f"'{missing}'.*pip install") as caught:
         MLModel(packages["text"])
     assert caught.value.package == missing
+
+
+class Twice(torch.nn.Module):
+    def forward(self, x: Any) -> Any:
+        y = x * 2.0
+        return y, y
+
+
+def test_one_value_given_twice_is_one_output(tmp_path: Path) -> None:
+    package = tmp_path / "twice.mlpackage"
+    ct = pytest.importorskip("coremltools")
+    _convert(package, Twice(), torch.rand(2, 3), "iOS17", inputs=[ct.TensorType("x", (2, 3))])
+    model = MLModel(package)
+    (only,) = model.predict({"x": np.ones((2, 3))}).values()
+    assert only.tolist() == [[2.0] * 3] * 2
+    assert len(list(model.output_description)) == 1
+
+
+def test_errors_are_of_coremltools_types_too(packages: Folder) -> None:
+    model = MLModel(packages["sum"])
+    for shape in ((1, 9), (1, 2, 1)):
+        with pytest.raises(RuntimeError) as caught:
+            model.predict({"x": np.ones(shape), "k": np.ones(1)})
+        assert isinstance(caught.value, ArtefactError)
+    state = MLModel(packages["state"]).make_state()
+    with pytest.raises(RuntimeError, match="state 'total'"):
+        state.write_state("total", np.zeros(3, np.float32))
+    with pytest.raises(RuntimeError, match="keeps no state"):
+        model.predict({"x": np.ones((1, 2)), "k": np.ones(1)}, state=state)
+
+
+def test_a_description_of_unknown_types_is_refused(packages: Folder, tmp_path: Path) -> None:
+    for change in (
+        lambda d: setattr(d.input[0].type.multiArrayType, "dataType", 77),
+        lambda d: setattr(d.output[0].type.multiArrayType, "dataType", 1),
+    ):
+        package = tmp_path / "odd.mlpackage"
+        shutil.rmtree(package, ignore_errors=True)
+        shutil.copytree(packages["sum"], package)
+        opened = open_package(package)
+        change(opened.spec.description)
+        opened.model_path.write_bytes(opened.spec.SerializeToString())
+        with pytest.raises(ArtefactError, match="unknown ArrayDataType"):
+            MLModel(package)

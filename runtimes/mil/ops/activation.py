@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from runtimes.mil.limits import room_to_broadcast
 from runtimes.mil.ops.table import Kernel, Node, op, simple
 
 simple("relu", torch.relu, "x", rounds=False)
@@ -65,7 +66,12 @@ def elu(node: Node) -> Kernel:
 def prelu(node: Node) -> Kernel:
     """leaky_relu with one alpha a channel (axis 1)."""
     alpha = _per_channel(node, "alpha")
-    return Kernel(lambda x: torch.relu(x) + torch.clamp_max(x, 0.0) * alpha, ("x",))
+
+    def run(x: Tensor) -> Tensor:
+        room_to_broadcast(x, alpha)
+        return torch.relu(x) + torch.clamp_max(x, 0.0) * alpha
+
+    return Kernel(run, ("x",))
 
 
 @op("clamped_relu")
@@ -107,4 +113,9 @@ def scaled_tanh(node: Node) -> Kernel:
 def softplus_parametric(node: Node) -> Kernel:
     """alpha ln(1 + e^(beta x)), one alpha and beta a channel (axis 1)."""
     alpha, beta = _per_channel(node, "alpha"), _per_channel(node, "beta")
-    return Kernel(lambda x: alpha * torch.logaddexp(beta * x, torch.zeros(())), ("x",))
+
+    def run(x: Tensor) -> Tensor:
+        room_to_broadcast(x, alpha, beta)
+        return alpha * torch.logaddexp(beta * x, torch.zeros(()))
+
+    return Kernel(run, ("x",))

@@ -8,7 +8,15 @@ import torch
 from torch import Tensor
 
 from runtimes.mil.blob import unpack
+from runtimes.mil.limits import room_to_broadcast
 from runtimes.mil.ops.table import Kernel, Node, op
+
+
+def _declared(node: Node, elements: int, output: int = 0) -> None:
+    """Hold what would be expanded against the declaration before it is made."""
+    if elements != node.declared_elements(output):
+        kind = node.outputs[output].type
+        raise node.refuse(f"declared as {kind}, its parts make {elements} elements; the package is corrupt")
 
 
 def _ready(*values: Tensor) -> Kernel:
@@ -42,6 +50,8 @@ def dense_from_lut(indices: Tensor, lut: Tensor, vector_axis: int | None) -> Ten
 
 def dense_from_sparse(nonzero: Tensor, mask: Tensor) -> Tensor:
     """Values put where the mask is set, zero elsewhere."""
+    if int((mask != 0).sum()) != nonzero.numel():
+        raise ValueError(f"{nonzero.numel()} values for a mask of {int((mask != 0).sum())}")
     dense = torch.zeros(mask.shape, dtype=nonzero.dtype)
     dense[mask != 0] = nonzero.reshape(-1)
     return dense
@@ -62,6 +72,10 @@ def affine_dequantize(node: Node) -> Kernel:
     """scale (data - zero_point), per tensor or along an axis."""
     data, scale, zero = node.need("quantized_data"), node.need("scale"), node.need("zero_point")
     axis = node.integer("axis", 0) % max(data.dim(), 1)
+    _declared(node, data.numel())
+    along = data.shape[axis] if data.dim() else 1
+    if scale.numel() not in (1, along) or zero.numel() not in (1, along):
+        raise node.refuse(f"{scale.numel()} scales and {zero.numel()} zero points do not fit axis {axis}")
     wide = data.to(torch.float32) - _along(zero.to(torch.float32), axis, data.dim())
     return _ready(wide * _along(scale, axis, data.dim()))
 
@@ -78,7 +92,12 @@ def _shift_and_scale(node: Node) -> tuple[Tensor, Tensor]:
 def dequantize(node: Node) -> Kernel:
     """scale (input - zero_point) at a call."""
     shift, scale = _shift_and_scale(node)
-    return Kernel(lambda x: (x.to(torch.float32) - shift) * scale, ("input",))
+
+    def run(x: Tensor) -> Tensor:
+        room_to_broadcast(x, shift, scale)
+        return (x.to(torch.float32) - shift) * scale
+
+    return Kernel(run, ("input",))
 
 
 @op("quantize")
@@ -87,13 +106,22 @@ def quantize(node: Node) -> Kernel:
     shift, scale = _shift_and_scale(node)
     signed = node.out_type.dtype == "int8"
     low, high, dtype = (-128.0, 127.0, torch.int8) if signed else (0.0, 255.0, torch.uint8)
-    return Kernel(lambda x: torch.clamp(torch.round(x / scale) + shift, low, high).to(dtype), ("input",))
+
+    def run(x: Tensor) -> Tensor:
+        room_to_broadcast(x, shift, scale)
+        # NaN has no integer: 0, the same on every machine.
+        whole = torch.nan_to_num(torch.round(x / scale) + shift, nan=0.0, posinf=high, neginf=low)
+        return torch.clamp(whole, low, high).to(dtype)
+
+    return Kernel(run, ("input",))
 
 
 @op("constexpr_blockwise_shift_scale")
 def blockwise_shift_scale(node: Node) -> Kernel:
     """Dequantised by blocks."""
-    return _ready(shift_scale(node.need("data"), node.need("scale"), node.tensor("offset")))
+    data = node.need("data")
+    _declared(node, data.numel())
+    return _ready(shift_scale(data, node.need("scale"), node.tensor("offset")))
 
 
 @op("constexpr_lut_to_dense")
@@ -101,8 +129,10 @@ def lut_to_dense(node: Node) -> Kernel:
     """Palette lookup; until iOS 17 the indices are packed bits and there is one palette."""
     indices, lut = node.need("indices"), node.need("lut")
     if not node.has("shape"):
+        _declared(node, indices.numel() * lut.shape[-1])
         return _ready(dense_from_lut(indices, lut, node.integer("vector_axis", 0)))
     shape = node.integers("shape") or []
+    _declared(node, math.prod(shape))
     bits = max(1, round(math.log2(lut.numel())))
     whole = unpack(indices.numpy().view("uint8"), bits, math.prod(shape))
     return _ready(lut.reshape(-1)[torch.from_numpy(whole).to(torch.int64)].reshape(shape))
@@ -114,7 +144,9 @@ def sparse_to_dense(node: Node) -> Kernel:
     nonzero, mask = node.need("nonzero_data"), node.need("mask")
     if node.has("shape"):
         shape = node.integers("shape") or []
+        _declared(node, math.prod(shape))
         mask = torch.from_numpy(unpack(mask.numpy().view("uint8"), 1, math.prod(shape))).reshape(shape)
+    _declared(node, mask.numel())
     return _ready(dense_from_sparse(nonzero, mask))
 
 
@@ -122,6 +154,7 @@ def sparse_to_dense(node: Node) -> Kernel:
 def lut_to_sparse(node: Node) -> Kernel:
     """Palette lookup of pruned indices: the mask, and the values where it is set."""
     mask, lut, axis = node.need("indices_mask"), node.need("lut"), node.integer("vector_axis", 0)
+    _declared(node, mask.numel() * lut.shape[-1])
     dense = dense_from_lut(dense_from_sparse(node.need("indices_nonzero_data"), mask), lut, axis)
     if lut.shape[-1] > 1:
         mask = mask.repeat_interleave(lut.shape[-1], axis % mask.dim())
@@ -132,6 +165,7 @@ def lut_to_sparse(node: Node) -> Kernel:
 def sparse_blockwise_shift_scale(node: Node) -> Kernel:
     """Dequantised pruned weights: the mask, and the values where it is set."""
     mask = node.need("data_mask")
+    _declared(node, mask.numel())
     dense = shift_scale(dense_from_sparse(node.need("nonzero_data"), mask), node.need("scale"), node.tensor("offset"))
     return _ready(mask, dense[mask != 0])
 
@@ -139,4 +173,6 @@ def sparse_blockwise_shift_scale(node: Node) -> Kernel:
 @op("constexpr_cast")
 def constexpr_cast(node: Node) -> Kernel:
     """Halves stored, floats meant."""
-    return _ready(node.need("source_val").to(torch.float32))
+    source = node.need("source_val")
+    _declared(node, source.numel())
+    return _ready(source.to(torch.float32))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from models.common.errors import ArtefactError
-from runtimes.mil.limits import MAX_ELEMENTS, room
+from runtimes.mil.limits import MAX_ELEMENTS, MAX_LIST, held, room
 from runtimes.mil.ops.table import TORCH_DTYPES, Kernel, Node, op
 
 MAX_ITERATIONS = 1_000_000
@@ -40,7 +41,7 @@ def while_loop(node: Node) -> Kernel:
             if not bool(test.run(*current, *outer_test)[0]):
                 return current[0] if single else current
             current = body.run(*current, *outer_body)
-            if sum(v.numel() for v in current if isinstance(v, Tensor)) > MAX_ELEMENTS:
+            if held(current) > MAX_ELEMENTS:
                 raise ArtefactError(f"{place}: its values grow beyond {MAX_ELEMENTS} elements; refused")
         raise ArtefactError(f"{place}: the loop did not end within {MAX_ITERATIONS} rounds")
 
@@ -53,16 +54,21 @@ def make_list(node: Node) -> Kernel:
     length = node.integer("init_length", 1)
     kind = node.out_type
     sizes = [n or 0 for n in kind.shape]
-    room([length])
-    room(sizes)
+    _room_for_items(length, math.prod(sizes))
     item = torch.zeros(sizes, dtype=TORCH_DTYPES.get(kind.dtype, torch.float32))
     return Kernel(lambda: [item] * length, ())
 
 
+def _room_for_items(count: int, elements: int) -> None:
+    if count > MAX_LIST:
+        raise ValueError(f"a list of {count} items is longer than {MAX_LIST}; refused")
+    room([count, elements])
+
+
 def _written(items: list[Tensor], index: int, value: Tensor) -> list[Tensor]:
+    _room_for_items(max(len(items), index + 1), value.numel())
     copy = list(items)
     if index >= len(copy):
-        room([index + 1])
         copy += [torch.zeros_like(value)] * (index + 1 - len(copy))
     copy[index] = value
     return copy
@@ -83,7 +89,14 @@ def list_read(_node: Node) -> Kernel:
 @op("list_gather", rounds=False)
 def list_gather(_node: Node) -> Kernel:
     """Items at indices, stacked."""
-    return Kernel(lambda ls, indices: torch.stack([ls[i] for i in indices.tolist()]), ("ls", "indices"))
+
+    def run(ls: list[Tensor], indices: Tensor) -> Tensor:
+        if not indices.numel() and ls:
+            return ls[0].new_zeros((0, *ls[0].shape))
+        room([indices.numel(), max((item.numel() for item in ls), default=0)])
+        return torch.stack([ls[i] for i in indices.tolist()])
+
+    return Kernel(run, ("ls", "indices"))
 
 
 @op("list_scatter", rounds=False)
@@ -91,6 +104,7 @@ def list_scatter(_node: Node) -> Kernel:
     """The list with items at indices replaced by rows."""
 
     def run(ls: list[Tensor], indices: Tensor, rows: Tensor) -> list[Tensor]:
+        _room_for_items(len(ls), held(rows[:1]))
         for index, row in zip(indices.tolist(), rows, strict=True):
             ls = _written(ls, index, row)
         return ls

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from runtimes.mil.limits import room_to_pad
+from runtimes.mil.limits import MAX_ELEMENTS, room, room_to_broadcast, room_to_pad
 from runtimes.mil.ops.table import Kernel, Node, op
 
 CONV: dict[int, Callable[..., Tensor]] = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}
@@ -44,6 +44,17 @@ def torch_pads(pads: Sequence[int]) -> list[int]:
     return [p for i in range(len(pads) - 2, -1, -2) for p in (pads[i], pads[i + 1])]
 
 
+def _room_by_declaration(x: Sequence[int | None], weight: Sequence[int | None], pads: Sequence[int]) -> None:
+    """Room for a padded x [n, c, ...] and, as it may shrink, for as many places of each output channel."""
+    room_to_pad(x, pads)
+    room_to_pad([x[0], weight[0], *x[2:]], pads)
+
+
+def _room_to_convolve(x: Tensor, weight: Tensor, pads: Sequence[int]) -> None:
+    if any(pads) or x.numel() * len(weight) > MAX_ELEMENTS:
+        _room_by_declaration(x.shape, weight.shape, pads)
+
+
 @op("conv")
 def conv(node: Node) -> Kernel:
     """Convolution in 1 to 3 dimensions, grouped or not."""
@@ -67,23 +78,29 @@ def conv(node: Node) -> Kernel:
         lower = pad_type == "same_lower"
         known = [n for n in sizes if n is not None]
         if len(known) < spatial:
-            return Kernel(
-                lambda x, w, b=bias: function(
-                    F.pad(x, torch_pads(same_pads(x.shape[2:], known_kernel, strides, dilations, lower))),
-                    w, b, strides, 0, dilations, groups,
-                ),
-                operands,
-            )  # fmt: skip
+
+            def run(x: Tensor, w: Tensor, b: Tensor | None = bias) -> Tensor:
+                pads = same_pads(x.shape[2:], known_kernel, strides, dilations, lower)
+                _room_to_convolve(x, w, pads)
+                return function(F.pad(x, torch_pads(pads)), w, b, strides, 0, dilations, groups)
+
+            return Kernel(run, operands)
         pads = same_pads(known, known_kernel, strides, dilations, lower)
     else:
         raise node.refuse(f"unknown pad_type {pad_type!r}")
 
-    room_to_pad(node.type().shape, pads)
-    if pads[::2] == pads[1::2]:
-        padding = pads[::2]
-        return Kernel(lambda x, w, b=bias: function(x, w, b, strides, padding, dilations, groups), operands)
-    before = torch_pads(pads)
-    return Kernel(lambda x, w, b=bias: function(F.pad(x, before), w, b, strides, 0, dilations, groups), operands)
+    _room_by_declaration(node.type().shape, node.type("weight").shape, pads)
+    padding, before = pads[::2], torch_pads(pads)
+    even, sized = pads[::2] == pads[1::2], node.shape() is not None and node.shape("weight") is not None
+
+    def convolved(x: Tensor, w: Tensor, b: Tensor | None = bias) -> Tensor:
+        if not sized:
+            _room_to_convolve(x, w, pads)
+        if even:
+            return function(x, w, b, strides, padding, dilations, groups)
+        return function(F.pad(x, before), w, b, strides, 0, dilations, groups)
+
+    return Kernel(convolved, operands)
 
 
 @op("conv_quantized")
@@ -99,8 +116,18 @@ def conv_quantized(node: Node) -> Kernel:
         v if v.numel() == 1 else v.reshape([-1] + [1] * (weight.dim() - 1))
         for v in (node.need("quant_scale"), node.need("quant_bias"))
     )
+    room_to_broadcast(weight, scale, shift)
     dense, added = weight * scale + shift, None if bias is None else bias.float()
     return Kernel(lambda x: run(x, dense, added), ("x",))
+
+
+def _room_to_spread(x: Tensor, weight: Tensor, strides: Sequence[int], dilations: Sequence[int], groups: int) -> None:
+    """Room for the full result of a transposed convolution."""
+    spread = [
+        (n - 1) * stride + (k - 1) * dilation + 1
+        for n, k, stride, dilation in zip(x.shape[2:], weight.shape[2:], strides, dilations, strict=True)
+    ]
+    room([x.shape[0], weight.shape[1] * groups, *spread])
 
 
 @op("conv_transpose")
@@ -120,9 +147,15 @@ def conv_transpose(node: Node) -> Kernel:
 
     if wanted is None and pad_type in ("valid", "custom") and pads[::2] == pads[1::2]:
         padding = pads[::2]
-        return Kernel(lambda x, w: function(x, w, bias, strides, padding, 0, groups, dilations), ("x", "weight"))
+
+        def whole(x: Tensor, weight: Tensor) -> Tensor:
+            _room_to_spread(x, weight, strides, dilations, groups)
+            return function(x, weight, bias, strides, padding, 0, groups, dilations)
+
+        return Kernel(whole, ("x", "weight"))
 
     def run(x: Tensor, weight: Tensor) -> Tensor:
+        _room_to_spread(x, weight, strides, dilations, groups)
         full = function(x, weight, None, strides, 0, 0, groups, dilations)
         cuts: list[int] = []
         for i in range(spatial):
@@ -137,6 +170,9 @@ def conv_transpose(node: Node) -> Kernel:
             cuts += [-start, target - (size - start)]
         room_to_pad(full.shape, cuts)
         y = F.pad(full, torch_pads(cuts))
-        return y if channels is None else y + channels
+        if channels is None:
+            return y
+        room_to_broadcast(y, channels)
+        return y + channels
 
     return Kernel(run, ("x", "weight"))

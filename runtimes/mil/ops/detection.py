@@ -25,6 +25,8 @@ def _overlap(boxes: Tensor, index: int) -> Tensor:
 def _chosen(boxes: Tensor, scores: Tensor, limits: tuple[float, float, int], per_class: bool) -> Tensor:
     """Indices of the boxes [b, 4] that stay, best first; where none passes the score, the best one."""
     overlap_limit, score_limit, most = limits
+    if not len(boxes):
+        return torch.zeros(0, dtype=torch.int64)
     best, kind = scores.max(-1)
     order = torch.argsort(best, descending=True, stable=True)
     order = order[best[order] > score_limit]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from runtimes.mil.ops.table import TORCH_DTYPES, Kernel, Node, op, simple
+from runtimes.mil.ops.table import TORCH_DTYPES, Kernel, Node, broadcasting, op, simple
 
 UNARY: dict[str, Callable[[Tensor], Tensor]] = {
     "acos": torch.acos,
@@ -55,6 +55,18 @@ BINARY_EXACT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "not_equal": torch.ne,
 }
 
+# Smallest and largest value of the types that a cast can go to; int64 is held as int32.
+INTEGERS: dict[str, tuple[int, int]] = {
+    "int8": (-(2**7), 2**7 - 1),
+    "uint8": (0, 2**8 - 1),
+    "int16": (-(2**15), 2**15 - 1),
+    "uint16": (0, 2**16 - 1),
+    "int32": (-(2**31), 2**31 - 1),
+    "uint32": (0, 2**32 - 1),
+    "int64": (-(2**31), 2**31 - 1),
+    "uint64": (0, 2**53),
+}
+
 for _name, _unary in UNARY.items():
     simple(_name, _unary, "x")
 for _name, _unary in UNARY_EXACT.items():
@@ -69,8 +81,8 @@ for _name, _binary in BINARY_EXACT.items():
 def real_div(node: Node) -> Kernel:
     """x / y; between integers the quotient is cut towards zero, as ML Programs do."""
     if node.is_float():
-        return Kernel(torch.div, ("x", "y"))
-    return Kernel(lambda x, y: torch.div(x, y, rounding_mode="trunc"), ("x", "y"))
+        return broadcasting(node, torch.div, "x", "y")
+    return broadcasting(node, lambda x, y: torch.div(x, y, rounding_mode="trunc"), "x", "y")
 
 
 def _epsilon(node: Node, default: float) -> float:
@@ -123,8 +135,8 @@ def threshold(node: Node) -> Kernel:
 def select(node: Node) -> Kernel:
     """a where cond, else b."""
     if node.type("cond").dtype == "bool":
-        return Kernel(torch.where, ("cond", "a", "b"))
-    return Kernel(lambda c, a, b: torch.where(c != 0, a, b), ("cond", "a", "b"))
+        return broadcasting(node, torch.where, "cond", "a", "b")
+    return broadcasting(node, lambda c, a, b: torch.where(c != 0, a, b), "cond", "a", "b")
 
 
 @op("identity", rounds=False)
@@ -133,13 +145,28 @@ def identity(_node: Node) -> Kernel:
     return Kernel(None, ("x",))
 
 
+def _whole(node: Node, x: Tensor, low: int, high: int) -> Tensor:
+    """Floats cut towards zero, as float64 inside [low, high]."""
+    cut = x.double().trunc()
+    if not bool(((cut >= low) & (cut <= high)).all()):
+        node.undefined(f"a float outside [{low}, {high}] is cast to an integer")
+        cut = torch.nan_to_num(cut, nan=0.0).clamp(low, high)
+    return cut
+
+
 @op("cast")
 def cast(node: Node) -> Kernel:
-    """x in another type; floats are cut towards zero on the way to integers."""
+    """x in another type; floats are cut towards zero on the way to integers.
+
+    Core ML does not define what a float beyond the integers' range becomes, and processors differ; here it becomes the
+    nearest integer of the type, NaN 0, as an ARM processor converts. Integers that do not fit keep their low bits.
+    """
     source, target = node.type().dtype, node.out_type.dtype
     if target not in TORCH_DTYPES or source not in TORCH_DTYPES:
         raise node.refuse(f"a cast from {source} to {target} is not supported")
     dtype = TORCH_DTYPES[target]
+    if source.startswith("fp") and target in INTEGERS:
+        return Kernel(lambda x: _whole(node, x, *INTEGERS[target]).to(dtype), ("x",))
     if target == "uint16" and source != "uint16":
         return Kernel(lambda x: x.to(torch.int64).bitwise_and(0xFFFF).to(dtype), ("x",))
     if TORCH_DTYPES[source] == dtype:

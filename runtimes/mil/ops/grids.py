@@ -7,12 +7,14 @@ for resize_bilinear; a crop is the same with a start and a length of its own.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from runtimes.mil.limits import room
 
+LONGEST_KEPT = 1 << 14
 SAMPLING_MODES = ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS", "UNALIGN_CORNERS", "DEFAULT", "OFFSET_CORNERS")
 
 
@@ -49,7 +51,7 @@ def line(size: int, count: int, mode: str) -> Tensor:
 
 @lru_cache(maxsize=256)
 def _neighbours(size: int, count: int, mode: str) -> tuple[Tensor, Tensor, Tensor]:
-    place = line(size, count, mode)
+    place = _kept(line, count)(size, count, mode)
     low = place.floor()
     return low.long(), torch.clamp_max(low.long() + 1, size - 1), (place - low).float()
 
@@ -65,16 +67,22 @@ def nearest(size: int, count: int, mode: str) -> Tensor:
         return torch.clamp_max(step * size // count, size - 1)
     if mode == "DEFAULT":
         return (2 * step + 1) * size // (2 * count)
-    return torch.clamp((line(size, count, mode) + 0.5).floor().long(), 0, size - 1)
+    return torch.clamp((_kept(line, count)(size, count, mode) + 0.5).floor().long(), 0, size - 1)
+
+
+def _kept(places: Any, count: int) -> Any:
+    """The function of an axis with its cache, or, for a long axis, without."""
+    return places if count <= LONGEST_KEPT else places.__wrapped__
 
 
 def stretch(x: Tensor, axis: int, count: int, mode: str, linear: bool) -> Tensor:
     """x with one axis resized to `count`."""
     size = x.shape[axis]
     room([x.numel() // max(size, 1), count])
+    room([8, count])  # the places along the axis take four such values of eight bytes
     if not linear:
-        return x.index_select(axis, nearest(size, count, mode))
-    low, high, weight = _neighbours(size, count, mode)
+        return x.index_select(axis, _kept(nearest, count)(size, count, mode))
+    low, high, weight = _kept(_neighbours, count)(size, count, mode)
     weight = weight.reshape([-1 if a == axis else 1 for a in range(x.dim())])
     return torch.lerp(x.index_select(axis, low), x.index_select(axis, high), weight)
 
@@ -111,10 +119,11 @@ def sample(image: Tensor, px: Tensor, py: Tensor, linear: bool, fill: float = 0.
     Returns:
         [n, c, h, w].
     """
-    if not linear:
-        return _pixels(image, px.round().long(), py.round().long(), fill)
     # Far places are all the same, and must not overflow the integers.
     px, py = torch.clamp(px, -2.0, image.shape[3] + 1.0), torch.clamp(py, -2.0, image.shape[2] + 1.0)
+    if not linear:  # a place that is no number lies outside
+        px, py = torch.nan_to_num(px, nan=-2.0), torch.nan_to_num(py, nan=-2.0)
+        return _pixels(image, px.round().long(), py.round().long(), fill)
     x0, y0 = px.floor(), py.floor()
     wx, wy = (px - x0).float().unsqueeze(1), (py - y0).float().unsqueeze(1)
     left, top = x0.long(), y0.long()

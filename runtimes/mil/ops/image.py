@@ -134,6 +134,7 @@ def crop_resize(node: Node) -> Kernel:
 
     def cut(x: Tensor, boxes: Tensor, index: Tensor) -> Tensor:
         room([boxes.shape[0], x.shape[1], *count])
+        room([boxes.shape[0], *x.shape[1:]])
         top, bottom, left, right = _corners(boxes, layout)
         height, width = x.shape[2:]
         py, px = places(top, bottom, height, count[0]), places(left, right, width, count[1])
@@ -152,9 +153,10 @@ def crop_resize(node: Node) -> Kernel:
         return Kernel(lambda x, boxes: cut(x, boxes, torch.arange(boxes.shape[0])), ("x", "boxes"))
 
     def run(x: Tensor, roi: Tensor) -> Tensor:
-        rows = roi.reshape(roi.shape[0], -1)
+        rows = roi.flatten(1)
         if rows.shape[1] == 5:
             return cut(x, rows[:, 1:], rows[:, 0]).unsqueeze(1)
+        room([rows.shape[0], *x.shape[:2], *count])
         images = [cut(x, rows, torch.full((rows.shape[0],), b)) for b in range(x.shape[0])]
         return torch.stack(images, 1)
 
@@ -188,6 +190,7 @@ def resample(node: Node) -> Kernel:
         return reflected(place, size, about_edges=padding == "symmetric")
 
     def run(x: Tensor, coordinates: Tensor) -> Tensor:
+        room([max(x.shape[1], 8), coordinates.numel() // 2])
         px, py = placed(coordinates[..., 0], x.shape[3]), placed(coordinates[..., 1], x.shape[2])
         return sample(x, px, py, linear, fill)
 
@@ -206,13 +209,14 @@ def affine(node: Node) -> Kernel:
         _choice(node, parameter, only, (only,))
     if node.number("padding_value", 0.0) != 0.0 or not node.flag("align_corners", True):
         raise node.refuse("expected padding_value 0 and align_corners true: Core ML supports nothing else")
-    room([3, height, width])
+    room([16, height, width])  # the places take eight such values of eight bytes
     one = torch.ones(height, width, dtype=torch.float64)
     rows = torch.linspace(-1.0, 1.0, height, dtype=torch.float64).unsqueeze(1) * one
     columns = torch.linspace(-1.0, 1.0, width, dtype=torch.float64) * one
     places = torch.stack([columns, rows, one])  # [3, h, w]
 
     def run(x: Tensor, matrix: Tensor) -> Tensor:
+        room([x.shape[0], max(x.shape[1], 8), height, width])
         maps = matrix.double().reshape(-1, 2, 3).expand(x.shape[0], 2, 3)
         moved = torch.einsum("nij,jhw->nihw", maps, places)
         px, py = (_pixel_places(moved[:, i], x.shape[3 - i], COORDINATES[1], True) for i in (0, 1))

@@ -1,7 +1,12 @@
-"""Gather and scatter. A negative index counts from the end; one outside stops the call with an error.
+"""Gather and scatter.
 
-With `validate_indices` (iOS 17 on) a negative index is an error, too. Without it Core ML leaves an index outside
-undefined, and iOS 17 counts negative ones to them; here `scatter` leaves such rows out, the others stop.
+Until iOS 16 a negative index counts from the end, and one outside stops the call. From iOS 17 on Core ML counts both
+as out of bounds: with `validate_indices` they stop the call, without it what they do is undefined. Such a program may
+do something else on every device, so the first such index gives an UndefinedWarning, and a strict program stops. Then
+
+    a negative index    counts from the end, as before; only `scatter` of iOS 17 leaves the row out (by Apple's test)
+    one outside         stops gather, gather_nd, gather_along_axis, scatter_nd and scatter_along_axis; `scatter`
+                        leaves the row out (by Apple's test)
 """
 
 from __future__ import annotations
@@ -12,34 +17,56 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from runtimes.mil.limits import room
 from runtimes.mil.ops.table import Kernel, Node, op
 
 VALIDATED_SINCE = 17
 
 
-def positive(indices: Tensor, size: int, strict: bool = False) -> Tensor:
-    """Indices as int64, negative ones counted from the end.
+Positive = Callable[[Tensor, int], Tensor]
 
-    Raises:
-        IndexError: `strict`, and an index is negative or too large.
+
+def positive(node: Node) -> Positive:
+    """What turns an operation's indices into int64, negative ones counted from the end of an axis of some size.
+
+    It raises IndexError where the program asks for validated indices and one is negative or too large.
     """
-    wide = indices.to(torch.int64)
-    if strict and wide.numel() and not (int(wide.min()) >= 0 and int(wide.max()) < size):
-        raise IndexError(f"an index is outside [0, {size}), and the program asks for validated indices")
-    return torch.where(wide < 0, wide + size, wide)
+    since = node.opset >= VALIDATED_SINCE
+    validated = since and node.flag("validate_indices", False)
+
+    def resolved(indices: Tensor, size: int) -> Tensor:
+        wide = indices.to(torch.int64)
+        low = int(wide.min()) if wide.numel() else 0
+        if validated and wide.numel() and not (low >= 0 and int(wide.max()) < size):
+            raise IndexError(f"an index is outside [0, {size}), and the program asks for validated indices")
+        if low >= 0:
+            return wide
+        if since:
+            node.undefined("a negative index, since iOS 17")
+        return torch.where(wide < 0, wide + size, wide)
+
+    return resolved
 
 
-def _strict(node: Node) -> bool:
-    return node.opset >= VALIDATED_SINCE and node.flag("validate_indices", False)
+def _room_to_pick(x: Tensor, size: int, count: int) -> None:
+    """Room for `count` slices of an x that holds `size` of them."""
+    room([x.numel() // max(size, 1), count])
 
 
 def _batched(batch: int, pick: Callable[[Tensor, Tensor], Tensor]) -> Kernel:
     """`pick` for each place of the first `batch` axes, which x and the indices share."""
 
     def run(x: Tensor, indices: Tensor) -> Tensor:
-        pairs = zip(x.reshape(-1, *x.shape[batch:]), indices.reshape(-1, *indices.shape[batch:]), strict=True)
-        joined = torch.stack([pick(part, index) for part, index in pairs])
-        return joined.reshape(*x.shape[:batch], *joined.shape[1:])
+        shared = x.shape[:batch]
+        count = math.prod(shared)
+        parts, places = x.reshape(count, *x.shape[batch:]), indices.reshape(count, *indices.shape[batch:])
+        if count == 0:
+            inner = pick(x.new_zeros(x.shape[batch:]), indices.new_zeros(indices.shape[batch:]))
+            return inner.new_zeros(*shared, *inner.shape)
+        first = pick(parts[0], places[0])
+        room([count, first.numel()])
+        rest = [pick(part, place) for part, place in zip(parts[1:], places[1:], strict=True)]
+        return torch.stack([first, *rest]).reshape(*shared, *first.shape)
 
     return Kernel(run, ("x", "indices"))
 
@@ -47,22 +74,26 @@ def _batched(batch: int, pick: Callable[[Tensor, Tensor], Tensor]) -> Kernel:
 @op("gather", rounds=False)
 def gather(node: Node) -> Kernel:
     """Slices of x along an axis, chosen by index; the first `batch_dims` axes go together."""
-    axis, batch, strict = node.axis("axis", 0), node.integer("batch_dims", 0), _strict(node)
+    axis, batch, resolved = node.axis("axis", 0), node.integer("batch_dims", 0), positive(node)
     sizes = node.type().shape
     size = sizes[axis] if sizes else None
     if batch == 0 and node.is_static("indices") and size is not None:
         raw = node.need("indices")
-        known = positive(raw, size, strict)
+        known = resolved(raw, size)
         if known.numel() and not (int(known.min()) >= 0 and int(known.max()) < size):
             raise node.refuse(f"an index is out of range for axis {axis} of size {size}")
         if raw.dim() == 0:
             index = int(known)
             return Kernel(lambda x: x.select(axis, index), ("x",))
         if raw.dim() == 1:
-            return Kernel(lambda x: x.index_select(axis, known), ("x",))
+            whole = node.shape()
+            if whole is not None:
+                room([math.prod(whole) // max(size, 1), known.numel()])
+                return Kernel(lambda x: x.index_select(axis, known), ("x",))
 
     def pick(x: Tensor, indices: Tensor, along: int) -> Tensor:
-        chosen = x.index_select(along, positive(indices, x.shape[along], strict).reshape(-1))
+        _room_to_pick(x, x.shape[along], indices.numel())
+        chosen = x.index_select(along, resolved(indices, x.shape[along]).reshape(-1))
         return chosen.reshape(*x.shape[:along], *indices.shape, *x.shape[along + 1 :])
 
     if batch == 0:
@@ -74,15 +105,15 @@ def gather(node: Node) -> Kernel:
 @op("gather_along_axis", rounds=False)
 def gather_along_axis(node: Node) -> Kernel:
     """x at `indices` along an axis, the other axes in step."""
-    axis, strict = node.axis("axis", 0), _strict(node)
-    return Kernel(lambda x, i: torch.gather(x, axis, positive(i, x.shape[axis], strict)), ("x", "indices"))
+    axis, resolved = node.axis("axis", 0), positive(node)
+    return Kernel(lambda x, i: torch.gather(x, axis, resolved(i, x.shape[axis])), ("x", "indices"))
 
 
-def _linear(indices: Tensor, sizes: list[int], strict: bool) -> Tensor:
+def _linear(indices: Tensor, sizes: list[int], resolved: Positive) -> Tensor:
     """Rows of an index tensor [..., depth] as positions in row-major order."""
     place = torch.zeros(indices.shape[:-1], dtype=torch.int64)
     for k, size in enumerate(sizes):
-        part = positive(indices[..., k], size, strict)
+        part = resolved(indices[..., k], size)
         if part.numel() and not (int(part.min()) >= 0 and int(part.max()) < size):
             raise IndexError(f"an index is out of range for an axis of size {size}")
         place = place * size + part
@@ -92,12 +123,13 @@ def _linear(indices: Tensor, sizes: list[int], strict: bool) -> Tensor:
 @op("gather_nd", rounds=False)
 def gather_nd(node: Node) -> Kernel:
     """Slices of x at index vectors; the first `batch_dims` axes go together."""
-    batch, strict = node.integer("batch_dims", 0), _strict(node)
+    batch, resolved = node.integer("batch_dims", 0), positive(node)
 
     def pick(x: Tensor, indices: Tensor) -> Tensor:
         depth = indices.shape[-1]
-        place = _linear(indices, list(x.shape[:depth]), strict)
+        place = _linear(indices, list(x.shape[:depth]), resolved)
         inner = x.shape[depth:]
+        room([place.numel(), *inner])
         chosen = x.reshape(math.prod(x.shape[:depth]), *inner).index_select(0, place.reshape(-1))
         return chosen.reshape(*indices.shape[:-1], *inner)
 
@@ -115,9 +147,10 @@ def combine(data: Tensor, place: Tensor, updates: Tensor, mode: str) -> Tensor:
         return data.index_add(0, place, updates, alpha=-1)
     if mode == "update":
         return data.index_copy(0, place, updates)
+    rows = place.unsqueeze(1).expand(updates.shape)
     if mode in ("max", "min"):
-        return data.index_reduce(0, place, updates, f"a{mode}")
-    product = torch.ones_like(data).index_reduce(0, place, updates, "prod")
+        return data.scatter_reduce(0, rows, updates, f"a{mode}")
+    product = torch.ones_like(data).scatter_reduce(0, rows, updates, "prod")
     return data * product if mode == "mul" else torch.div(data, product).to(data.dtype)
 
 
@@ -131,21 +164,25 @@ def _mode(node: Node) -> str:
 @op("scatter")
 def scatter(node: Node) -> Kernel:
     """data with slices along an axis combined with updates."""
-    axis, mode, strict = node.axis("axis", 0, of="data"), _mode(node), _strict(node)
-    loose = node.opset >= VALIDATED_SINCE and not strict
+    axis, mode, resolved = node.axis("axis", 0, of="data"), _mode(node), positive(node)
+    loose = node.opset >= VALIDATED_SINCE and not node.flag("validate_indices", False)
     no_negative = node.opset == VALIDATED_SINCE
 
     def run(data: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
         size = data.shape[axis]
-        place = positive(indices, size, strict).reshape(-1)
+        place = resolved(indices, size).reshape(-1)
         moved = data.movedim(axis, 0)
+        inner = math.prod(moved.shape[1:])
         shaped = updates.reshape(*data.shape[:axis], place.numel(), *data.shape[axis + 1 :]).movedim(axis, 0)
-        rows = shaped.reshape(place.numel(), -1)
+        rows = shaped.reshape(place.numel(), inner)
         if loose:
             valid = (indices.reshape(-1) >= 0) if no_negative else (place >= 0)
-            valid = valid & (place < size)
+            inside = place < size
+            if not bool(inside.all()):
+                node.undefined(f"an index outside an axis of size {size}")
+            valid = valid & inside
             place, rows = place[valid], rows[valid]
-        flat = combine(moved.reshape(size, -1), place, rows, mode)
+        flat = combine(moved.reshape(size, inner), place, rows, mode)
         return flat.reshape(moved.shape).movedim(0, axis)
 
     return Kernel(run, ("data", "indices", "updates"))
@@ -154,10 +191,10 @@ def scatter(node: Node) -> Kernel:
 @op("scatter_along_axis")
 def scatter_along_axis(node: Node) -> Kernel:
     """data combined with updates at `indices` along an axis, the other axes in step."""
-    axis, mode, strict = node.axis("axis", 0, of="data"), _mode(node), _strict(node)
+    axis, mode, resolved = node.axis("axis", 0, of="data"), _mode(node), positive(node)
 
     def run(data: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
-        index = positive(indices, data.shape[axis], strict)
+        index = resolved(indices, data.shape[axis])
         if mode == "update":
             return data.scatter(axis, index, updates)
         if mode in ("add", "sub"):
@@ -173,12 +210,13 @@ def scatter_along_axis(node: Node) -> Kernel:
 @op("scatter_nd")
 def scatter_nd(node: Node) -> Kernel:
     """data with slices at index vectors combined with updates."""
-    mode, strict = _mode(node), _strict(node)
+    mode, resolved = _mode(node), positive(node)
 
     def run(data: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
         depth = indices.shape[-1]
-        place = _linear(indices, list(data.shape[:depth]), strict).reshape(-1)
-        flat = data.reshape(math.prod(data.shape[:depth]), -1)
-        return combine(flat, place, updates.reshape(place.numel(), -1), mode).reshape(data.shape)
+        place = _linear(indices, list(data.shape[:depth]), resolved).reshape(-1)
+        inner = math.prod(data.shape[depth:])
+        flat = data.reshape(math.prod(data.shape[:depth]), inner)
+        return combine(flat, place, updates.reshape(place.numel(), inner), mode).reshape(data.shape)
 
     return Kernel(run, ("data", "indices", "updates"))

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from runtimes.mil.limits import room, room_to_broadcast
 from runtimes.mil.ops.table import Kernel, Node, op
 
 
@@ -31,6 +32,7 @@ def instance_norm(node: Node) -> Kernel:
     gamma, beta = _channels(node, "gamma", 1.0), _channels(node, "beta", 0.0)
 
     def run(x: Tensor) -> Tensor:
+        room_to_broadcast(x, gamma, beta)
         variance, mean = torch.var_mean(x, axes, correction=0, keepdim=True)
         return (x - mean) * torch.rsqrt(variance + epsilon) * gamma + beta
 
@@ -57,6 +59,7 @@ def layer_norm(node: Node) -> Kernel:
     scale, shift = aligned(gamma, 1.0), aligned(beta, 0.0)
 
     def run(x: Tensor) -> Tensor:
+        room_to_broadcast(x, scale, shift)
         variance, mean = torch.var_mean(x, axes, correction=0, keepdim=True)
         return (x - mean) * torch.rsqrt(variance + epsilon) * scale + shift
 
@@ -76,4 +79,9 @@ def local_response_norm(node: Node) -> Kernel:
     """x / (k + alpha / size * sum of squares over `size` neighbouring channels)^beta."""
     size = node.integer("size", 5)
     alpha, beta, k = node.number("alpha", 1e-4), node.number("beta", 0.75), node.number("k", 1.0)
-    return Kernel(lambda x: F.local_response_norm(x, size, alpha, beta, k), ("x",))
+
+    def run(x: Tensor) -> Tensor:
+        room([x.numel() // max(x.shape[1], 1), x.shape[1] + size])
+        return F.local_response_norm(x, size, alpha, beta, k)
+
+    return Kernel(run, ("x",))

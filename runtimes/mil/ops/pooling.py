@@ -37,11 +37,12 @@ class _Window:
         """[before, after] of each axis, with what ceil_mode adds behind."""
         sizes = list(x.shape[2:])
         if self._pad_type in ("same", "same_lower"):
-            return same_pads(sizes, self.kernel, self.strides, [1] * self.spatial, self._pad_type == "same_lower")
-        if self._pad_type != "custom":
-            return [0] * (2 * self.spatial)
-        room_to_pad(x.shape, self._custom)
-        return list(self._custom)
+            pads = same_pads(sizes, self.kernel, self.strides, [1] * self.spatial, self._pad_type == "same_lower")
+        else:
+            pads = list(self._custom) if self._pad_type == "custom" else [0] * (2 * self.spatial)
+        if any(pads):
+            room_to_pad(x.shape, pads)
+        return pads
 
     def overhang(self, x: Tensor, pads: list[int]) -> list[int]:
         """As `pads`, for ceil_mode: the last window may hang over, but must start inside input or left padding."""
@@ -54,6 +55,7 @@ class _Window:
             if steps * stride >= x.shape[2 + i] + pads[2 * i]:
                 steps -= 1
             extra += [0, max(0, steps * stride + k - size)]
+        room_to_pad(x.shape, [p + e for p, e in zip(pads, extra, strict=True)])
         return extra
 
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from runtimes.mil.limits import room
 from runtimes.mil.ops.table import Kernel, Node, op
 
 Activation = Callable[[Tensor], Tensor]
@@ -43,8 +44,17 @@ def _weights(node: Node, suffix: str = "") -> _Weights:
     return _Weights(node.need(f"weight_ih{suffix}"), node.need(f"weight_hh{suffix}"), node.tensor(f"bias{suffix}"))
 
 
+def _gates(x: Tensor, weights: _Weights) -> Tensor:
+    room([*x.shape[:2], len(weights.input)])
+    return F.linear(x, weights.input, weights.bias)
+
+
 def _scan(gates: Tensor, state: tuple[Tensor, ...], step: Step, backwards: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
     """All steps of one direction: hidden states in the order of computation [s, b, H], and the last state."""
+    rows = max(gates.shape[1], state[0].shape[0])
+    room([max(len(gates), 1), rows, max(gates.shape[2], state[0].shape[1])])
+    if not len(gates):
+        return state[0].new_zeros((0, *state[0].shape)), state
     hidden: list[Tensor] = []
     for gate in reversed(gates.unbind(0)) if backwards else gates.unbind(0):
         state = step(gate, state)
@@ -99,7 +109,7 @@ def lstm(node: Node) -> Kernel:
         finals: list[tuple[Tensor, ...]] = []
         starts = zip(initial_h.chunk(len(ways), -1), initial_c.chunk(len(ways), -1), strict=True)
         for (weights, step, backwards), start in zip(ways, starts, strict=True):
-            sequence, final = _scan(F.linear(x, weights.input, weights.bias), start, step, backwards)
+            sequence, final = _scan(_gates(x, weights), start, step, backwards)
             # A single layer in reverse gives its steps as computed; of two directions both stand in order of time.
             sequences.append(sequence.flip(0) if backwards and len(ways) == 2 else sequence)
             finals.append(final)
@@ -114,7 +124,7 @@ def _single(node: Node, weights: _Weights, step: Step) -> Kernel:
     whole, backwards = node.flag("output_sequence", False), _direction(node) == "reverse"
 
     def run(x: Tensor, initial_h: Tensor) -> tuple[Tensor, Tensor]:
-        sequence, (h,) = _scan(F.linear(x, weights.input, weights.bias), (initial_h,), step, backwards)
+        sequence, (h,) = _scan(_gates(x, weights), (initial_h,), step, backwards)
         return (sequence if whole else h.unsqueeze(0)), h
 
     return Kernel(run, ("x", "initial_h"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -104,23 +104,35 @@ def shape(_node: Node) -> Kernel:
     return Kernel(lambda x: torch.tensor(x.shape, dtype=torch.int32), ("x",))
 
 
+def _joined(join: Callable[..., Tensor], values: tuple[Tensor, ...], axis: int = 0) -> Tensor:
+    room([sum(v.numel() for v in values)])
+    return join(values, axis)
+
+
 @op("concat", rounds=False)
 def concat(node: Node) -> Kernel:
     """Values joined along an axis; interleaved takes one slice of each in turn."""
     rank = node.rank("values")
     if rank == 0:
-        return Kernel(lambda *values: torch.stack(values), ("values",))
+        return Kernel(lambda *values: _joined(torch.stack, values), ("values",))
     axis = node.axis("axis", 0, of="values")
     if node.flag("interleave", False):
-        return Kernel(lambda *values: torch.stack(values, axis + 1).flatten(axis, axis + 1), ("values",))
-    return Kernel(lambda *values: torch.cat(values, axis), ("values",))
+        return Kernel(lambda *values: _joined(torch.stack, values, axis + 1).flatten(axis, axis + 1), ("values",))
+    return Kernel(lambda *values: _joined(torch.cat, values, axis), ("values",))
 
 
 @op("stack", rounds=False)
 def stack(node: Node) -> Kernel:
     """Values joined along a new axis."""
-    axis = node.integer("axis", 0)
-    return Kernel(lambda *values: torch.stack(values, axis), ("values",))
+    axis, types = node.integer("axis", 0), node.types("values")
+    unequal = {str(t) for t in types if t.static_shape is None} and len({t.shape for t in types}) > 1
+
+    def run(*values: Tensor) -> Tensor:
+        if unequal:
+            node.undefined(f"values of types {', '.join(map(str, types))} are stacked; their shapes must be the same")
+        return _joined(torch.stack, values, axis)
+
+    return Kernel(run, ("values",))
 
 
 @op("split", rounds=False)
@@ -169,6 +181,8 @@ def reverse_sequence(node: Node) -> Kernel:
         return torch.cat([item.narrow(time, 0, n).flip(time), item.narrow(time, n, item.shape[time] - n)], time)
 
     def run(x: Tensor, lengths: Tensor) -> Tensor:
+        if x.shape[batch] == 0:
+            return x
         return torch.cat([turned(i, n) for i, n in zip(torch.split(x, 1, batch), lengths.tolist(), strict=True)], batch)
 
     return Kernel(run, ("x", "lengths"))
@@ -258,12 +272,15 @@ def space_to_batch(node: Node) -> Kernel:
 def batch_to_space(node: Node) -> Kernel:
     """The inverse of space_to_batch, cropped."""
     (b0, b1), crops = node.integers("block_shape") or [1, 1], node.integers("crops") or [0] * 4
-    cuts = torch_pads([-c for c in crops])
+    around = [-c for c in crops]
+    cuts = torch_pads(around)
 
     def run(x: Tensor) -> Tensor:
         n, c, h, w = x.shape
         y = x.reshape(b0, b1, n // (b0 * b1), c, h, w).permute(2, 3, 4, 0, 5, 1)
-        return F.pad(y.reshape(n // (b0 * b1), c, h * b0, w * b1), cuts)
+        whole = y.reshape(n // (b0 * b1), c, h * b0, w * b1)
+        room_to_pad(whole.shape, around)
+        return F.pad(whole, cuts)
 
     return Kernel(run, ("x",))
 
@@ -286,7 +303,12 @@ def pixel_unshuffle(node: Node) -> Kernel:
 def sliding_windows(node: Node) -> Kernel:
     """Windows of `size` every `stride` along an axis, on a new axis behind it."""
     axis, size, stride = node.axis("axis", 0), node.integer("size", 1), node.integer("stride", 1)
-    return Kernel(lambda x: x.unfold(axis, size, stride).movedim(-1, axis + 1), ("x",))
+
+    def run(x: Tensor) -> Tensor:
+        room([x.numel() // max(x.shape[axis], 1), max((x.shape[axis] - size) // max(stride, 1) + 1, 0), size])
+        return x.unfold(axis, size, stride).movedim(-1, axis + 1)
+
+    return Kernel(run, ("x",))
 
 
 def _fill(node: Node) -> tuple[float | int | bool, torch.dtype]:
@@ -365,7 +387,7 @@ def cumsum(node: Node) -> Kernel:
     def run(x: Tensor) -> Tensor:
         y = x.flip(axis) if backwards else x
         total = torch.cumsum(y, axis, dtype=x.dtype)
-        if exclusive:
+        if exclusive and y.shape[axis]:
             total = torch.cat([torch.zeros_like(y.narrow(axis, 0, 1)), total.narrow(axis, 0, y.shape[axis] - 1)], axis)
         return total.flip(axis) if backwards else total
 
@@ -375,4 +397,10 @@ def cumsum(node: Node) -> Kernel:
 @op("non_zero", rounds=False)
 def non_zero(_node: Node) -> Kernel:
     """Indices of what is not zero, one row each."""
-    return Kernel(lambda x: torch.nonzero(x).to(torch.int32), ("x",))
+
+    def run(x: Tensor) -> Tensor:
+        # Places are made as int64.
+        room([2, x.numel(), max(x.dim(), 1)])
+        return torch.nonzero(x).to(torch.int32)
+
+    return Kernel(run, ("x",))

@@ -20,6 +20,8 @@ def write_state(_node: Node) -> Kernel:
     """Replace the tensor in the state."""
 
     def run(cell: Cell, data: Tensor) -> tuple[()]:
+        if data.shape != cell[0].shape:
+            raise ValueError(f"a state of shape {list(cell[0].shape)} is written with {list(data.shape)}")
         cell[0] = data
         return ()
 

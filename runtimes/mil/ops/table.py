@@ -7,6 +7,8 @@ rounding to half is put around a kernel by the compiler, so no builder knows of 
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,7 +17,8 @@ import torch
 from torch import Tensor
 
 from models.common.errors import ArtefactError
-from runtimes.mil.graph import Named, Operation, ValueType
+from runtimes.mil.graph import Named, Operation, UndefinedWarning, ValueType
+from runtimes.mil.limits import room_to_broadcast
 
 # uint16 and uint32 values are held in the next wider signed type: torch lacks arithmetic for them.
 TORCH_DTYPES: dict[str, torch.dtype] = {
@@ -68,6 +71,7 @@ class Node:
         statics: values known at load, by name: tensors, or text.
         types: type of every value seen so far, by name.
         subprogram: compiles an inner block.
+        strict: stop at undefined behaviour, see `undefined`.
     """
 
     def __init__(
@@ -77,10 +81,12 @@ class Node:
         statics: Mapping[str, Any],
         types: Mapping[str, ValueType],
         subprogram: Callable[[int], SubProgram],
+        strict: bool = False,
     ) -> None:
         self.operation = operation
         self.opset = opset
         self.subprogram = subprogram
+        self._strict, self._warned = strict, False
         self._statics = statics
         self._types = types
 
@@ -171,6 +177,10 @@ class Node:
             raise ArtefactError(f"{self.place}: parameter {parameter!r} is missing")
         return self._types[names[0]]
 
+    def types(self, parameter: str) -> list[ValueType]:
+        """Types of all values that a parameter binds."""
+        return [self._types[name] for name in self.names(parameter)]
+
     def shape(self, parameter: str = "x") -> tuple[int, ...] | None:
         """Static shape of a parameter, or None where it is known only at the call."""
         return self.type(parameter).static_shape
@@ -192,6 +202,29 @@ class Node:
         if not -rank <= axis < max(rank, 1):
             raise ArtefactError(f"{self.place}: axis {axis} is out of range for rank {rank}")
         return axis % max(rank, 1)
+
+    def undefined(self, what: str) -> None:
+        """Note that Core ML does not define what the operation is asked for: the first time a warning.
+
+        Raises:
+            ValueError: the program is strict.
+        """
+        if self._strict:
+            raise ValueError(f"undefined in Core ML: {what}")
+        if not self._warned:
+            self._warned = True
+            warnings.warn(f"{self.place}: undefined in Core ML, a device may differ: {what}", UndefinedWarning, 2)
+
+    def declared_elements(self, output: int = 0) -> int:
+        """Elements of an output by its declaration.
+
+        Raises:
+            ArtefactError: its shape is not fixed.
+        """
+        shape = self.operation.outputs[output].type.static_shape if output < len(self.operation.outputs) else None
+        if shape is None:
+            raise self.refuse(f"output {output} has no fixed shape")
+        return math.prod(shape)
 
     def refuse(self, what: str) -> ArtefactError:
         """An error that names this operation."""
@@ -232,6 +265,19 @@ def op(*names: str, rounds: bool = True, pure: bool = True) -> Callable[[Builder
 
 
 def simple(name: str, fn: Callable[..., Any], *operands: str, rounds: bool = True) -> None:
-    """Enter an operation that has no attributes."""
+    """Enter an operation that has no attributes; several operands are broadcast."""
     kernel = Kernel(fn, operands)
-    TABLE[name] = Entry(lambda _node: kernel, rounds)
+    TABLE[name] = Entry(lambda node: kernel if len(operands) == 1 else broadcasting(node, fn, *operands), rounds)
+
+
+def broadcasting(node: Node, fn: Callable[..., Any], *operands: str) -> Kernel:
+    """A kernel that broadcasts its operands, held to the limits."""
+    sizes = [node.static(p).numel() if node.is_static(p) else None for p in operands]
+    if sizes.count(1) >= len(operands) - 1:  # nothing to multiply with
+        return Kernel(fn, operands)
+
+    def run(*values: Tensor) -> Any:
+        room_to_broadcast(*values)
+        return fn(*values)
+
+    return Kernel(run, operands)
