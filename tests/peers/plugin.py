@@ -1,8 +1,9 @@
 """pytest plugin: coremltools' own tests, with predictions made by runtimes.mil instead of Core ML.
 
-coremltools compares Core ML's predictions with torch or numpy only on macOS. This plugin tells it that it is on
-macOS 26 and puts the evaluator where its native proxy would be: patch_coremltools, and so the public MLModel.
-Everything else is theirs: the conversion, the inputs, the expected values, the comparison and its tolerances; `MLModel.predict` and `make_state` themselves are their code.
+coremltools compares Core ML's predictions with torch or numpy only on macOS. This plugin tells it that it is on macOS
+26 and puts the evaluator where its native proxy would be: patch_coremltools, and so the public MLModel. Everything
+else is theirs: the conversion, the inputs, the expected values, the comparison and its tolerances; `MLModel.predict`
+and `make_state` themselves are their code.
 
 Run it through run.py (or `make peer-tests`); docs/core-ml-anywhere.md says what the verdicts mean.
 """

@@ -262,7 +262,7 @@ def test_functions_are_chosen_by_name(packages: Folder) -> None:
 def test_what_is_no_package_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="does not exist"):
         MLModel(tmp_path / "no.mlpackage")
-    with pytest.raises(TypeError, match="save the model first"):
+    with pytest.raises(TypeError, match="a specification or an MLModel, got object"):
         MLModel(object())  # type: ignore[arg-type]
 
 
