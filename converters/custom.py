@@ -13,7 +13,7 @@ from models.common.errors import ConversionError, UsageError, WeightsError
 from models.common.hashing import sha256_bytes
 from models.custom.entry import CustomEntry, CustomOriginal
 from models.custom.geometry_toml import parse, read_toml
-from models.custom.loading import Loaded, Target, load, parse_target
+from models.custom.loading import Loaded, Sources, Target, load, parse_target
 from models.geometry import GraphSignature, StreamGeometry, TensorSpec
 from models.weights.checkpoint import load_file
 from runtimes.mil.deps import require_torch
@@ -60,11 +60,16 @@ def open_custom(target_text: str, geometry: GeometrySource = None, weights: Path
     net = _net(loaded, target)
     if weights is not None:
         _load_weights(net, weights)
-    return complete(entry, target, loaded.source_sha256, net, weights)
+    return complete(entry, target, loaded.source_sha256, net, weights, loaded.sources)
 
 
 def complete(
-    entry: CustomEntry, target: Target, source_sha256: str, net: nn.Module, weights: Path | None = None
+    entry: CustomEntry,
+    target: Target,
+    source_sha256: str,
+    net: nn.Module,
+    weights: Path | None = None,
+    sources: Sources = (),
 ) -> CustomEntry:
     """The entry with its net in it, checked."""
     from models.custom.forms import parameters_millions
@@ -77,7 +82,9 @@ def complete(
         entry,
         factory=target.factory,
         # A loaded Keras model has state that its file has not (a Dropout's seed): the file stands for its weights.
-        original=CustomOriginal(target.factory, source, source_sha256 if target.is_keras else _state_sha256(net)),
+        original=CustomOriginal(
+            target.factory, source, source_sha256 if target.is_keras else _state_sha256(net), sources
+        ),
         parameters_millions=parameters_millions(net),
         net=net,
         weights_file="" if weights is None else str(weights.resolve()),

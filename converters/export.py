@@ -12,6 +12,7 @@ from converters.bundle.write import (
     artefact_entry,
     artefact_path,
     build_manifest,
+    seal,
     write_labels,
     write_licences,
     write_model_card,
@@ -19,11 +20,21 @@ from converters.bundle.write import (
 from converters.cache import EXPORTS, cache_limit_bytes, trim
 from converters.custom import GeometrySource, open_custom
 from converters.originals import remember
-from converters.spec import FORMATS, PRECISIONS, ExportSpec, export_key, parse_choices, tolerance
+from converters.spec import FORMATS, PRECISIONS, ExportSpec, export_key, parse_choices
+from converters.tolerances import tolerance
 from models import pretrained
 from models.catalog import find
 from models.common.errors import BundleError, ConversionError, HearpackError, OutputError, UsageError
-from models.common.files import as_path, atomic_folder, cannot_write, copy_tree, exclusive, is_full, no_space
+from models.common.files import (
+    as_path,
+    atomic_folder,
+    cannot_write,
+    copy_tree,
+    exclusive,
+    is_full,
+    no_space,
+    write_atomic,
+)
 from models.common.hashing import sha256_tree
 from models.common.parsing import parse_json
 from models.common.progress import Progress, silent
@@ -33,7 +44,7 @@ from models.custom.loading import is_custom
 from models.entry import ModelEntry
 from models.weights.fetch import cache_dir
 from models.weights.store import WeightsFile
-from runtimes.bundle import MANIFEST, Artefact, Bundle, Decisions, Manifest, read_inside
+from runtimes.bundle import MANIFEST, PARITY, SIGNATURE, Artefact, Bundle, Decisions, Manifest, read_inside
 
 if TYPE_CHECKING:
     from torch import nn
@@ -119,6 +130,7 @@ def export(
             try:
                 with atomic_folder(stored, "set HEARPACK_CACHE to another folder, or free space") as folder:
                     _build(_Job(spec, file, folder, progress))
+                write_atomic(_tree_sum(stored), sha256_tree(stored) + "\n")
             except HearpackError as exc:
                 if is_full(exc) and not isinstance(exc, OutputError):  # a converter says it in its own words
                     raise no_space(stored) from exc
@@ -180,14 +192,16 @@ def _check_target(target: Path) -> None:
         raise OutputError(f"{target}: is there already and is not a bundle; move it away or choose another --output")
 
 
+def _tree_sum(stored: Path) -> Path:
+    """Where the sum over every file of a stored bundle is kept, its manifest among them."""
+    return stored.with_name("tree.sha256")
+
+
 def _is_intact(stored: Path) -> bool:
-    if not (stored / MANIFEST).is_file():
-        return False
     try:
-        Bundle.open(stored).check_files()
-    except BundleError:
+        return _tree_sum(stored).read_text(encoding="ascii").strip() == sha256_tree(stored)
+    except (OSError, ValueError):
         return False
-    return True
 
 
 def _build(job: _Job) -> None:
@@ -212,7 +226,6 @@ def _build(job: _Job) -> None:
         artefacts.append(artefact_entry(job.folder, path, artefact_format, precision, spec.model, limits))
         job.progress(what, 1.0)
     manifest = build_manifest(spec, job.weights, artefacts)
-    (job.folder / MANIFEST).write_text(manifest.dump(), encoding="utf-8")
     write_licences(job.folder, spec.model, job.weights)
     write_model_card(job.folder, spec, manifest)
     what = f"{spec.folder_name}: golden vectors"
@@ -281,8 +294,8 @@ def _write_and_check_golden(job: _Job, net: nn.Module, manifest: Manifest) -> No
     """Golden vectors of the original, and every artefact compared with them: executed before it is called converted."""
     from converters.bundle.golden import check_golden, write_golden
 
-    write_golden(job.folder, manifest, net, job.spec.model)
-    bundle = Bundle(job.folder, manifest)
+    write_golden(job.folder, seal(job.folder, manifest), net, job.spec.model)
+    bundle = Bundle(job.folder, seal(job.folder, manifest))
     for result in check_golden(bundle):
         failed = [c for c in result.checks if not c.passed]
         if failed:
@@ -339,7 +352,7 @@ def _edited_decisions(present: Bundle) -> Decisions | None:
 
 
 def _same_but_edits(present: Bundle, stored: Bundle) -> bool:
-    skip = frozenset({MANIFEST, "parity"})
+    skip = frozenset({MANIFEST, SIGNATURE, PARITY})
     without = {"decisions": None, "dsp": None, "playout": None}
     same_manifest = present.manifest.model_copy(update=without) == stored.manifest.model_copy(update=without)
     return same_manifest and sha256_tree(present.path, skip) == sha256_tree(stored.path, skip)

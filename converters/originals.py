@@ -1,7 +1,8 @@
-"""A bundle's original, found again.
+"""A bundle's original, found again, and run only where this user said where it is.
 
-A bundle holds no path. Where its original lay is kept in the cache of this machine; `verify` looks at the place that
-the user names, else at that one, else beside the bundle and in the working folder.
+A bundle says which net it was made of; it never says what to run. `verify` takes the place that the user names, else
+the one where this user exported the very same net from, which the cache of this machine remembers; the sources there
+are compared with their hashes before any is executed. Where neither is, there is no original.
 """
 
 from __future__ import annotations
@@ -9,22 +10,29 @@ from __future__ import annotations
 import contextlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from converters.custom import GeometrySource, open_custom
 from models.common.errors import OutputError, WeightsError
 from models.common.files import write_atomic
-from models.common.hashing import sha256_bytes
+from models.common.hashing import sha256_bytes, sha256_file
 from models.common.parsing import parse_json
 from models.custom.entry import CustomEntry, CustomOriginal
-from models.custom.loading import parse_target
+from models.custom.loading import Sources, changed_sources, parse_target
 from models.weights.fetch import cache_dir
-from runtimes.bundle import Bundle
-
-_Place = tuple[str, str | Path | None, Path | None]  # a target, its geometry.toml, its checkpoint
+from runtimes.bundle import Bundle, Original
 
 
-def _record(original: CustomOriginal | Any) -> Path:
+class _Place(NamedTuple):
+    """A target, its geometry.toml, its checkpoint, and the sources that it must have."""
+
+    target: str
+    geometry: str | Path | None
+    weights: Path | None
+    sources: Sources
+
+
+def _record(original: CustomOriginal | Original) -> Path:
     key = sha256_bytes(f"{original.factory}\n{original.source_sha256}\n{original.weights_sha256}".encode())
     return cache_dir() / "originals" / f"{key[:32]}.json"
 
@@ -32,10 +40,11 @@ def _record(original: CustomOriginal | Any) -> Path:
 def remember(entry: CustomEntry, target_text: str, geometry: GeometrySource) -> None:
     """Keep where the original lies, on this machine only; nothing of it goes into a bundle."""
     target = parse_target(target_text)
-    where = {
+    where: dict[str, Any] = {
         "target": f"{Path(target.module).resolve()}:{target.callable_name}" if target.is_file else target_text,
         "geometry": str(Path(geometry).resolve()) if isinstance(geometry, str | Path) else None,
         "weights": entry.weights_file or None,
+        "sources": entry.source_files,
     }
     if target.is_keras:
         where["target"] = str(Path(target.module).resolve())
@@ -51,7 +60,7 @@ def is_custom_bundle(bundle: Bundle) -> bool:
 def reopen(
     bundle: Bundle, target_text: str | None = None, geometry: str | Path | None = None, weights: Path | None = None
 ) -> CustomEntry:
-    """The original of a bundle, found again and proven to be the same.
+    """The original of a bundle, found again and proven to be the same, before it is executed and after.
 
     Args:
         bundle: made by `export` of a custom net.
@@ -65,23 +74,26 @@ def reopen(
     """
     original = bundle.manifest.original
     if target_text is not None:
-        place: _Place | None = (target_text, geometry, weights)
+        stated = tuple((source.path, source.sha256) for source in original.sources or ())
+        place: _Place | None = _Place(target_text, geometry, weights, stated)
     else:
-        place = _remembered(original, geometry, weights) or _beside(bundle, geometry, weights)
+        place = _remembered(original, geometry, weights)
     if place is None:
         raise WeightsError(
-            f"the original {original.factory} is not where it was exported from, nor beside the bundle; "
+            f"the original {original.factory} is not where it was exported from on this machine; "
             f"give its place with --original PATH"
         )
-    entry = open_custom(*place)
+    _refuse_changed(place, original)
+    entry = open_custom(place.target, place.geometry, place.weights)
     _same_original(entry, original)
     return entry
 
 
-def _remembered(original: Any, geometry: str | Path | None, weights: Path | None) -> _Place | None:
+def _remembered(original: Original, geometry: str | Path | None, weights: Path | None) -> _Place | None:
     try:
         where = parse_json(_record(original).read_text(encoding="utf-8"))
-        text, toml, checkpoint = where["target"], where["geometry"], where["weights"]
+        text, toml, checkpoint = str(where["target"]), where["geometry"], where["weights"]
+        sources = tuple((str(path), str(sha256)) for path, sha256 in where["sources"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     is_file = text.endswith(".keras") or ".py:" in text
@@ -91,20 +103,25 @@ def _remembered(original: Any, geometry: str | Path | None, weights: Path | None
         if not Path(checkpoint).is_file():
             raise WeightsError(f"the checkpoint that {original.factory} was exported with is gone; give --weights")
         weights = Path(checkpoint)
-    return text, geometry if geometry is not None else toml, weights
+    return _Place(text, geometry if geometry is not None else toml, weights, sources)
 
 
-def _beside(bundle: Bundle, geometry: str | Path | None, weights: Path | None) -> _Place | None:
-    factory = bundle.manifest.original.factory
-    name, _, function = factory.partition(":")
-    if not name.endswith((".py", ".keras")):
-        return factory, geometry, weights
-    files = [folder / name for folder in (bundle.path.resolve().parent, Path.cwd())]
-    file = next((file for file in files if file.is_file()), None)
-    return None if file is None else (f"{file}:{function}" if function else str(file), geometry, weights)
+def _refuse_changed(place: _Place, original: Original) -> None:
+    """Raise WeightsError, nothing executed yet, where a file is not the one that was exported."""
+    target = parse_target(place.target)
+    if target.is_keras:  # a .keras file is its weights
+        file = Path(target.module)
+        changed: tuple[str, ...] = () if sha256_file(file) == original.weights_sha256 else (file.name,)
+    else:
+        changed = changed_sources(target, place.sources)
+    if changed:
+        raise WeightsError(
+            f"{original.factory}, what it imports or its geometry has changed since the export: {changed[0]} is not "
+            f"the file that was exported, so it was not run; export again, or give the old one with --original"
+        )
 
 
-def _same_original(entry: CustomEntry, original: Any) -> None:
+def _same_original(entry: CustomEntry, original: Original) -> None:
     came = entry.original
     if came.weights_sha256 != original.weights_sha256:
         raise WeightsError(
@@ -115,5 +132,5 @@ def _same_original(entry: CustomEntry, original: Any) -> None:
     if came.source_sha256 != original.source_sha256:
         raise WeightsError(
             f"{original.factory}, what it imports or its geometry has changed since the export (sha256 "
-            f"{original.source_sha256[:12]}… then, {came.source_sha256[:12]}… now); export again"
+            f"{str(original.source_sha256)[:12]}… then, {came.source_sha256[:12]}… now); export again"
         )

@@ -14,8 +14,7 @@ from typing import Literal, TypeVar, get_args
 from converters.sources import sources_digest
 from models.common.errors import UsageError
 from models.entry import ModelEntry
-from models.geometry import OutputKind
-from runtimes.bundle import Format, Tolerance
+from runtimes.bundle import Format
 
 PrecisionName = Literal["fp32", "fp16"]
 Named = TypeVar("Named", bound=str)
@@ -96,26 +95,6 @@ def hops_from_arguments(model: ModelEntry, hops: str | None, buffer_ms: float | 
     for count in counts:
         model.signature(count)
     return counts
-
-
-# What an artefact may differ by from its torch original. Never derived from a measurement: a limit is what a user would
-# notice (docs/parity.md has the reasons), and `verify` says how far below it the artefact stays. streaming/metrics/
-# parity.py defines each metric and whether its limit is an upper or a lower one.
-_SCORES = {
-    "fp32": {"score_max_abs_error": 1e-4, "top5_clear_flips": 0.0, "nan_count": 0.0},
-    "fp16": {"score_max_abs_error": 1e-2, "top5_agreement": 0.97, "top5_clear_flips": 0.0, "nan_count": 0.0},
-}
-# Drift is the SNR of the first ten seconds minus that of the last: what accumulates shows as tens of dB.
-_AUDIO = {
-    "fp32": {"snr_db": 110.0, "drift_db": 6.0, "nan_count": 0.0},
-    "fp16": {"snr_db": 55.0, "drift_db": 6.0, "nan_count": 0.0},
-}
-_LIMITS: dict[OutputKind, dict[str, dict[str, float]]] = {"scores": _SCORES, "audio": _AUDIO, "sources": _AUDIO}
-
-
-def tolerance(output_kind: OutputKind, precision: str) -> tuple[Tolerance, ...]:
-    """The limits of an artefact, in a fixed order."""
-    return tuple(Tolerance(metric=m, limit=limit) for m, limit in _LIMITS[output_kind][precision].items())
 
 
 def toolchain_versions() -> dict[str, str]:

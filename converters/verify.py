@@ -14,18 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.bundle.golden import read_golden, through_resampler
-from converters.bundle.reference import StreamOutput, compare, entry_of, original, stream
+from converters.bundle.reference import StreamOutput, check_entry, compare, entry_of, original, stream
 from converters.bundle.test_audio import VERIFY_SECONDS, programme, stereo_programme
 from converters.originals import is_custom_bundle, reopen
 from converters.spec import toolchain_versions
+from converters.tolerances import lax, limits_of
 from models import pretrained
-from models.common.errors import MissingDependencyError, UsageError, WeightsError
+from models.common.errors import MissingDependencyError, OutputError, UsageError, WeightsError
 from models.common.files import as_path, write_atomic
 from models.common.progress import Progress, silent
 from models.entry import ModelEntry
 from models.weights.checkpoint import load_file
 from models.weights.store import user_file
-from runtimes.bundle import Artefact, Bundle, Manifest, require_output
+from runtimes.bundle import PARITY, Artefact, Bundle, Manifest, require_output
+from runtimes.bundle.signature import check_signature
 from runtimes.engines import Choice, Engine, engines_for, open_runtime
 from runtimes.protocol import Runtime
 from runtimes.torch import load_net
@@ -55,9 +57,10 @@ class ArtefactReport:
     Attributes:
         artefact, engine, engine_version, detail: what computed.
         figures: over the whole stream.
-        checks: the tolerances that the manifest gives.
+        checks: hearpack's limits for the task and precision, each the manifest's own where that is stricter.
         stress: the streams that break models.
-        passed: every check holds and no stress stream gave a NaN.
+        lax: where the manifest's tolerance falls short of hearpack's limits, a sentence each.
+        passed: every check holds, no stress stream gave a NaN, and the manifest asks for no less than hearpack does.
     """
 
     artefact: str
@@ -67,6 +70,7 @@ class ArtefactReport:
     figures: AudioParity | ScoreParity
     checks: tuple[Check, ...]
     stress: tuple[StressFigures, ...]
+    lax: tuple[str, ...]
     passed: bool
 
 
@@ -78,10 +82,12 @@ class VerifyReport:
         bundle: name of the bundle's folder.
         machine: system and processor family; no host name.
         toolchain: versions of what computed.
-        reference: "torch original", or "golden" where torch or the weights are absent.
+        reference: "torch original", or "golden" where torch, the weights or the original are absent: the bundle's own
+            word on itself, which says that its artefacts agree with its vectors and no more.
         material, seconds: the stream.
         artefacts: one report for each artefact and engine.
         passed: all of them passed.
+        not_kept: why there is no parity/MACHINE.json of it (a bundle that cannot be written); empty where there is.
     """
 
     bundle: str
@@ -92,6 +98,7 @@ class VerifyReport:
     seconds: float
     artefacts: tuple[ArtefactReport, ...]
     passed: bool
+    not_kept: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,6 +121,7 @@ def verify(
     weights: str | Path | None = None,
     original: str | None = None,
     geometry: str | Path | None = None,
+    public_key: str | Path | None = None,
     progress: Progress = silent,
 ) -> VerifyReport:
     """Stream real audio through every artefact, on every engine of this machine, and compare it with the original.
@@ -124,24 +132,31 @@ def verify(
         seconds: length of the stream; 60 when None, the whole file with `audio`.
         audio: a file of your own; hearpack's material when None.
         weights: the checkpoint a bundle of your own weights was exported from.
-        original: where a custom net is, if it is not where it was exported from (converters/originals.py).
+        original: where a custom net is, if it is not where this machine exported it from; code of the user's choice,
+            its sources compared with their hashes before it is run (converters/originals.py). Nothing that the bundle
+            names is ever run.
         geometry: its geometry.toml, where it does not lie beside it.
+        public_key: of whoever signed the bundle (runtimes/bundle/signature.py); without it no signature is asked for.
         progress: called with (what, fraction done).
 
     Returns:
-        the figures; also written to parity/MACHINE.json in the bundle.
+        the figures; also written to parity/MACHINE.json in the bundle, or `not_kept` says why not.
 
     Raises:
-        BundleError: an artefact does not match its hash, or no artefact has such an id.
+        BundleError: a file does not match its hash, no artefact has such an id, or there are no limits for one.
         UsageError: a stream too short.
         AudioError: the file is not usable.
     """
     if seconds is not None and not SHORTEST_SECONDS <= seconds <= 3600.0:
         raise UsageError(f"--seconds: expected {SHORTEST_SECONDS:g} to 3600, got {seconds:g}")
     bundle = Bundle.of(bundle)
+    if public_key is not None:
+        check_signature(bundle, public_key)
     require_output(bundle.manifest, "verify", "audio", "scores", "sources")
     chosen = [bundle.artefact(a) for a in artefacts] if artefacts else list(bundle.manifest.artefacts)
     bundle.check_files(chosen)
+    bundle.check_others()
+    bundle.labels()
     progress("the original", 0.0)
     truth = _truth(bundle, seconds, as_path(audio), as_path(weights), (original, as_path(geometry)))
     progress("the original", 1.0)
@@ -160,9 +175,20 @@ def verify(
         artefacts=tuple(reports),
         passed=all(r.passed for r in reports),
     )
-    text = json.dumps(dataclasses.asdict(report), indent=2, sort_keys=True) + "\n"
-    write_atomic(bundle.path / "parity" / f"{report.machine}.json", text)
-    return report
+    return dataclasses.replace(report, not_kept=_keep(bundle, report))
+
+
+def _keep(bundle: Bundle, report: VerifyReport) -> str:
+    """Write parity/MACHINE.json; says why where that cannot be, because the figures are there all the same."""
+    fields = {name: value for name, value in dataclasses.asdict(report).items() if name != "not_kept"}
+    folder = bundle.path / PARITY
+    if folder.is_symlink():
+        return f"{folder}: is a link; expected a folder, take it out"
+    try:
+        write_atomic(folder / f"{report.machine}.json", json.dumps(fields, indent=2, sort_keys=True) + "\n")
+    except OutputError as exc:
+        return str(exc)
+    return ""
 
 
 def _samples(manifest: Manifest, entry: ModelEntry, seconds: float | None, audio: Path | None) -> tuple[str, Array]:
@@ -194,10 +220,12 @@ def _truth(
     try:
         if is_custom_bundle(bundle):
             entry: ModelEntry = reopen(bundle, *own, weights)
+            check_entry(manifest, entry)
             net = load_net(entry, {})
         else:
             entry = entry_of(manifest)
-            net = load_net(entry, _original_weights(manifest, weights))
+            check_entry(manifest, entry)
+            net = load_net(entry, _original_weights(entry, manifest.original.weights_sha256, weights))
     except (MissingDependencyError, WeightsError) as exc:
         if audio is not None or weights is not None or own != (None, None):
             raise
@@ -221,12 +249,12 @@ def _stress(samples: Array, rate: int) -> dict[str, Array]:
     return {name: np.stack([streams[name] for streams in channels]) for name in channels[0]}
 
 
-def _original_weights(manifest: Manifest, weights: Path | None) -> Mapping[str, np.ndarray[Any, Any]]:
+def _original_weights(entry: ModelEntry, sha256: str, weights: Path | None) -> Mapping[str, np.ndarray[Any, Any]]:
     """The weights that the bundle was made of, proven by their sha256."""
-    file = user_file(weights) if weights is not None else pretrained.pull(manifest.name)
-    if file.sha256 != manifest.original.weights_sha256:
+    file = user_file(weights) if weights is not None else pretrained.pull(entry.name)
+    if file.sha256 != sha256:
         raise WeightsError(
-            f"the bundle was exported from weights with sha256 {manifest.original.weights_sha256[:12]}…, "
+            f"the bundle was exported from weights with sha256 {sha256[:12]}…, "
             f"{file.path.name} has {file.sha256[:12]}…; give the right file with --weights"
         )
     return load_file(file.path)
@@ -257,7 +285,8 @@ def _artefact_report(
     finally:
         runtime.close()
     progress(what, 1.0)
-    checks = tuple(judge(figures, artefact.tolerance))
+    checks = tuple(judge(figures, limits_of(manifest, artefact)))
+    short = lax(manifest, artefact)
     clean = all(s.figures.nan_count == 0 for s in stress)
     return ArtefactReport(
         artefact=artefact.id,
@@ -267,7 +296,8 @@ def _artefact_report(
         figures=figures,
         checks=checks,
         stress=tuple(stress),
-        passed=clean and all(c.passed for c in checks),
+        lax=short,
+        passed=clean and not short and all(c.passed for c in checks),
     )
 
 

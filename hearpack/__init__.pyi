@@ -18,6 +18,7 @@ from models.pretrained import models as models
 from models.pretrained import pull as pull
 from runtimes.bundle import Bundle as Bundle
 from runtimes.bundle import Decisions as Decisions
+from runtimes.bundle.signature import sign as sign
 from runtimes.inspect.inspect import inspect as inspect
 from streaming.advice.advise import advise as advise
 from streaming.advice.budget_figures import gate as gate

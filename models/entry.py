@@ -98,6 +98,11 @@ class ModelEntry:
         return None
 
     @property
+    def source_files(self) -> tuple[tuple[str, str], ...]:
+        """Path and sha256 of each source of a custom net in Python."""
+        return ()
+
+    @property
     def assumed(self) -> tuple[str, ...]:
         """Sentences on what was not said of a custom net."""
         return ()

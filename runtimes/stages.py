@@ -7,21 +7,32 @@ heard. `streaming/core/dsp.py` computes them, Kotlin and Swift to the same bits.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.geometry import OUTPUT_KINDS, Task
 
 
-class _Stage(BaseModel):
-    """Unknown fields of a known stage are refused: they would change what it does."""
+class Edited(BaseModel):
+    """A part of the manifest that people edit: a key that nobody reads is a slip of theirs, and is refused by name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_unknown(cls, data: Any) -> Any:
+        for key in data if isinstance(data, dict) else ():
+            if key not in cls.model_fields:
+                near = difflib.get_close_matches(str(key), cls.model_fields, n=1, cutoff=0.5)
+                offer = f"did you mean {near[0]!r}? " if near else ""
+                raise ValueError(f"unknown key {str(key)!r:.60}; {offer}known: {', '.join(cls.model_fields)}")
+        return data
 
-class Highpass(_Stage):
+
+class Highpass(Edited):
     """Second-order Butterworth high-pass before the net: takes out DC, handling noise and wind.
 
     Attributes:
@@ -32,7 +43,7 @@ class Highpass(_Stage):
     cutoff_hz: float = Field(ge=1.0, le=20_000.0)
 
 
-class Gain(_Stage):
+class Gain(Edited):
     """A fixed gain before the net.
 
     Attributes:
@@ -43,7 +54,7 @@ class Gain(_Stage):
     gain_db: float = Field(ge=-60.0, le=40.0)
 
 
-class Gate(_Stage):
+class Gate(Edited):
     """Windows under a level are not given to a windowed classifier; their scores are zeros.
 
     Attributes:
@@ -57,7 +68,7 @@ class Gate(_Stage):
     hold_windows: int = Field(default=0, ge=0, le=1_000)
 
 
-class WetDry(_Stage):
+class WetDry(Edited):
     """How much of the input an enhancer may take away at most; the rest stays, aligned with the output.
 
     Attributes:
@@ -68,7 +79,7 @@ class WetDry(_Stage):
     attenuation_limit_db: float = Field(ge=0.0, le=120.0)
 
 
-class Limiter(_Stage):
+class Limiter(Edited):
     """A peak limiter after an enhancer: no delay, attack at once, exponential release.
 
     Attributes:

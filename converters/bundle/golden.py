@@ -7,7 +7,7 @@ tuning thresholds in the manifest does not break an app's self-check. All sample
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from converters.bundle.reference import StreamOutput, compare, entry_of, original, stream
 from converters.bundle.test_audio import golden_input
+from converters.tolerances import limits_of
 from models.common.errors import BundleError
 from models.common.parsing import parse_json
 from models.entry import ModelEntry
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float32]
 DEVICE_RATE_HZ = 48000
+RATES_HZ = (4000, 192_000)  # what the resampler takes
 # Ten seconds are too short to speak of drift.
 LONG_STREAM_METRICS = frozenset({"drift_db"})
 
@@ -151,7 +153,10 @@ def read_golden(bundle: Bundle) -> tuple[GoldenStream, ...]:
                 samples = samples.reshape(manifest.geometry.channels, -1)
             else:
                 output = output[0]
-            streams.append(GoldenStream(int(item["sample_rate_hz"]), samples, output, tuple(item["events"])))
+            rate = int(item["sample_rate_hz"])
+            if not RATES_HZ[0] <= rate <= RATES_HZ[1]:
+                raise ValueError(f"sample_rate_hz: expected {RATES_HZ[0]} to {RATES_HZ[1]}, got {rate}")
+            streams.append(GoldenStream(rate, samples, output, tuple(item["events"])))
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise BundleError(f"{folder}: golden vectors cannot be read ({exc}); export the bundle again") from exc
     if not streams:
@@ -159,8 +164,12 @@ def read_golden(bundle: Bundle) -> tuple[GoldenStream, ...]:
     return tuple(streams)
 
 
-def check_golden(bundle: Bundle) -> Iterator[GoldenResult]:
-    """Run every artefact on every engine of this machine over the first golden stream.
+def check_golden(bundle: Bundle, choices: Sequence[Choice] | None = None) -> Iterator[GoldenResult]:
+    """Run artefacts over the first golden stream, judged by hearpack's limits or the manifest's stricter ones.
+
+    Args:
+        bundle: the opened bundle.
+        choices: artefacts and engines; every artefact on every engine of this machine when None.
 
     Yields:
         the figures and checks, artefact by artefact.
@@ -171,13 +180,14 @@ def check_golden(bundle: Bundle) -> Iterator[GoldenResult]:
     golden = read_golden(bundle)[0]
     manifest = bundle.manifest
     at_model = through_resampler(golden.samples, golden.sample_rate_hz, manifest.geometry.sample_rate_hz)
-    for artefact in manifest.artefacts:
-        limits = [t for t in artefact.tolerance if t.metric not in LONG_STREAM_METRICS]
-        for engine in engines_for(artefact):
-            runtime = open_runtime(bundle, Choice(artefact, engine))
-            try:
-                candidate = stream(manifest, runtime, at_model)
-            finally:
-                runtime.close()
-            figures = compare(manifest, StreamOutput(golden.output, candidate.ends), candidate)
-            yield GoldenResult(artefact.id, engine, figures, tuple(judge(figures, limits)))
+    if choices is None:
+        choices = [Choice(artefact, engine) for artefact in manifest.artefacts for engine in engines_for(artefact)]
+    for choice in choices:
+        limits = [t for t in limits_of(manifest, choice.artefact) if t.metric not in LONG_STREAM_METRICS]
+        runtime = open_runtime(bundle, choice)
+        try:
+            candidate = stream(manifest, runtime, at_model)
+        finally:
+            runtime.close()
+        figures = compare(manifest, StreamOutput(golden.output, candidate.ends), candidate)
+        yield GoldenResult(choice.artefact.id, choice.engine, figures, tuple(judge(figures, limits)))

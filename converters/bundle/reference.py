@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.catalog import CATALOG
-from models.common.errors import BundleError
+from models.common.errors import BundleError, WeightsError
 from models.entry import ModelEntry
 from runtimes.bundle import Manifest
 from runtimes.protocol import Runtime
@@ -42,13 +42,31 @@ def entry_of(manifest: Manifest) -> ModelEntry:
     """The catalogue entry that a manifest's `original` names.
 
     Raises:
-        BundleError: it names a factory that is not in the catalogue; nothing else is ever imported from a file.
+        WeightsError: it names a factory that is not in the catalogue; nothing else is ever imported from a file.
     """
     for entry in CATALOG.values():
         if entry.factory == manifest.original.factory:
             return entry
     known = ", ".join(e.factory for e in CATALOG.values())
-    raise BundleError(f"original.factory {manifest.original.factory!r} is not one of this hearpack's: {known}")
+    raise WeightsError(f"original.factory {manifest.original.factory!r:.80} is not one of this hearpack's: {known}")
+
+
+def check_entry(manifest: Manifest, entry: ModelEntry) -> None:
+    """Raise BundleError where a manifest does not describe the net that it says it was made of."""
+    ours, theirs = entry.signature(manifest.buffer.hops_per_call), manifest.signature
+    facts = {
+        "task": (manifest.task, entry.task),
+        "geometry": (manifest.stream_geometry, entry.geometry),
+        "buffer": (manifest.buffer.kind, entry.buffer_kind),
+        "inputs": ((theirs.input_names, theirs.input_shapes), (ours.input_names, ours.input_shapes)),
+        "outputs": ([(t.name, t.shape) for t in theirs.outputs], [(t.name, t.shape) for t in ours.outputs]),
+    }
+    for what, (came, expected) in facts.items():
+        if came != expected:
+            raise BundleError(
+                f"{manifest.name}: the manifest's {what} is not that of {manifest.original.factory!r:.80}, which it "
+                f"says it was made of; export the bundle again"
+            )
 
 
 def stream(manifest: Manifest, runtime: Runtime, samples: Array) -> StreamOutput:

@@ -15,9 +15,11 @@ from models.entry import ModelEntry
 from models.geometry import TensorSpec
 from models.weights.store import WeightsFile
 from runtimes.bundle import (
+    MANIFEST,
     SCHEMA,
     Artefact,
     Buffer,
+    Bundle,
     CreatedBy,
     Decisions,
     FileEntry,
@@ -27,6 +29,7 @@ from runtimes.bundle import (
     MinimumOS,
     Original,
     Precision,
+    SourceFile,
     StateTensor,
     Tensor,
     Tolerance,
@@ -66,20 +69,38 @@ def artefact_entry(
         limits: what it may differ by.
     """
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    entries = [
-        FileEntry(path=f.relative_to(folder).as_posix(), sha256=sha256_file(f), bytes=f.stat().st_size) for f in files
-    ]
     # LiteRT 2.x's CompiledModel wants API 26 of our app; an ML Program wants the iOS that it is converted for.
     minimum = MinimumOS(android_api=26) if artefact_format == "litert" else MinimumOS(ios="16.0")
     return Artefact(
         id=f"{artefact_format}-{precision}",
         format=artefact_format,
         precision=_precision(artefact_format, precision, model),
-        files=tuple(entries),
+        files=tuple(_file_entry(folder, f) for f in files),
         minimum_os=minimum,
         allowed_compute=("cpu",),
         tolerance=limits,
     )
+
+
+def _file_entry(folder: Path, file: Path) -> FileEntry:
+    return FileEntry(path=file.relative_to(folder).as_posix(), sha256=sha256_file(file), bytes=file.stat().st_size)
+
+
+def seal(folder: Path, manifest: Manifest) -> Manifest:
+    """Write manifest.json with a hash of every file that lies in the folder now.
+
+    Args:
+        folder: the bundle being written.
+        manifest: all but its `files`.
+
+    Returns:
+        the manifest with them.
+    """
+    open_list = manifest.model_copy(update={"files": ()})
+    others = Bundle(folder, open_list).strangers(open_list.paths)
+    sealed = manifest.model_copy(update={"files": tuple(_file_entry(folder, folder / path) for path in others)})
+    (folder / MANIFEST).write_text(sealed.dump(), encoding="utf-8")
+    return sealed
 
 
 def _decisions(spec: ExportSpec) -> Decisions | None:
@@ -93,7 +114,7 @@ def _decisions(spec: ExportSpec) -> Decisions | None:
 
 
 def build_manifest(spec: ExportSpec, weights: WeightsFile, artefacts: Sequence[Artefact]) -> Manifest:
-    """The manifest of an export (docs/bundle.md)."""
+    """The manifest of an export (docs/bundle.md), its `files` still open: `seal` fills them in."""
     model = spec.model
     signature = model.signature(spec.hops_per_call)
 
@@ -109,6 +130,7 @@ def build_manifest(spec: ExportSpec, weights: WeightsFile, artefacts: Sequence[A
             factory=model.factory,
             weights_sha256=weights.sha256,
             source_sha256=model.source_sha256,
+            sources=tuple(SourceFile(path=path, sha256=sha256) for path, sha256 in model.source_files) or None,
         ),
         geometry=Geometry(**dataclasses.asdict(model.geometry)),
         buffer=Buffer(
@@ -126,6 +148,7 @@ def build_manifest(spec: ExportSpec, weights: WeightsFile, artefacts: Sequence[A
         ),
         decisions=_decisions(spec),
         artefacts=tuple(artefacts),
+        files=(),
         weights=tuple(WeightsOrigin(**origin._asdict()) for origin in model.origins(weights)),
     )
 

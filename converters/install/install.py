@@ -1,4 +1,4 @@
-"""A bundle into a sample app: checked as the app will check it, copied whole or not at all.
+"""A bundle into a sample app: hashes checked, golden vectors run, copied whole or not at all.
 
 The app's project says in `bundle-schema.txt` which manifests it reads. What is copied is what was exported, byte for
 byte: manifest, labels, the artefacts of the platform's format that were asked for, golden vectors, licences. Nothing
@@ -12,12 +12,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from converters.bundle.golden import read_golden
+from converters.bundle.golden import check_golden, read_golden
 from converters.install.ios import check_ios
-from models.common.errors import BundleError, UsageError
+from converters.tolerances import lax
+from models.common.errors import BundleError, MissingDependencyError, UsageError
 from models.common.files import atomic_folder
 from runtimes.bundle import MANIFEST, Artefact, Bundle, Format, inside, require_output
-from runtimes.engines import Choice, open_runtime
+from runtimes.bundle.signature import check_signature
+from runtimes.engines import Choice, engines_for, open_runtime
+from streaming.metrics.parity import Check
 
 SCHEMA_FILE = "bundle-schema.txt"
 
@@ -40,6 +43,22 @@ class Platform:
 
 
 @dataclass(frozen=True)
+class GoldenRun:
+    """The golden vectors through one artefact.
+
+    Attributes:
+        artefact, engine: what ran, or would have.
+        checks: its figures beside their limits; empty where it was not run.
+        not_run: why it was not run; empty where it was.
+    """
+
+    artefact: str
+    engine: str
+    checks: tuple[Check, ...]
+    not_run: str = ""
+
+
+@dataclass(frozen=True)
 class Installed:
     """What was put where.
 
@@ -49,6 +68,7 @@ class Installed:
         artefacts: ids of the artefacts copied.
         files: how many files were copied.
         bytes: their size.
+        golden: how each artefact reproduced the golden vectors here.
         others: bundles that lie beside it in the app.
     """
 
@@ -57,6 +77,7 @@ class Installed:
     artefacts: tuple[str, ...]
     files: int
     bytes: int
+    golden: tuple[GoldenRun, ...]
     others: tuple[str, ...]
 
 
@@ -77,6 +98,7 @@ def install(
     android: str | Path | None = None,
     ios: str | Path | None = None,
     artefacts: Sequence[str] = (),
+    public_key: str | Path | None = None,
 ) -> tuple[Installed, ...]:
     """Put a bundle into one or both sample apps, replacing the same bundle if an older one is there.
 
@@ -85,6 +107,7 @@ def install(
         android: the folder android-sample.
         ios: the folder ios-sample.
         artefacts: ids to copy; by default the platform's first fp32 one, else its first.
+        public_key: of whoever signed the bundle; without it no signature is asked for.
 
     Returns:
         what was copied, for each platform.
@@ -92,7 +115,8 @@ def install(
     Raises:
         UsageError: neither folder, artefacts for both, a folder that is no sample app, an artefact that is not of its
             format, or a separator: the apps' streams are mono.
-        BundleError: the app does not read this schema, a hash is wrong, golden vectors or labels are missing.
+        BundleError: the app does not read this schema, a hash or the signature is wrong, golden vectors or labels are
+            missing, the manifest asks for less than hearpack's limits, or an artefact does not give its golden vectors.
         ArtefactError: the artefact does not fit the manifest.
         OutputError: the folder cannot be written.
     """
@@ -102,6 +126,8 @@ def install(
     if artefacts and len(targets) > 1:
         raise UsageError("--artefact belongs to one platform; install for Android and iOS one after the other")
     opened = Bundle.of(bundle)
+    if public_key is not None:
+        check_signature(opened, public_key)
     return tuple(_install(opened, platform, sample, artefacts) for platform, sample in targets)
 
 
@@ -110,10 +136,12 @@ def _install(bundle: Bundle, platform: Platform, sample: Path, artefact_ids: Seq
     require_output(bundle.manifest, "install", "audio", "scores")
     artefacts = _choose(bundle, platform, artefact_ids)
     bundle.check_files(artefacts)
+    bundle.check_others()
     bundle.labels()
     read_golden(bundle)
     for artefact in artefacts:
         platform.check(bundle, artefact, sample)
+    golden = tuple(_run_golden(bundle, artefact) for artefact in artefacts)
     files = _wanted(bundle, artefacts)
     target = sample / platform.bundles / bundle.manifest.folder_name
     with atomic_folder(target) as folder:
@@ -128,8 +156,28 @@ def _install(bundle: Bundle, platform: Platform, sample: Path, artefact_ids: Seq
         artefacts=tuple(a.id for a in artefacts),
         files=len(files),
         bytes=sum((target / name).stat().st_size for name in files),
+        golden=golden,
         others=tuple(sorted(others)),
     )
+
+
+def _run_golden(bundle: Bundle, artefact: Artefact) -> GoldenRun:
+    """The artefact over ten seconds of golden audio on its usual engine here, within hearpack's limits."""
+    short = lax(bundle.manifest, artefact)
+    if short:
+        raise BundleError(f"{bundle.path}: {short[0]}; export the bundle again")
+    engine = engines_for(artefact)[0]
+    try:
+        (result,) = check_golden(bundle, [Choice(artefact, engine)])
+    except MissingDependencyError as exc:
+        return GoldenRun(artefact.id, engine, (), str(exc))
+    for check in result.checks:
+        if not check.passed:
+            raise BundleError(
+                f"{bundle.path}: {artefact.id} on {engine} does not give the golden vectors: {check.metric} is "
+                f"{check.value:.3g}, expected {check.direction} {check.limit:g}; nothing was installed"
+            )
+    return GoldenRun(artefact.id, engine, result.checks)
 
 
 def _check_schema(bundle: Bundle, sample: Path) -> None:
@@ -166,11 +214,6 @@ def _choose(bundle: Bundle, platform: Platform, artefact_ids: Sequence[str]) -> 
 
 
 def _wanted(bundle: Bundle, artefacts: Sequence[Artefact]) -> tuple[str, ...]:
-    """Files to copy, relative to the bundle."""
-    names = {MANIFEST}
-    names |= {entry.path for artefact in artefacts for entry in artefact.files}
-    names |= {state.reset for state in bundle.manifest.states if state.reset != "zeros"}
-    names |= {n for n in ("labels.txt", "MODEL_CARD.md") if (bundle.path / n).is_file()}
-    for folder in ("golden", "LICENSES"):  # a link is not left out here: `inside` refuses it by name
-        names |= {p.relative_to(bundle.path).as_posix() for p in (bundle.path / folder).rglob("*") if not p.is_dir()}
-    return tuple(sorted(names))
+    """Files to copy, relative to the bundle: what the manifest vouches for, and nothing that merely lies there."""
+    names = {MANIFEST, *(entry.path for entry in bundle.manifest.files)}
+    return tuple(sorted(names | {entry.path for artefact in artefacts for entry in artefact.files}))

@@ -40,11 +40,13 @@ class CustomOriginal:
         factory: "net.py:build" (the file's name alone: a bundle holds no path), "package.module:build" or "net.keras".
         source_sha256: over the user's sources that were loaded, and what of the geometry takes part in the arithmetic.
         weights_sha256: of every parameter and buffer, as a safetensors file would hold them.
+        sources: path and sha256 of each of those sources, so that they can be compared before any is executed.
     """
 
     factory: str = ""
     source_sha256: str = ""
     weights_sha256: str = ""
+    sources: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,11 @@ class CustomEntry(ModelEntry):
     def source_sha256(self) -> str:
         """Over the user's sources, and what of the geometry takes part in the arithmetic."""
         return self.original.source_sha256
+
+    @property
+    def source_files(self) -> tuple[tuple[str, str], ...]:
+        """Path and sha256 of each of the user's sources."""
+        return self.original.sources
 
     def offline_shape(self, hops: int) -> tuple[int, ...]:
         """What the offline form of a step or causal net gives for `hops` hops: samples, or scores of every hop."""

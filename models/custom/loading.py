@@ -9,7 +9,6 @@ of ours is refused. Light itself; the user's file imports what it wants.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib
 import importlib.util
 import sys
@@ -20,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from models.common.errors import ConversionError, UsageError
-from models.common.hashing import sha256_file
+from models.common.hashing import sha256_bytes, sha256_file
 
 OURS = ("models", "runtimes", "streaming", "converters", "hearpack")
+Sources = tuple[tuple[str, str], ...]  # path below the folder, sha256
 _OFFERED = ("CumulativeNorm", "StreamGeometry")  # of hearpack: what a net may import, whatever it calls its packages
 _PRIVATE = "hearpack_own"  # ends up in tensor names: no path, nothing random
 _MODELS = Path(__file__).parents[1]  # our own frames in a traceback
@@ -97,12 +97,17 @@ class Loaded:
     Attributes:
         module: the module that holds the factory.
         result: what the factory returned.
-        source_sha256: over the user's own files that took part, names and contents.
+        sources: the user's own files that took part.
     """
 
     module: types.ModuleType
     result: Any
-    source_sha256: str
+    sources: Sources
+
+    @property
+    def source_sha256(self) -> str:
+        """Over names and contents of `sources`."""
+        return sha256_bytes("".join(f"{path}\0{sha256}\n" for path, sha256 in self.sources).encode())
 
 
 def load(target: Target) -> Loaded:
@@ -120,7 +125,7 @@ def load(target: Target) -> Loaded:
             module = _execute(file)
             result = _call(module, target)
             files = {file, *_files_below(file.parent, taken())}
-        return Loaded(module, result, _digest(file.parent, files))
+        return Loaded(module, result, _sources(file.parent, files))
     top = target.module.split(".")[0]
     with _working_folder():
         try:
@@ -129,8 +134,46 @@ def load(target: Target) -> Loaded:
             raise UsageError(f"{target.module}: cannot be imported: {_line(exc)}") from exc
         result = _call(module, target)
     own = [m for name, m in sys.modules.items() if name == top or name.startswith(f"{top}.")]
-    root = Path(getattr(sys.modules[top], "__file__", None) or next(iter(sys.modules[top].__path__))).parent
-    return Loaded(module, result, _digest(root, _files_below(root, own)))
+    root = Path(getattr(sys.modules[top], "__file__", None) or next(iter(sys.modules[top].__path__))).resolve().parent
+    return Loaded(module, result, _sources(root, _files_below(root, own)))
+
+
+def changed_sources(target: Target, sources: Sources) -> tuple[str, ...]:
+    """Which of the files that once took part are not what they were; nothing is executed to find out.
+
+    Args:
+        target: what is to be loaded.
+        sources: what `load` said of it then.
+
+    Returns:
+        paths of `sources`, or the file to be executed where `sources` has it not; empty where all are the same.
+    """
+    root, first = _root(target)
+    if root is None or first not in (path for path, _ in sources):
+        return (first,)
+    files = ((root / path, path, sha256) for path, sha256 in sources)
+    return tuple(path for file, path, sha256 in files if not file.is_file() or sha256_file(file) != sha256)
+
+
+def _root(target: Target) -> tuple[Path | None, str]:
+    """The folder that paths of sources are relative to, as in `load`, and the file that would be executed first."""
+    if target.is_file:
+        file = Path(target.module).resolve()
+        return file.parent, file.name
+    top, *inner = target.module.split(".")
+    with _working_folder():
+        try:
+            spec = importlib.util.find_spec(top)  # of a first name: nothing is imported
+        except (ImportError, ValueError, AttributeError):
+            spec = None
+    if spec is None or not (spec.has_location or spec.submodule_search_locations):
+        return None, target.module
+    folder = next(iter(spec.submodule_search_locations or ()), None)
+    root = Path(spec.origin if spec.has_location and spec.origin else str(folder)).resolve().parent
+    inside = Path(folder).resolve().relative_to(root) if folder is not None else Path()
+    whole = inside.joinpath(*inner) if inner else inside / (Path(str(spec.origin)).stem)
+    package = (root / whole / "__init__.py").is_file()
+    return root, (whole / "__init__.py" if package else whole.with_suffix(".py")).as_posix()
 
 
 def _execute(file: Path) -> types.ModuleType:
@@ -238,8 +281,5 @@ def _files_below(folder: Path, loaded: list[types.ModuleType]) -> set[Path]:
     return {file for file in files if file is not None}
 
 
-def _digest(root: Path, files: set[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        digest.update(file.relative_to(root).as_posix().encode() + b"\0" + sha256_file(file).encode() + b"\n")
-    return digest.hexdigest()
+def _sources(root: Path, files: set[Path]) -> Sources:
+    return tuple((file.relative_to(root).as_posix(), sha256_file(file)) for file in sorted(files))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal
+from collections import Counter
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from models.common.errors import BundleError
 from models.geometry import OUTPUT_KINDS, GraphSignature, OutputKind, StateSpec, StreamGeometry, Task, TensorSpec
 from runtimes.bundle.paths import LARGEST_FILE, check_name, check_path
-from runtimes.stages import Stage, check_stages
+from runtimes.stages import Edited, Stage, check_stages
 
 SCHEMA = "hearpack/1"
 MANIFEST = "manifest.json"
@@ -20,6 +21,12 @@ PARITY = "parity"
 Format = Literal["litert", "coreml"]
 Name = Annotated[str, AfterValidator(check_name)]
 FilePath = Annotated[str, AfterValidator(check_path)]
+
+
+def is_exempt(path: str) -> bool:
+    """Whether a path of a bundle stands under no hash: the manifest itself, its signature, and parity/."""
+    top = path.split("/")[0].casefold()
+    return top in (MANIFEST, SIGNATURE, PARITY)
 
 
 class _Frozen(BaseModel):
@@ -35,12 +42,22 @@ class CreatedBy(_Frozen):
     toolchain: dict[str, str]
 
 
+class SourceFile(_Frozen):
+    path: FilePath
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
 class Original(_Frozen):
-    """The net that the artefacts are compared with; `source_sha256` only of a custom net (models/custom/entry.py)."""
+    """The net that the artefacts are compared with: said, never run, by whoever reads it.
+
+    Only a custom net (models/custom/entry.py) has `source_sha256`, and `sources` where it is Python: the files that
+    were loaded, so that `verify --original` can compare them before it executes any.
+    """
 
     factory: str
     weights_sha256: str
     source_sha256: str | None = None
+    sources: tuple[SourceFile, ...] | None = None
 
 
 class Geometry(_Frozen):
@@ -76,10 +93,11 @@ class StateTensor(_Frozen):
     out_name: Name = Field(alias="out")
     shape: tuple[int, ...]
     dtype: str
-    reset: FilePath
+    # The contract leaves room for a file; nothing writes one, and not every port would start from it.
+    reset: Literal["zeros"]
 
 
-class LabelDecisions(_Frozen):
+class LabelDecisions(Edited):
     """What one label overrides."""
 
     on_threshold: float | None = Field(default=None, ge=0.0, le=1.0)
@@ -88,7 +106,7 @@ class LabelDecisions(_Frozen):
     min_off_ms: float | None = Field(default=None, ge=0.0)
 
 
-class Decisions(_Frozen):
+class Decisions(Edited):
     """How scores become events; editable, and outside every hash (streaming/core/decisions.py has the arithmetic)."""
 
     window_hop_samples: int = Field(ge=1)
@@ -115,9 +133,7 @@ class Precision(_Frozen):
     compute: str
 
 
-class FileEntry(_Frozen):
-    path: FilePath
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+class FileEntry(SourceFile):
     bytes: int = Field(ge=0, le=LARGEST_FILE)
 
 
@@ -169,7 +185,7 @@ class WeightsOrigin(_Frozen):
     citation: str
 
 
-class Playout(_Frozen):
+class Playout(Edited):
     prefill_samples: int = Field(ge=0)
 
 
@@ -192,7 +208,32 @@ class Manifest(_Frozen):
     dsp: tuple[Stage, ...] | None = None
     playout: Playout | None = None
     artefacts: tuple[Artefact, ...] = Field(min_length=1)
+    files: tuple[FileEntry, ...]
     weights: tuple[WeightsOrigin, ...] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_files(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "files" not in data:
+            raise ValueError(
+                "no `files`, the list with a hash of every file: it was made by a hearpack that had none; "
+                "export the bundle again"
+            )
+        return data
+
+    @model_validator(mode="after")
+    def _listed_once(self) -> Manifest:
+        listed, every = [entry.path for entry in self.files], list(self.paths)
+        if listed != sorted(listed):
+            raise ValueError("files: expected sorted by path")
+        # A phone's or a Mac's file system may take "A" and "a" for the same file.
+        twice = [path for path, count in Counter(path.casefold() for path in every).items() if count > 1]
+        if twice:
+            raise ValueError(f"{twice[0]!r:.80} is listed twice")
+        for path in every:
+            if is_exempt(path):
+                raise ValueError(f"files: {path!r:.80} stands under no hash; leave it out")
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:
@@ -226,6 +267,12 @@ class Manifest(_Frozen):
         if len(set(ids)) != len(ids):
             raise ValueError(f"artefact ids are not unique: {', '.join(ids)}")
         return self
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every file that the manifest has a hash of."""
+        artefacts = (entry.path for artefact in self.artefacts for entry in artefact.files)
+        return (*(entry.path for entry in self.files), *artefacts)
 
     @property
     def output_kind(self) -> OutputKind:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from models.common.documents import DocumentKind
 from models.common.errors import BundleError, UsageError
-from models.common.hashing import sha256_file
+from models.common.hashing import sha256_bytes, sha256_file
 from models.geometry import OutputKind
-from runtimes.bundle.manifest import MANIFEST, SCHEMA, Artefact, FileEntry, Manifest
+from runtimes.bundle.manifest import MANIFEST, SCHEMA, Artefact, FileEntry, Manifest, is_exempt
 from runtimes.bundle.paths import inside, read_inside
 
 _LARGEST_MANIFEST = 16 * 1024 * 1024
@@ -104,12 +105,20 @@ class Bundle:
         return self.path / artefact.path
 
     def read(self, path: str) -> bytes:
-        """The bytes of a file, proven to be those that were exported.
+        """The bytes of a file of `files`, proven to be those that were exported.
 
         Raises:
-            BundleError: the gate refuses the path, or the file is not the one that the manifest lists.
+            BundleError: the manifest does not list it, the gate refuses it, or it was changed.
         """
-        return read_inside(self.path, path)
+        entry = next((entry for entry in self.manifest.files if entry.path == path), None)
+        if entry is None:
+            raise BundleError(
+                f"{self.path}: {path!r:.80} is not among the `files` of the manifest, so nothing vouches for it; "
+                f"export the bundle again"
+            )
+        data = read_inside(self.path, path)
+        self._compare(entry, len(data), sha256_bytes(data), path)
+        return data
 
     def labels(self) -> tuple[str, ...]:
         """One label a line of labels.txt; empty for all but classifiers.
@@ -133,19 +142,73 @@ class Bundle:
         """Compare every file of the artefacts with its size and sha256.
 
         Raises:
-            BundleError: a file is missing or is not the one that was exported.
+            BundleError: a file is missing, is not the one that was exported, or lies in a package and in no list.
         """
         for artefact in self.manifest.artefacts if artefacts is None else artefacts:
             for entry in artefact.files:
                 self._check(entry, f"artefact {artefact.id}")
+            if artefact.format == "coreml":
+                known = {entry.path for entry in artefact.files}
+                self._refuse_strangers(self.strangers(known, artefact.path))
+
+    def check_others(self) -> None:
+        """Compare every file that is no artefact's (labels, golden vectors, licences, card) with its size and sha256.
+
+        Raises:
+            BundleError: one is missing or is not the one that was exported.
+        """
+        for entry in self.manifest.files:
+            self._check(entry, entry.path)
+
+    def damaged(self) -> Iterator[str]:
+        """What `check_others` says of each file, one by one."""
+        for entry in self.manifest.files:
+            try:
+                self._check(entry, entry.path)
+            except BundleError as exc:
+                yield str(exc)
+
+    def strangers(self, known: Collection[str], below: str = "") -> tuple[str, ...]:
+        """What lies in the bundle and is neither `known` nor exempt: plain files, links, devices; sorted.
+
+        Args:
+            known: paths relative to the bundle.
+            below: a folder of it to look at; all of it when empty.
+        """
+        found = []
+        for folder, folders, files in os.walk(self.path / below):
+            places = [Path(folder, name) for name in files]
+            places += [place for place in (Path(folder, name) for name in folders) if place.is_symlink()]
+            paths = (place.relative_to(self.path).as_posix() for place in places)
+            found += [path for path in paths if path not in known and not is_exempt(path)]
+        return tuple(sorted(found))
+
+    def check_whole(self) -> None:
+        """Compare every file with its hash, and refuse what no list names.
+
+        Raises:
+            BundleError: as `check_files` and `check_others`, or a file was added.
+        """
+        self.check_files()
+        self.check_others()
+        self._refuse_strangers(self.strangers(self.manifest.paths))
+
+    def _refuse_strangers(self, strangers: Sequence[str]) -> None:
+        if strangers:
+            raise BundleError(
+                f"{self.path}: {strangers[0]!r:.80} is in no list of the manifest, so nothing vouches for it; "
+                f"take it out or export the bundle again"
+            )
 
     def _check(self, entry: FileEntry, what: str) -> None:
         file = inside(self.path, entry.path)
         size = file.stat().st_size
-        digest = sha256_file(file) if size == entry.bytes else ""
-        if digest != entry.sha256:
-            came = f"sha256 {digest[:12]}…" if digest else f"{size} bytes"
+        self._compare(entry, size, sha256_file(file) if size == entry.bytes else "", what)
+
+    def _compare(self, entry: FileEntry, size: int, digest: str, what: str) -> None:
+        if (size, digest) != (entry.bytes, entry.sha256):
+            came = f"sha256 {digest[:12]}…" if size == entry.bytes else f"{size} bytes"
             raise BundleError(
-                f"{file}: does not match the manifest (expected {entry.bytes} bytes, sha256 {entry.sha256[:12]}…, "
-                f"got {came}); {what} was changed or damaged, export the bundle again"
+                f"{self.path / entry.path}: does not match the manifest (expected {entry.bytes} bytes, "
+                f"sha256 {entry.sha256[:12]}…, got {came}); {what} was changed or damaged, export the bundle again"
             )

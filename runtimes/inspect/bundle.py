@@ -7,7 +7,7 @@ from pathlib import Path
 
 from models.common.errors import BundleError
 from models.geometry import StateSpec, StreamGeometry, TensorSpec
-from runtimes.bundle import Bundle, Decisions
+from runtimes.bundle import SIGNATURE, Bundle, Decisions
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,13 @@ class ArtefactSummary:
 
 @dataclass(frozen=True)
 class BundleReport:
-    """A bundle as `hearpack inspect` shows it; every duration also in ms."""
+    """A bundle as `hearpack inspect` shows it; every duration also in ms.
+
+    Attributes:
+        damaged: a sentence on each file that is no artefact's and is missing or was changed; artefacts have `intact`.
+        unlisted: what lies there and no list of the manifest names: nothing reads or copies it.
+        signed: whether a signature lies there; `verify --public-key` checks it.
+    """
 
     path: str
     name: str
@@ -41,6 +47,10 @@ class BundleReport:
     labels: int
     decisions: Decisions | None
     artefacts: tuple[ArtefactSummary, ...]
+    files: int
+    damaged: tuple[str, ...]
+    unlisted: tuple[str, ...]
+    signed: bool
     weights: tuple[str, ...]
 
 
@@ -48,7 +58,7 @@ def describe_bundle(bundle: Bundle | str | Path) -> BundleReport:
     """Say what is inside, hashes checked.
 
     Raises:
-        BundleError: missing or invalid; a damaged artefact is reported, not raised.
+        BundleError: missing or invalid; a damaged file is reported, not raised.
     """
     bundle = Bundle.of(bundle)
     manifest, geometry = bundle.manifest, bundle.manifest.stream_geometry
@@ -79,8 +89,12 @@ def describe_bundle(bundle: Bundle | str | Path) -> BundleReport:
         inputs=signature.inputs,
         outputs=signature.outputs,
         states=signature.states,
-        labels=len(bundle.labels()),
+        labels=manifest.outputs[0].shape[-1] if manifest.output_kind == "scores" else 0,
         decisions=manifest.decisions,
         artefacts=tuple(summaries),
+        files=len(manifest.files),
+        damaged=tuple(bundle.damaged()),
+        unlisted=bundle.strangers(manifest.paths),
+        signed=(bundle.path / SIGNATURE).is_file(),
         weights=tuple(f"{w.source} {w.version} ({w.licence}), sha256 {w.sha256}" for w in manifest.weights),
     )

@@ -25,6 +25,7 @@ from streaming.core.loop import make_loop, run_loop
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = b"TFL3 not really"
+LABELS = b"a\nb\n"
 
 
 def manifest() -> dict[str, Any]:
@@ -57,6 +58,7 @@ def manifest() -> dict[str, Any]:
                 "tolerance": [{"metric": "score_max_abs_error", "limit": 1e-4}],
             }
         ],
+        "files": [{"path": "labels.txt", "sha256": sha256_bytes(LABELS), "bytes": len(LABELS)}],
         "weights": [{"source": "p", "version": "1", "sha256": "0" * 64, "licence": "MIT", "citation": "c"}],
     }
 
@@ -66,7 +68,7 @@ def folder(tmp_path: Path) -> Path:
     bundle = tmp_path / "tiny-4.hearpack"
     (bundle / "litert").mkdir(parents=True)
     (bundle / "litert" / "tiny.fp32.tflite").write_bytes(DATA)
-    (bundle / "labels.txt").write_text("a\nb\n")
+    (bundle / "labels.txt").write_bytes(LABELS)
     (bundle / "manifest.json").write_text(json.dumps(manifest()))
     return bundle
 
@@ -245,8 +247,78 @@ def test_missing_things_are_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="it has: litert-fp32"):
         Bundle.open(folder).artefact("coreml-fp32")
     (folder / "labels.txt").write_text("a\n")
-    with pytest.raises(BundleError, match="expected 2 labels"):
+    with pytest.raises(BundleError, match=r"labels.txt: does not match the manifest"):
         Bundle.open(folder).labels()
+    data = manifest()
+    data["files"][0].update(sha256=sha256_bytes(b"a\n"), bytes=2)
+    with pytest.raises(BundleError, match="expected 2 labels"):
+        Bundle(folder, parse_manifest(json.dumps(data), "x")).labels()
+
+
+def a_file(path: str) -> dict[str, Any]:
+    return {"path": path, "sha256": "0" * 64, "bytes": 1}
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (None, "no `files`, the list with a hash of every file: it was made by a hearpack that had none; export"),
+        ([a_file("b"), a_file("a")], "expected sorted by path"),
+        ([a_file("a"), a_file("a")], "'a' is listed twice"),
+        ([a_file("A"), a_file("a")], "'a' is listed twice"),
+        ([a_file("litert/tiny.fp32.tflite")], "is listed twice"),
+        ([a_file("manifest.json")], "stands under no hash"),
+        ([a_file("manifest.json.minisig")], "stands under no hash"),
+        ([a_file("parity/linux.json")], "stands under no hash"),
+        ([a_file("golden/../../x")], "does not stay inside"),
+        ([a_file("/etc/passwd")], "does not stay inside"),
+        ([{**a_file("a"), "bytes": 1 << 40}], "files.0.bytes"),
+    ],
+)
+def test_files_lists_every_file_once(files: list[dict[str, Any]] | None, message: str) -> None:
+    data = manifest()
+    data.update(files=files)
+    if files is None:
+        del data["files"]
+    with pytest.raises(BundleError, match=message):
+        parse_manifest(json.dumps(data), "manifest.json")
+
+
+def test_what_no_list_names_is_not_read(folder: Path) -> None:
+    (folder / "golden").mkdir()
+    (folder / "golden" / "golden.json").write_text("{}")
+    bundle = Bundle.open(folder)
+    with pytest.raises(BundleError, match=r"'golden/golden.json' is not among the `files` of the manifest"):
+        bundle.read("golden/golden.json")
+    assert bundle.strangers(bundle.manifest.paths) == ("golden/golden.json",)
+    bundle.check_files()
+    bundle.check_others()
+    with pytest.raises(BundleError, match=r"'golden/golden.json' is in no list of the manifest"):
+        bundle.check_whole()
+
+
+def test_parity_and_a_signature_are_no_strangers(folder: Path) -> None:
+    (folder / "parity").mkdir()
+    (folder / "parity" / "linux.json").write_text("{}")
+    (folder / "manifest.json.minisig").write_text("")
+    Bundle.open(folder).check_whole()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (put(0.1, "decisions", "on_treshold"), "unknown key 'on_treshold'; did you mean 'on_threshold'"),
+        (put({"a": {"on_thresh": 0.9}}, "decisions", "per_label"), "did you mean 'on_threshold'"),
+        (put({"prefil_samples": 1, "prefill_samples": 1}, "playout"), "did you mean 'prefill_samples'"),
+        (put([{"kind": "gain", "gain_db": 1.0, "gian": 2}], "dsp"), "unknown key 'gian'"),
+        (put(1, "decisions", "zzz"), "unknown key 'zzz'; known: window_hop_samples"),
+    ],
+)
+def test_a_slip_in_what_people_edit_is_named(change: Callable[[Any], None], message: str) -> None:
+    data = copy.deepcopy(manifest())
+    change(data)
+    with pytest.raises(BundleError, match=message):
+        parse_manifest(json.dumps(data), "manifest.json")
 
 
 @pytest.mark.parametrize("data", [DATA[:-1], b"X" + DATA[1:], None])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from converters.bundle.reference import StreamOutput, compare, entry_of, original, stream
 from models.catalog import CATALOG
-from models.common.errors import BundleError
+from models.common.errors import WeightsError
 from models.nets.silero_vad.entry import SILERO_VAD
 from models.nets.unet.entry import UNET_SEPARATOR
 from runtimes.torch import TorchRuntime, load_net
@@ -34,10 +34,10 @@ def test_the_entry_of_a_manifest_is_found_by_its_factory(name: str, tmp_path: Pa
 def test_a_factory_that_is_not_in_the_catalogue_is_never_imported(tmp_path: Path) -> None:
     manifest = manifest_of(enhancer(), tmp_path)
     with pytest.raises(
-        BundleError, match=r"original.factory 'net.py:build' is not one of this hearpack's: .*models.dtln"
+        WeightsError, match=r"original.factory 'net.py:build' is not one of this hearpack's: .*models.dtln"
     ):
         entry_of(manifest)
-    with pytest.raises(BundleError, match=r"is not one of this hearpack's"):
+    with pytest.raises(WeightsError, match=r"is not one of this hearpack's"):
         original(manifest, nn.Identity(), noise(HOP))
 
 

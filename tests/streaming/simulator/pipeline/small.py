@@ -36,6 +36,7 @@ def _manifest(**fields: Any) -> Manifest:
                 "tolerance": [],
             }
         ],
+        "files": [],
         "weights": [{"source": "p", "version": "1", "sha256": "0" * 64, "licence": "MIT", "citation": "c"}],
     }
     return Manifest.model_validate(common | fields)
