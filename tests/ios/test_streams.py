@@ -141,7 +141,7 @@ def test_same_event_is_the_same_in_both_languages() -> None:
 
 
 def edited(bundle: Path, target: Path, **fields: Any) -> Path:
-    """A bundle whose manifest says something else; the other files are hard links, for a reader refuses symbolic ones."""
+    """A bundle whose manifest says something else; files are hard links, for a reader refuses symbolic ones."""
     shutil.copytree(bundle, target, copy_function=os.link)
     (target / "manifest.json").unlink()
     manifest = json.loads((bundle / "manifest.json").read_text()) | fields

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,10 @@ def test_20_db_over_full_scale_is_limited_and_said_and_spoils_no_fp16_net(
         ["run", str(exported["dtln"]), str(tmp_path / "loud.wav"), "-o", str(output), "--artefact", "litert-fp16"],
     )
     assert done.exit_code == 0, done.output
-    assert f"{int((np.abs(samples) > 4.0).sum())} samples were more than 12 dB over full scale" in done.output
+    said = re.search(r"(\d+) samples were more than 12 dB over full scale", done.output)
+    assert said is not None
+    came = int((np.abs(samples) > 4.0).sum())
+    assert int(said.group(1)) == came if rate_hz == RATE else int(said.group(1)) >= came  # a resampler overshoots
     assert "no finite output" not in done.output
     enhanced = read_wav(output).samples
     assert np.isfinite(enhanced).all()
@@ -71,4 +75,4 @@ def test_a_net_that_is_spoilt_is_reset_and_the_file_goes_on(
     if name == "dtln":
         enhanced = read_wav(output).samples[0]
         silent = [at for at in range(0, len(enhanced) - 128, 128) if not enhanced[at : at + 128].any()]
-        assert 0 < len(silent) <= 2 * result.nan_outputs + 4
+        assert 0 < len(silent) <= 4 * result.nan_outputs  # its block, and the delay of three that begins anew
