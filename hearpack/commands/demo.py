@@ -52,7 +52,7 @@ def _show(result: DemoResult) -> None:
     timeline = result.timeline
     bells = ", ".join(f"{begin:.1f}–{end:.1f} s" for begin, end in timeline.labelled)
     heard = [e for e in timeline.events if e.label == "Bicycle bell"]
-    at = ", ".join(f"{e.onset_sample / timeline.sample_rate_hz:.1f} s" for e in heard)
+    at = ", ".join(f"{e.onset_s:.1f} s" for e in heard)
     out.print(
         f"\nthe street, YAMNet: {len(timeline.events)} events; "
         f"bicycle bell heard at {at or 'no time'}; labelled at {bells}"

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import typer
 
-from hearpack.commands.shared import JsonOption, print_json, progress_bars, say
+from hearpack.commands.shared import JsonOption, print_json, progress_bars, say, say_input
 
 
 def run(
     bundle: Path = typer.Argument(..., help="A bundle's folder."),
     audio: Path = typer.Argument(..., help="Audio file, 4 to 192 kHz, mono or stereo."),
     output: Path | None = typer.Option(
-        None, "--output", "-o", help="Enhancer: the .wav to write (separator: one a source). Classifier: events."
+        None,
+        "--output",
+        "-o",
+        help="Enhancer: the .wav to write (separator: one a source). Classifier: .csv, .json or .txt (Audacity).",
     ),
     artefact: str | None = typer.Option(None, help="Artefact id (see: hearpack inspect); litert-fp32 by default."),
     engine: str | None = typer.Option(None, help="litert-interpreter, litert-compiled, coreml, mil-fp32, mil-fp16."),
@@ -27,11 +30,9 @@ def run(
     if json_output:
         print_json(result)
         return
-    lag = result.resampler_delay_samples
+    say_input(result.level, result.warnings)
     for event in result.events:
-        offset = event.onset_sample if event.offset_sample is None else event.offset_sample
-        begin, end = ((s - lag) / result.sample_rate_hz for s in (event.onset_sample, offset))
-        say(f"{begin:9.3f} s  {end:9.3f} s  {event.confidence:5.2f}  {event.label}")
+        say(f"{event.onset_s:9.3f} s  {event.offset_s:9.3f} s  {event.confidence:5.2f}  {event.label}")
     written = result.outputs or ((result.output,) if result.output else ())
     heard = f"{len(result.events)} events; " if not written or not written[0].endswith(".wav") else ""
     where = f"; wrote {', '.join(written)}" if written else ""

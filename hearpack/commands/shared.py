@@ -18,6 +18,8 @@ from models.common.progress import Progress
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from streaming.files.levels import InputLevel
+
 
 JsonOption = typer.Option(False, "--json", help="Print the result as JSON on stdout and nothing else.")
 
@@ -52,6 +54,14 @@ def megabytes(count: int) -> str:
 def say(text: str = "", *, err: bool = False) -> None:
     """A line on stdout or stderr; whatever the text holds is shown, never obeyed."""
     typer.echo(printable(text, lines=True), err=err)
+
+
+def say_input(level: InputLevel | None, warnings: Iterable[str]) -> None:
+    """What a person has to know of an audio file that went in, on stderr: warnings, then a line about its level."""
+    for warning in warnings:
+        say(f"warning: {warning}", err=True)
+    if level is not None:
+        say(level.line(), err=True)
 
 
 def console(*, err: bool = False) -> Console:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from hearpack.commands.shared import JsonOption, console, print_json, progress_bars, show_table
+from hearpack.commands.shared import JsonOption, console, print_json, progress_bars, say_input, show_table
 from models.common.errors import UsageError
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def tune(
     if json_output:
         print_json(report)
     else:
+        say_input(report.level, report.warnings)
         show(report, dry_run)
     if not report.met:
         raise typer.Exit(1)

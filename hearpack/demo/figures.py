@@ -108,12 +108,9 @@ def score_timeline(timeline: Timeline, path: Path) -> None:
 
 def _event_bars(axis: Any, timeline: Timeline, shown: list[int], colours: Any) -> None:
     rows = {index: row for row, index in enumerate(reversed(shown))}
-    rate = timeline.sample_rate_hz
     for event in timeline.events:
         if event.index in rows:
-            begin = event.onset_sample / rate
-            end = (event.onset_sample if event.offset_sample is None else event.offset_sample) / rate
             colour = colours(shown.index(event.index))
-            axis.barh(rows[event.index], max(end - begin, 0.15), left=begin, height=0.7, color=colour)
+            axis.barh(rows[event.index], event.offset_s - event.onset_s, left=event.onset_s, height=0.7, color=colour)
     axis.set_yticks(list(rows.values()), [timeline.labels[i] for i in rows], fontsize=8)
     axis.set_ylabel("events")

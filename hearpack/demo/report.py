@@ -195,11 +195,9 @@ def _quality_table(enhancements: tuple[Enhancement, ...]) -> str:
 
 def _event_table(result: DemoResult) -> str:
     timeline = result.timeline
-    rate = timeline.sample_rate_hz
     rows = []
     for event in timeline.events:
-        end = event.onset_sample if event.offset_sample is None else event.offset_sample
-        times = [f"{event.onset_sample / rate:.2f} s", f"{end / rate:.2f} s"]
+        times = [f"{event.onset_s:.2f} s", f"{event.offset_s:.2f} s"]
         rows.append([*times, f"{event.confidence:.2f}", html.escape(event.label)])
     bells = ", ".join(f"{begin:.2f}–{end:.2f} s" for begin, end in timeline.labelled)
     return f"<p>Bells labelled by hand: {bells}.</p>" + _table(["onset", "offset", "confidence", "label"], rows)

@@ -23,7 +23,8 @@ from models.nets.yamnet.entry import YAMNET
 from models.weights.assets import pull_asset
 from runtimes.bundle import Bundle
 from runtimes.engines import choose, open_runtime
-from streaming.core.decisions import SoundEvent, detect
+from streaming.core.decisions import detect
+from streaming.files.events import TimedEvent, timed_events
 from streaming.files.stream_file import run
 from streaming.files.wav import read_wav, write_wav
 from streaming.metrics.quality import Metric, measure
@@ -45,15 +46,13 @@ class Timeline:
         scores: float32 [windows, labels].
         events: what the decisions made of the scores.
         labelled: (begin, end) in s of the bells that a person labelled.
-        sample_rate_hz: of the events' samples.
     """
 
     labels: tuple[str, ...]
     ends_s: NDArray[np.float64]
     scores: Array
-    events: tuple[SoundEvent, ...]
+    events: tuple[TimedEvent, ...]
     labelled: tuple[tuple[float, float], ...]
-    sample_rate_hz: int
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,8 @@ def _listen(bundle: Bundle) -> Timeline:
     events = (
         detect(manifest.decisions, labels, rate, heard.ends, heard.values, len(samples)) if manifest.decisions else ()
     )
-    return Timeline(labels, heard.ends / rate, heard.values, events, labelled_bells(), rate)
+    timed = timed_events(events, manifest, 0, len(samples) / rate)
+    return Timeline(labels, heard.ends / rate, heard.values, timed, labelled_bells())
 
 
 def labelled_bells() -> tuple[tuple[float, float], ...]:

@@ -3,18 +3,17 @@ plain DSP that the manifest asks for.
 
 An enhancer's file comes back at the input's rate and length with every delay taken out; stereo is enhanced
 channel by channel. A separator gives such a file for each source; mono goes into all its channels. A classifier hears
-the mean of the channels; its events are in samples at the model's rate, counted from the stream's start as in an app,
-so they lag the file by `resampler_delay_samples`.
+the mean of the channels; its events are in seconds of the file, and in samples at the model's rate, counted from the
+stream's start as in an app, which lag the file by `resampler_delay_samples`. Memory does not grow with the file.
 """
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import dataclasses
-import io
-import json
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,22 +21,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.common.errors import UsageError
-from models.common.files import as_path, save_text
-from models.common.printable import csv_cell
+from models.common.files import as_path
 from models.common.progress import Progress, silent
-from runtimes.bundle import Bundle, require_output
+from runtimes.bundle import Bundle, Manifest, require_output
 from runtimes.engines import choose, open_runtime
 from runtimes.protocol import Outputs, Runtime, State
 from streaming.core.bound import bounded
-from streaming.core.decisions import SoundEvent, detect
+from streaming.core.decisions import DecisionTracker, SoundEvent
 from streaming.core.dsp import InputChain, OutputChain, gated
 from streaming.core.loop import LoopOutput, make_loop
-from streaming.core.resample import Resampler, resample
-from streaming.files.wav import AudioClip, read_wav, write_wav
+from streaming.core.resample import Resampler
+from streaming.files.events import TimedEvent, check_event_file, timed_events, write_events
+from streaming.files.levels import InputLevel
+from streaming.files.reader import AudioReader
+from streaming.files.wav import mono, open_wav, spread
 
 Array = NDArray[np.float32]
-
-_BLOCK_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,8 @@ class RunResult:
         output: file written, if any.
         outputs: a separator's files, one a source.
         events: what a classifier heard.
+        level: what the input looks like.
+        warnings: what a person has to know of the file.
         limited_samples: samples beyond what a net may be given (streaming/core/bound.py), limited before it.
         nan_outputs: calls whose output was not finite: silence, or no scores; each reset the net's state.
     """
@@ -71,8 +72,10 @@ class RunResult:
     calls: int
     real_time_factor: float
     output: str | None
-    events: tuple[SoundEvent, ...]
-    outputs: tuple[str, ...] = ()
+    events: tuple[TimedEvent, ...]
+    outputs: tuple[str, ...]
+    level: InputLevel
+    warnings: tuple[str, ...]
     limited_samples: int = 0
     nan_outputs: int = 0
 
@@ -92,7 +95,7 @@ def run(
         bundle: a bundle, or its folder.
         audio: file of any rate from 4,000 to 192,000 Hz, mono or stereo.
         output: an enhancer's .wav (default: beside nothing, in the working folder, named after both); a
-            classifier's .csv or .json (default: none). A separator puts each source's name before .wav.
+            classifier's .csv, .json or .txt (default: none). A separator puts each source's name before .wav.
         artefact: id; the fp32 .tflite by default.
         engine: one of runtimes.engines.ENGINES that runs this artefact.
         progress: called with (what, fraction done).
@@ -106,49 +109,41 @@ def run(
         BundleError, ArtefactError, OutputError: as their names say.
     """
     bundle, audio = Bundle.of(bundle), Path(audio)
-    kind = bundle.manifest.output_kind
     require_output(bundle.manifest, "run", "audio", "scores", "sources")
     destination = _destination(bundle, audio, as_path(output))
     files = _source_files(bundle, audio, destination)
-    clip = read_wav(audio)
-    given = bounded(clip.samples)
-    clip = dataclasses.replace(clip, samples=given.samples)
     choice = choose(bundle, artefact, engine)
-    runtime = _Timed(open_runtime(bundle, choice))
-    try:
-        events: tuple[SoundEvent, ...] = ()
-        if kind == "scores":
-            events = _hear(bundle, runtime, clip, progress)
+    with AudioReader(audio) as reader, closing(_Timed(open_runtime(bundle, choice))) as runtime:
+        events: tuple[TimedEvent, ...] = ()
+        lag = 0
+        if bundle.manifest.output_kind == "scores":
+            events, lag = _hear(bundle, runtime, reader, progress)
             if destination is not None:
-                _write_events(destination, events, bundle.manifest.geometry.sample_rate_hz)
-        elif kind == "sources":
-            for file, samples in zip(files, _separate(bundle, runtime, clip, progress), strict=True):
-                write_wav(file, samples, clip.sample_rate_hz)
-        else:
-            enhanced = np.stack([_enhance(bundle, runtime, channel, clip, progress) for channel in clip.samples])
-            if destination is not None:
-                write_wav(destination, enhanced, clip.sample_rate_hz)
-    finally:
-        runtime.close()
-    rate = bundle.manifest.geometry.sample_rate_hz
-    return RunResult(
-        bundle=str(bundle.path),
-        artefact=choice.artefact.id,
-        engine=choice.engine,
-        source=clip.source,
-        input_rate_hz=clip.sample_rate_hz,
-        channels=len(clip.samples),
-        duration_s=clip.duration_s,
-        sample_rate_hz=rate,
-        resampler_delay_samples=Resampler(clip.sample_rate_hz, rate).delay_out_samples if kind == "scores" else 0,
-        calls=runtime.calls,
-        real_time_factor=runtime.seconds / clip.duration_s,
-        output=None if destination is None or files else str(destination),
-        events=events,
-        outputs=tuple(map(str, files)),
-        limited_samples=given.limited + runtime.limited,
-        nan_outputs=runtime.nan_outputs,
-    )
+                write_events(destination, events, bundle.manifest.geometry.sample_rate_hz)
+        elif files:
+            _separate(bundle, runtime, reader, files, progress)
+        elif destination is not None:
+            _enhance(bundle, runtime, reader, destination, progress)
+        return RunResult(
+            bundle=str(bundle.path),
+            artefact=choice.artefact.id,
+            engine=choice.engine,
+            source=reader.source,
+            input_rate_hz=reader.sample_rate_hz,
+            channels=reader.channels,
+            duration_s=reader.duration_s,
+            sample_rate_hz=bundle.manifest.geometry.sample_rate_hz,
+            resampler_delay_samples=lag,
+            calls=runtime.calls,
+            real_time_factor=runtime.seconds / reader.duration_s,
+            output=None if destination is None or files else str(destination),
+            events=events,
+            outputs=tuple(map(str, files)),
+            level=reader.level(),
+            warnings=reader.warnings,
+            limited_samples=runtime.limited,
+            nan_outputs=runtime.nan_outputs,
+        )
 
 
 class _Timed:
@@ -171,8 +166,8 @@ class _Timed:
 
 def _destination(bundle: Bundle, audio: Path, output: Path | None) -> Path | None:
     if bundle.manifest.output_kind == "scores":
-        if output is not None and output.suffix.lower() not in {".csv", ".json"}:
-            raise UsageError(f"--output: a classifier writes .csv or .json, got {output.name!r}")
+        if output is not None:
+            check_event_file(output)
     else:
         if output is None:
             output = Path(f"{audio.stem}.{bundle.manifest.name}.wav")
@@ -195,24 +190,71 @@ def _source_files(bundle: Bundle, audio: Path, destination: Path | None) -> list
     return files
 
 
-def _blocks(samples: Array, rate_hz: int, what: str, progress: Progress) -> Iterator[Array]:
-    size = max(1, round(_BLOCK_S * rate_hz))
-    length = samples.shape[-1]
-    for start in range(0, length, size):
-        progress(what, start / length)
-        yield samples[..., start : start + size]
+def _blocks(reader: AudioReader, runtime: _Timed, what: str, progress: Progress) -> Iterator[Array]:
+    """The file in blocks of a second, float32 [channels, n], within what a net may be given."""
+    done = 0
+    what = f"{what} {Path(reader.source).name}"
+    progress(what, 0.0)
+    for block in reader.blocks(reader.sample_rate_hz):
+        done += len(block)
+        given = bounded(block)
+        runtime.limited += given.limited
+        yield np.ascontiguousarray(given.samples.T)
+        if reader.frames:
+            progress(what, min(1.0, done / reader.frames))
     progress(what, 1.0)
 
 
-def _hear(bundle: Bundle, runtime: _Timed, clip: AudioClip, progress: Progress) -> tuple[SoundEvent, ...]:
-    decisions = bundle.manifest.decisions
-    if decisions is None:
+def _hear(
+    bundle: Bundle, runtime: _Timed, reader: AudioReader, progress: Progress
+) -> tuple[tuple[TimedEvent, ...], int]:
+    """Events, and how far the model's stream lags the file."""
+    manifest = bundle.manifest
+    if manifest.decisions is None:
         raise UsageError(f"{bundle.path}: the manifest of a classifier must have `decisions`; export the bundle again")
-    heard = hear_scores(bundle, runtime, clip, progress)
-    runtime.limited += heard.limited
-    runtime.nan_outputs += heard.nan_outputs
-    rate = bundle.manifest.geometry.sample_rate_hz
-    return detect(decisions, bundle.labels(), rate, heard.ends, heard.scores, heard.samples)
+    tracker = DecisionTracker(manifest.decisions, bundle.labels(), manifest.geometry.sample_rate_hz)
+    ears = _Ears(manifest, runtime, reader)
+    events = [e for heard in ears.listen(progress) for e in tracker.push(heard.values, heard.end_sample)]
+    ears.count()
+    events += tracker.flush(ears.loop.in_samples)
+    closed = [event for event in events if event.offset_sample is not None]
+    return timed_events(closed, manifest, ears.lag_samples, reader.duration_s), ears.lag_samples
+
+
+class _Ears:
+    """A file through a classifier: the mean of its channels, resampled, filtered, windowed.
+
+    Args:
+        manifest: the classifier's.
+        runtime: its runtime.
+        reader: the file.
+
+    Attributes:
+        loop: the stream.
+        lag_samples: how far it lags the file.
+    """
+
+    def __init__(self, manifest: Manifest, runtime: _Timed, reader: AudioReader) -> None:
+        rate = manifest.geometry.sample_rate_hz
+        self._runtime, self._reader, self._resampler = runtime, reader, Resampler(reader.sample_rate_hz, rate)
+        self._before = InputChain(manifest.dsp, rate)
+        self.loop = make_loop(manifest, gated(runtime, manifest.dsp, manifest.buffer.samples))
+        self.lag_samples = self._resampler.delay_out_samples
+
+    def listen(self, progress: Progress) -> Iterator[LoopOutput]:
+        """Every window's scores, but those that are not finite."""
+        for block in _blocks(self._reader, self._runtime, "listening to", progress):
+            yield from self._push(self._resampler.process(mono(block)))
+        yield from self._push(self._resampler.flush())
+        yield from (heard for heard in self.loop.flush() if not heard.nan)
+
+    def _push(self, block: Array) -> list[LoopOutput]:
+        return [heard for heard in self.loop.push(self._before.process(block)) if not heard.nan]
+
+    def count(self) -> None:
+        """Have the runtime keep what the stream counted."""
+        self._runtime.limited += self._before.limited
+        self._runtime.nan_outputs += self.loop.nan_outputs
 
 
 @dataclass(frozen=True)
@@ -224,90 +266,130 @@ class HeardScores:
         scores: float32 [n, labels].
         samples: of the stream, at the model's rate.
         delay_samples: how far that stream lags the file (the resampler's delay).
-        limited, nan_outputs: samples that were limited after the stages before the net; windows without finite
-            scores, which are left out here.
     """
 
     ends: NDArray[np.int64]
     scores: Array
     samples: int
     delay_samples: int
-    limited: int = 0
-    nan_outputs: int = 0
 
 
-def hear_scores(bundle: Bundle, runtime: Runtime, clip: AudioClip, progress: Progress = silent) -> HeardScores:
-    """Stream a recording through a classifier: the mean of its channels, resampled, filtered, windowed.
+def hear_scores(bundle: Bundle, runtime: Runtime, reader: AudioReader, progress: Progress = silent) -> HeardScores:
+    """Stream a recording through a classifier.
 
     Raises:
-        AudioError: the clip is not finite.
+        AudioError: the file is not usable.
         ArtefactError: the runtime failed.
     """
-    manifest = bundle.manifest
-    rate = manifest.geometry.sample_rate_hz
-    resampler, before = Resampler(clip.sample_rate_hz, rate), InputChain(manifest.dsp, rate)
-    loop = make_loop(manifest, gated(runtime, manifest.dsp, manifest.buffer.samples))
-    heard: list[LoopOutput] = []
-    for block in _blocks(clip.mono(), clip.sample_rate_hz, f"listening to {Path(clip.source).name}", progress):
-        heard += loop.push(before.process(resampler.process(block)))
-    heard += loop.push(before.process(resampler.flush()))
-    heard += loop.flush()
-    heard = [h for h in heard if not h.nan]
+    ears = _Ears(bundle.manifest, _Timed(runtime), reader)
+    heard = list(ears.listen(progress))
     ends = np.array([h.end_sample for h in heard], np.int64)
     scores = np.stack([h.values for h in heard]) if heard else np.zeros((0, len(bundle.labels())), np.float32)
-    return HeardScores(ends, scores, loop.in_samples, resampler.delay_out_samples, before.limited, loop.nan_outputs)
+    return HeardScores(ends, scores, ears.loop.in_samples, ears.lag_samples)
 
 
-def _enhance(bundle: Bundle, runtime: _Timed, samples: Array, clip: AudioClip, progress: Progress) -> Array:
-    geometry = bundle.manifest.geometry
+class _Aligned:
+    """A resampler whose delay is cut off the front: output sample m lies at input time m * from / to."""
+
+    def __init__(self, from_hz: int, to_hz: int) -> None:
+        self._resampler = Resampler(from_hz, to_hz)
+        self._skip = self._resampler.delay_out_samples
+
+    def process(self, block: Array) -> Array:
+        """float32 [n] in, what it completes out."""
+        return self._cut(self._resampler.process(block))
+
+    def flush(self) -> Array:
+        """The rest."""
+        return self._cut(self._resampler.flush())
+
+    def _cut(self, samples: Array) -> Array:
+        skip = min(self._skip, len(samples))
+        self._skip -= skip
+        return samples[skip:]
+
+
+class _Voice:
+    """One channel through an enhancer: to the model's rate, the net, the plain DSP, back; every delay taken out."""
+
+    def __init__(self, manifest: Manifest, runtime: _Timed, rate_hz: int) -> None:
+        geometry, stages = manifest.geometry, manifest.dsp
+        model_hz = geometry.sample_rate_hz
+        self._to, self._back = _Aligned(rate_hz, model_hz), _Aligned(model_hz, rate_hz)
+        self._before = InputChain(stages, model_hz)
+        self._after = OutputChain(stages, model_hz, geometry.delay_samples)
+        self._runtime, self._loop = runtime, make_loop(manifest, runtime)
+        self._skip = geometry.delay_samples
+
+    def process(self, block: Array) -> Array:
+        """float32 [n] of the file in, what it completes out."""
+        return self._back.process(self._through(self._to.process(block)))
+
+    def flush(self) -> Array:
+        """The rest."""
+        last = self._through(self._to.flush())
+        rest = self._cleaned(self._loop.flush())
+        self._runtime.limited += self._before.limited
+        self._runtime.nan_outputs += self._loop.nan_outputs
+        return np.concatenate([self._back.process(np.concatenate([last, rest])), self._back.flush()])
+
+    def _through(self, block: Array) -> Array:
+        block = self._before.process(block)
+        self._after.feed(block)
+        return self._cleaned(self._loop.push(block))
+
+    def _cleaned(self, outputs: list[LoopOutput]) -> Array:
+        if not outputs:
+            return np.zeros(0, np.float32)
+        samples = self._after.process(np.concatenate([o.values for o in outputs]))
+        skip = min(self._skip, len(samples))
+        self._skip -= skip
+        return samples[skip:]
+
+
+def _enhance(bundle: Bundle, runtime: _Timed, reader: AudioReader, file: Path, progress: Progress) -> None:
+    """Every channel enhanced into a file at the input's rate and length."""
+    voices = [_Voice(bundle.manifest, runtime, reader.sample_rate_hz) for _ in range(reader.channels)]
+    with open_wav(file, reader.channels, reader.sample_rate_hz) as writer:
+        taken = 0
+        for block in _blocks(reader, runtime, "enhancing", progress):
+            taken += block.shape[1]
+            writer.write(np.stack([voice.process(c) for voice, c in zip(voices, block, strict=True)]))
+        rest = np.stack([voice.flush() for voice in voices])
+        # Rounding up twice may give a sample too many, never one too few.
+        writer.write(rest[:, : taken - writer.frames])
+
+
+def _separate(bundle: Bundle, runtime: _Timed, reader: AudioReader, files: list[Path], progress: Progress) -> None:
+    """Each source into its file, at the input's rate and length, the delay taken out."""
+    geometry, from_hz = bundle.manifest.geometry, reader.sample_rate_hz
+    rate, channels = geometry.sample_rate_hz, geometry.channels
     loop = make_loop(bundle.manifest, runtime)
-    before = InputChain(bundle.manifest.dsp, geometry.sample_rate_hz)
-    after = OutputChain(bundle.manifest.dsp, geometry.sample_rate_hz, geometry.delay_samples)
-    out: list[LoopOutput] = []
-    at_rate = resample(samples, clip.sample_rate_hz, geometry.sample_rate_hz)
-    for block in _blocks(at_rate, geometry.sample_rate_hz, f"enhancing {Path(clip.source).name}", progress):
-        block = before.process(block)
-        after.feed(block)
-        out += loop.push(block)
-    out += loop.flush()
-    runtime.limited += before.limited
-    runtime.nan_outputs += loop.nan_outputs
-    enhanced = after.process(np.concatenate([o.values for o in out]))[geometry.delay_samples :]
-    back = resample(enhanced, geometry.sample_rate_hz, clip.sample_rate_hz)
-    # Rounding up twice may give a sample too many, never one too few.
-    return back[: len(samples)]
+    to = [_Aligned(from_hz, rate) for _ in range(channels)]
+    back = [[_Aligned(rate, from_hz) for _ in range(channels)] for _ in files]
+    skip = geometry.delay_samples
+    with contextlib.ExitStack() as stack:
+        writers = [stack.enter_context(open_wav(file, channels, from_hz)) for file in files]
 
+        def write(outputs: list[LoopOutput], most: int | None = None) -> None:
+            nonlocal skip
+            empty = np.zeros((len(files), channels, 0), np.float32)
+            samples = np.concatenate([empty, *(o.values for o in outputs)], -1)
+            cut = min(skip, samples.shape[-1])
+            skip -= cut
+            for writer, source, resamplers in zip(writers, samples[..., cut:], back, strict=True):
+                found = [r.process(np.ascontiguousarray(c)) for r, c in zip(resamplers, source, strict=True)]
+                if most is not None:
+                    found = [np.concatenate([f, r.flush()]) for f, r in zip(found, resamplers, strict=True)]
+                writer.write(np.stack(found)[:, : None if most is None else most - writer.frames])
 
-def _separate(bundle: Bundle, runtime: _Timed, clip: AudioClip, progress: Progress) -> Array:
-    """Each source, float32 [sources, channels, n] at the clip's rate, its delay taken out."""
-    geometry, from_hz = bundle.manifest.geometry, clip.sample_rate_hz
-    rate = geometry.sample_rate_hz
-    loop = make_loop(bundle.manifest, runtime)
-    at_rate = np.stack([resample(channel, from_hz, rate) for channel in clip.spread(geometry.channels)])
-    out: list[LoopOutput] = []
-    for block in _blocks(at_rate, rate, f"separating {Path(clip.source).name}", progress):
-        out += loop.push(bounded(block).samples)
-    out += loop.flush()
-    runtime.nan_outputs += loop.nan_outputs
-    separated = np.concatenate([o.values for o in out], -1)[..., geometry.delay_samples :]
-    back = np.stack([resample(c, rate, from_hz) for c in separated.reshape(-1, separated.shape[-1])])
-    length = clip.samples.shape[1]
-    return back[:, :length].reshape(*separated.shape[:2], length)
-
-
-def _write_events(path: Path, events: tuple[SoundEvent, ...], sample_rate_hz: int) -> None:
-    fields = ("label", "index", "onset_sample", "offset_sample", "confidence")
-    rows = [{f: getattr(e, f) for f in fields} for e in events]
-    if path.suffix.lower() == ".json":
-        text = json.dumps({"sample_rate_hz": sample_rate_hz, "events": rows}, indent=2) + "\n"
-    else:
-        buffer = io.StringIO(newline="")
-        writer = csv.DictWriter(buffer, [*fields, "sample_rate_hz"], lineterminator="\n")
-        writer.writeheader()
-        cells = ({**row, "label": csv_cell(str(row["label"])), "sample_rate_hz": sample_rate_hz} for row in rows)
-        writer.writerows(cells)
-        text = buffer.getvalue()
-    save_text(path, text)
+        taken = 0
+        for block in _blocks(reader, runtime, "separating", progress):
+            taken += block.shape[1]
+            at_rate = np.stack([r.process(c) for r, c in zip(to, spread(block, channels), strict=True)])
+            write(loop.push(bounded(at_rate).samples))
+        write(loop.push(bounded(np.stack([r.flush() for r in to])).samples) + loop.flush(), taken)
+        runtime.nan_outputs += loop.nan_outputs
 
 
 def event_fields(event: SoundEvent) -> dict[str, object]:

@@ -29,8 +29,9 @@ from models.common.progress import Progress, silent
 from runtimes.bundle import MANIFEST, Bundle, Decisions, parse_manifest, read_inside
 from runtimes.engines import choose, open_runtime
 from streaming.files.labels import read_labels
+from streaming.files.levels import InputLevel
+from streaming.files.reader import AudioReader, duration_of
 from streaming.files.stream_file import hear_scores
-from streaming.files.wav import read_wav
 from streaming.metrics.detection import DecisionQuality, Heard, detections, judge
 from streaming.tuning.search import CurvePoint, Search, with_settings
 
@@ -71,6 +72,7 @@ class TuneReport:
         curve: recall against false alarms, by on threshold.
         met: whether a setting keeps within the allowed false alarms and finds anything.
         written: whether the manifest was changed.
+        level, warnings: what the recording looks like, and what a person has to know of its file.
     """
 
     bundle: str
@@ -90,26 +92,37 @@ class TuneReport:
     curve: tuple[CurvePoint, ...]
     met: bool
     written: bool
+    level: InputLevel
+    warnings: tuple[str, ...]
 
 
-def hear(bundle: Bundle, recording: Path, artefact: str | None = None, progress: Progress = silent) -> Heard:
+@dataclass(frozen=True)
+class Listened:
+    """Scores of every label over a recording, and what a person has to know of it."""
+
+    heard: Heard
+    level: InputLevel
+    warnings: tuple[str, ...]
+
+
+def hear(bundle: Bundle, recording: Path, artefact: str | None = None, progress: Progress = silent) -> Listened:
     """Scores of every label over a recording; UsageError if the bundle is no classifier."""
     if bundle.manifest.output_kind != "scores":
         raise UsageError(
             f"{bundle.path}: is of task {bundle.manifest.task}; expected a classifier, whose decisions can be judged"
         )
-    clip = read_wav(recording)
-    with closing(open_runtime(bundle, choose(bundle, artefact))) as runtime:
-        heard = hear_scores(bundle, runtime, clip, progress)
-    return Heard(
-        bundle.labels(),
-        heard.ends - heard.delay_samples,
-        heard.scores,
-        bundle.manifest.geometry.sample_rate_hz,
-        0.0,
-        clip.duration_s,
-        bundle.manifest.buffer.samples - heard.delay_samples,
-    )
+    with AudioReader(recording) as reader, closing(open_runtime(bundle, choose(bundle, artefact))) as runtime:
+        heard = hear_scores(bundle, runtime, reader, progress)
+        everything = Heard(
+            bundle.labels(),
+            heard.ends - heard.delay_samples,
+            heard.scores,
+            bundle.manifest.geometry.sample_rate_hz,
+            0.0,
+            reader.duration_s,
+            bundle.manifest.buffer.samples - heard.delay_samples,
+        )
+        return Listened(everything, reader.level(), reader.warnings)
 
 
 def tune(
@@ -159,11 +172,12 @@ def tune(
     collar = manifest.geometry.window_samples / manifest.geometry.sample_rate_hz if collar_s is None else collar_s
     if not 0.0 <= collar < 60.0:
         raise UsageError(f"--collar: expected 0 to 60 s, got {collar}")
-    reference = read_labels(labels_file, bundle.labels(), read_wav(recording).duration_s, label, recording.name)
+    reference = read_labels(labels_file, bundle.labels(), duration_of(recording), label, recording.name)
     if not reference:
         raise UsageError(f"{labels_file}: labels nothing as true; there is nothing to tune for")
     names = tuple(sorted({r.label for r in reference}))
-    everything = hear(bundle, recording, artefact, progress)
+    listened = hear(bundle, recording, artefact, progress)
+    everything = listened.heard
     heard = everything.of(names)
     search = Search(heard, reference, manifest.decisions, collar, false_alarms_per_hour)
     chosen = search.best(progress)
@@ -188,6 +202,8 @@ def tune(
         curve=search.curve(chosen),
         met=met,
         written=False,
+        level=listened.level,
+        warnings=listened.warnings,
     )
     if write and met:
         write_decisions(bundle, decisions)
@@ -226,8 +242,8 @@ def _elsewhere(
     collar_s: float,
 ) -> DecisionQuality:
     recording, labels_file = map(Path, judge_on)
-    reference = read_labels(labels_file, bundle.labels(), read_wav(recording).duration_s, label, recording.name)
-    return judge(hear(bundle, recording, artefact).of(names), decisions, reference, collar_s)
+    reference = read_labels(labels_file, bundle.labels(), duration_of(recording), label, recording.name)
+    return judge(hear(bundle, recording, artefact).heard.of(names), decisions, reference, collar_s)
 
 
 def _hold_out(search: Search, only: bool, progress: Progress) -> HeldOut:

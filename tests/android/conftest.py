@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures import hostile_bundles
 from tools.android import jvm, reference, toolchain
 
 
@@ -28,5 +27,4 @@ def kotlin(
     """All Kotlin tests, in one JVM."""
     folder = tmp_path_factory.mktemp("kotlin") / "given"
     reference.write(exported, folder)
-    hostile_bundles.main(folder / "hostile")
     return jvm.run_tests(tools, folder)

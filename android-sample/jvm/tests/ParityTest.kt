@@ -1,5 +1,6 @@
 package hearpack.tests
 
+import hearpack.core.bundle.FolderFiles
 import hearpack.core.stream.DecisionTracker
 import hearpack.core.stream.GoldenStream
 import hearpack.core.stream.SoundEvent
@@ -31,7 +32,7 @@ class ParityTest {
     @Test fun everyOtherBundleIsPythonsBitForBit() {
         val names = Given.file("bundles").list()!!.sorted() - setOf("dtln", "yamnet")
         for (name in names) {
-            val streams = GoldenStream.read(Given.bundle(name))
+            val streams = GoldenStream.read(FolderFiles(Given.bundleFolder(name)))
             assertTrue(streams.isNotEmpty())
             for (golden in streams) {
                 val bundle = Given.bundle(name)

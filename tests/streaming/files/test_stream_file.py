@@ -1,78 +1,133 @@
-"""A file through a bundle: what no net may be given, and what no net may give, is counted and said."""
+"""`run` over files: times are of the file, events go round through Audacity and tune, memory does not grow."""
 
 from __future__ import annotations
 
-import re
+import csv
+import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+import soundfile
 
-from hearpack.cli import app
-from runtimes.bundle import Bundle
-from runtimes.protocol import Outputs, Runtime, State
-from streaming.files import stream_file
+from models.common.errors import AudioError, UsageError
+from models.weights.assets import pull_asset
+from runtimes.bundle import Bundle, Manifest
+from streaming.core.decisions import SoundEvent
+from streaming.files.events import timed_events, write_events
+from streaming.files.labels import read_labels
+from streaming.files.stream_file import run
 from streaming.files.wav import read_wav, write_wav
-from streaming.simulator.delay_check import ProbeRuntime
+from streaming.tuning.tune import tune
 
-RATE = 16_000
-
-
-def noise(seconds: float, peak: float) -> np.ndarray:
-    samples = np.random.default_rng(3).uniform(-1.0, 1.0, round(seconds * RATE)).astype(np.float32)
-    return (samples * np.float32(peak / np.abs(samples).max())).astype(np.float32)
+ROOT = Path(__file__).resolve().parents[3]
 
 
-class _Spoilt(ProbeRuntime):
-    """The tenth call since a reset gives NaN, and all that follow."""
-
-    def reset(self) -> State:
-        self.seen = 0
-        return super().reset()
-
-    def step(self, block: np.ndarray, state: State) -> tuple[Outputs, State]:
-        self.seen += 1
-        outputs, state = super().step(block, state)
-        return {k: v * np.float32(np.nan if self.seen >= 10 else 1.0) for k, v in outputs.items()}, state
+def events_of(manifest: Manifest) -> list[SoundEvent]:
+    hop, rate = manifest.hop_samples, manifest.geometry.sample_rate_hz
+    first = manifest.buffer.samples - hop
+    return [
+        SoundEvent("Dog", 5, first + hop, first + hop, 0.5, 0),
+        SoundEvent("=Bell", 3, first, first + 3 * hop, 0.75, 0),
+        SoundEvent("Rain", 4, 59 * rate, 60 * rate, 0.9, 0),
+    ]
 
 
-@pytest.mark.parametrize("rate_hz", [RATE, 48_000])
-def test_20_db_over_full_scale_is_limited_and_said_and_spoils_no_fp16_net(
-    exported: dict[str, Path], tmp_path: Path, rate_hz: int
+@pytest.mark.parametrize("suffix", [".csv", ".txt"])
+def test_written_events_are_read_as_labels(exported: dict[str, Path], tmp_path: Path, suffix: str) -> None:
+    manifest = Bundle.open(exported["yamnet"]).manifest
+    events = timed_events(events_of(manifest), manifest, 11, 60.0)
+    assert [e.label for e in events] == ["=Bell", "Dog", "Rain"]
+    assert events[0].onset_s == 0.0  # on in the first window
+    assert events[1].offset_s - events[1].onset_s == pytest.approx(0.48)  # one window
+    assert events[2].offset_s == 60.0  # not after the recording
+    file = tmp_path / f"events{suffix}"
+    write_events(file, events, 16000)
+    labels = read_labels(file, ("=Bell", "Dog", "Rain"), 60.0)
+    assert [i.label for i in labels] == [e.label for e in events]
+    times = [(e.onset_s, e.offset_s) for e in events]
+    assert np.allclose([(i.begin_s, i.end_s) for i in labels], times, rtol=0.0, atol=1e-9 if suffix == ".csv" else 1e-6)
+    first = file.read_text().splitlines()[0]
+    assert first.startswith("onset_s,offset_s,label,confidence," if suffix == ".csv" else "0.000000\t")
+
+
+def test_run_to_audacity_to_tune_is_a_loop(copy_of: Any, tmp_path: Path) -> None:
+    bundle, street = copy_of("yamnet"), pull_asset("street-wav")
+    for name in ("events.csv", "events.txt"):
+        result = run(bundle, street, output=tmp_path / name)
+        report = tune(bundle, street, tmp_path / name, write=False)
+        assert report.before.found == report.before.references > 20  # its own events, all of them
+        assert report.before.false_alarms == 0
+    rows = list(csv.DictReader((tmp_path / "events.csv").open()))
+    assert [float(row["onset_s"]) for row in rows] == [e.onset_s for e in result.events]
+    assert all(0.0 <= e.onset_s < e.offset_s <= result.duration_s for e in result.events)
+    run(bundle, street, output=tmp_path / "events.json")
+    assert len(json.loads((tmp_path / "events.json").read_text())["events"]) == len(rows)
+    with pytest.raises(UsageError, match=r"writes \.csv, \.json or \.txt"):
+        run(bundle, street, output=tmp_path / "events.wav")
+
+
+@pytest.mark.parametrize("frames", [1, 160, 16000])
+def test_events_of_short_files_lie_inside(exported: dict[str, Path], tmp_path: Path, frames: int) -> None:
+    write_wav(tmp_path / "short.wav", np.zeros(frames, np.float32), 16000)
+    result = run(exported["yamnet"], tmp_path / "short.wav")
+    assert [(e.label, e.onset_s, e.offset_s) for e in result.events] == [("Silence", 0.0, frames / 16000)]
+    assert result.level.notes == ("silence: every sample is 0",)
+
+
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_an_enhanced_stereo_file_is_its_channels_enhanced_alone(
+    exported: dict[str, Path], tmp_path: Path, rate: int
 ) -> None:
-    samples = noise(0.5, 10.0)
-    write_wav(tmp_path / "loud.wav", samples[None], rate_hz)
-    output = tmp_path / "out.wav"
-    done = CliRunner().invoke(
-        app,
-        ["run", str(exported["dtln"]), str(tmp_path / "loud.wav"), "-o", str(output), "--artefact", "litert-fp16"],
+    """The channels go through the net by turns; neither disturbs the other, wherever blocks end."""
+    sound = (0.1 * np.random.default_rng(6).standard_normal((2, 2 * rate + 345))).astype(np.float32)
+    write_wav(tmp_path / "both.wav", sound, rate)
+    result = run(exported["dtln"], tmp_path / "both.wav", output=tmp_path / "out.wav")
+    both = read_wav(tmp_path / "out.wav").samples
+    assert both.shape == sound.shape
+    assert (result.duration_s, result.channels) == (sound.shape[1] / rate, 2)
+    for channel in range(2):
+        write_wav(tmp_path / "one.wav", sound[channel], rate)
+        run(exported["dtln"], tmp_path / "one.wav", output=tmp_path / "alone.wav")
+        assert read_wav(tmp_path / "alone.wav").samples[0].tobytes() == both[channel].tobytes()
+
+
+def test_a_fault_late_in_the_file_leaves_nothing(exported: dict[str, Path], tmp_path: Path) -> None:
+    sound = np.zeros(40000, np.float32)
+    sound[-1] = np.nan
+    soundfile.write(tmp_path / "a.wav", sound, 16000, subtype="FLOAT")
+    with pytest.raises(AudioError, match="sample 39999"):
+        run(exported["dtln"], tmp_path / "a.wav", output=tmp_path / "out.wav")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.wav"]
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="ru_maxrss is in bytes there")
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    """A quarter of an hour of silence at 192 kHz in stereo would be 1.4 GB as float32."""
+    with soundfile.SoundFile(tmp_path / "long.flac", "w", 192000, 2, "PCM_16") as file:
+        for _ in range(15):
+            file.write(np.zeros((60 * 192000, 2), np.int16))
+    script = (
+        "import resource, sys\n"
+        "from streaming.files.reader import AudioReader\n"
+        "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "with AudioReader(sys.argv[1]) as reader:\n"
+        "    blocks = reader.blocks()\n"
+        "    next(blocks)\n"
+        "    before = peak()\n"
+        "    frames = 65536 + sum(len(block) for block in blocks)\n"
+        "    print(frames, peak() - before)\n"
     )
-    assert done.exit_code == 0, done.output
-    said = re.search(r"(\d+) samples were more than 12 dB over full scale", done.output)
-    assert said is not None
-    came = int((np.abs(samples) > 4.0).sum())
-    assert int(said.group(1)) == came if rate_hz == RATE else int(said.group(1)) >= came  # a resampler overshoots
-    assert "no finite output" not in done.output
-    enhanced = read_wav(output).samples
-    assert np.isfinite(enhanced).all()
-    assert np.abs(enhanced).max() > 0.1
-
-
-@pytest.mark.parametrize("name", ["dtln", "yamnet"])
-def test_a_net_that_is_spoilt_is_reset_and_the_file_goes_on(
-    exported: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    def spoilt(bundle: Bundle, choice: object) -> Runtime:
-        return _Spoilt(bundle.manifest)
-
-    monkeypatch.setattr(stream_file, "open_runtime", spoilt)
-    write_wav(tmp_path / "in.wav", noise(20.0 if name == "yamnet" else 1.0, 0.9)[None], RATE)
-    output = tmp_path / ("out.csv" if name == "yamnet" else "out.wav")
-    result = stream_file.run(exported[name], tmp_path / "in.wav", output=output)
-    assert result.nan_outputs == result.calls // 10 > 1
-    assert result.limited_samples == 0
-    if name == "dtln":
-        enhanced = read_wav(output).samples[0]
-        silent = [at for at in range(0, len(enhanced) - 128, 128) if not enhanced[at : at + 128].any()]
-        assert 0 < len(silent) <= 4 * result.nan_outputs  # its block, and the delay of three that begins anew
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "long.flac")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    frames, grown_kb = map(int, done.stdout.split())
+    assert frames == 15 * 60 * 192000
+    assert grown_kb < 20_000

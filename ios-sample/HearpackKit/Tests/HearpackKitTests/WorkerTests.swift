@@ -7,9 +7,7 @@ final class WorkerTests: XCTestCase {
     private func bundle(_ text: Data) throws -> ModelBundle {
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID().uuidString).hearpack")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        var fields = try XCTUnwrap(JSONSerialization.jsonObject(with: text) as? [String: Any])
-        fields["files"] = [fileEntry("labels.txt", "dog\ncat\n")]
-        try JSONSerialization.data(withJSONObject: fields).write(to: folder.appendingPathComponent("manifest.json"))
+        try text.write(to: folder.appendingPathComponent("manifest.json"))
         try Data("dog\ncat\n".utf8).write(to: folder.appendingPathComponent("labels.txt"))
         addTeardownBlock { try FileManager.default.removeItem(at: folder) }
         return try ModelBundle(opening: folder)

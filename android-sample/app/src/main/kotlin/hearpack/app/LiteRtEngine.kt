@@ -7,6 +7,7 @@ import com.google.ai.edge.litert.TensorBuffer
 import hearpack.core.bundle.Bundle
 import hearpack.core.bundle.ComputeUnit
 import hearpack.core.bundle.EngineException
+import hearpack.core.bundle.floats
 import hearpack.core.stream.EngineInfo
 import hearpack.core.stream.InferenceEngine
 
@@ -25,7 +26,7 @@ class LiteRtEngine private constructor(
     private val artefact = bundle.artefact
     private val inPlace = info.used == ComputeUnit.CPU
     private val initial =
-        manifest.states.map { if (it.reset == "zeros") FloatArray(it.size) else bundle.floats(it.reset, it.size) }
+        manifest.states.map { if (it.reset == "zeros") FloatArray(it.size) else bundle.files.floats(it.reset, it.size) }
     private val audio = input(manifest.inputs.first().name)
     private val output = output(manifest.outputs.first().name)
     private val otherOutputs = manifest.outputs.drop(1).map { it.name to output(it.name) }

@@ -18,12 +18,12 @@ enum class BundleFault {
     MISMATCH,
 }
 
-/** A bundle cannot be used. The message says what was expected, what came and what to do, in harmless characters. */
+/** A bundle cannot be used. The message says what was expected, what came and what to do. */
 class BundleException(
     val fault: BundleFault,
     message: String,
     cause: Throwable? = null,
-) : Exception(printable(message), cause)
+) : Exception(message, cause)
 
 /** An audio stream cannot go on: samples that are no numbers, or a call after the stream's end. */
 class StreamException(
