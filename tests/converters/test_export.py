@@ -122,7 +122,7 @@ def test_manifest_has_no_time_host_or_path(exported: dict[str, Path]) -> None:
 def test_edited_decisions_survive_a_kill_in_the_middle_of_a_replacement(
     exported: dict[str, Path], copy_of: Callable[[str], Path]
 ) -> None:
-    """Killed between two renames, where no exchange is to be had: the old bundle with edited thresholds, lies aside."""
+    """Killed between two renames (no exchange here): the old bundle lies aside, with the thresholds of the user."""
     import hearpack
 
     bundle = copy_of("yamnet")
