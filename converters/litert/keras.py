@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from converters.checks import refuse_aliasing
 from converters.litert.convert import prove_runs
+from converters.litert.keras_file import check_keras_file
 from converters.litert.tflite_edit import cast_to_half
 from models.common.errors import ConversionError, MissingDependencyError, UsageError
 from models.common.hashing import sha256_file
@@ -140,6 +141,7 @@ def _work(task: str, file: Path, out: Path, request: Mapping[str, Any]) -> dict[
     package, purpose = _PURPOSES[task]
     if importlib.util.find_spec(package) is None:
         raise MissingDependencyError(package, "keras", purpose)
+    check_keras_file(file)
     env = {
         **os.environ,
         "KERAS_BACKEND": "torch" if task == "torch" else "tensorflow",

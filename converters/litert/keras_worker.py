@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from converters.litert.keras_file import LOWEST_VERSION
 from models.layers.front_end_spec import FrontEndSpec
 from models.layers.mel import dct_matrix, dft, mel_matrix
 
@@ -29,7 +30,11 @@ def main(task: str, file: str, out: str) -> dict[str, Any]:
     try:
         import keras
 
-        model = keras.models.load_model(file, compile=False)
+        if tuple(int(part) for part in keras.__version__.split(".")[:2]) < LOWEST_VERSION:
+            raise ImportError(
+                f"keras {keras.__version__} has known holes; install {'.'.join(map(str, LOWEST_VERSION))}"
+            )
+        model = keras.models.load_model(file, compile=False, safe_mode=True)
         shape = _input_shape(model)
         stage = "convert"
         if task == "torch":

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
-import importlib
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.common.errors import MissingDependencyError, WeightsError
+from models.common.errors import WeightsError
+from models.weights.torch_file import read_torch_file
+from models.weights.torch_pickle import BrokenPickleError, ForeignObjectError, TensorRef
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -28,7 +27,7 @@ def existing(path: str | Path) -> Path:
 def load_file(path: str | Path) -> Arrays:
     """Tensors of a .safetensors file or a torch checkpoint.
 
-    A torch file is read with `weights_only=True`: nothing in it is executed. It holds a state_dict, as it is or under
+    Nothing in a torch file is executed, and torch is not needed. It holds a state_dict, as it is or under
     "state_dict", "model_state_dict" or "model"; a "module." before every name (DataParallel) is taken off.
 
     Args:
@@ -39,7 +38,6 @@ def load_file(path: str | Path) -> Arrays:
 
     Raises:
         WeightsError: no such file, not a checkpoint, truncated or holding code.
-        MissingDependencyError: a torch file, and torch is not installed.
     """
     file = existing(path)
     try:
@@ -75,45 +73,27 @@ def _float32(value: NDArray[Any]) -> NDArray[Any]:
     return value.astype(np.float32) if np.issubdtype(value.dtype, np.floating) else value
 
 
-def _numpy_globals() -> list[Any]:
-    """What rebuilds a numpy array or number from a pickle: data, no code.
-
-    Checkpoints of a training run often hold some beside the weights; PANNs' have their sampler's state.
-    """
-    multiarray: Any = importlib.import_module("numpy._core.multiarray")
-    rebuilt = [
-        (getattr(multiarray, function), f"{module}.multiarray.{function}")
-        for function in ("_reconstruct", "scalar")
-        for module in ("numpy.core", "numpy._core")
-    ]
-    kinds = [type(np.dtype(code)) for code in "?bBhHiIlLqQefdSU"]
-    return [*rebuilt, np.ndarray, np.dtype, *dict.fromkeys(kinds), codecs.encode]
-
-
 def _load_torch(file: Path) -> Arrays:
     try:
-        import torch
-    except ImportError as exc:
-        raise MissingDependencyError("torch", "export", f"reading the torch checkpoint {file.name}") from exc
-    try:
-        with torch.serialization.safe_globals(_numpy_globals()):
-            held = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as exc:
-        if "truncated" in str(exc):
-            raise WeightsError(f"{file}: is truncated; fetch or save it again") from exc
+        arrays = read_torch_file(file, lambda held: _state_dict(file, held))
+    except ForeignObjectError as exc:
         raise WeightsError(
-            f"{file}: holds pickled Python objects, which could run code and are refused; "
+            f"{file}: holds pickled Python objects ({str(exc)[:80]}), which could run code and are refused; "
             f"save the tensors alone: torch.save(net.state_dict(), ...) or safetensors"
         ) from exc
-    except Exception as exc:  # the one seam to torch's reader, which raises anything on a damaged file
+    except BrokenPickleError as exc:
         raise WeightsError(
-            f"{file}: is truncated or no torch checkpoint ({type(exc).__name__}); fetch or save it again"
+            f"{file}: is truncated, damaged or no torch checkpoint ({exc}); fetch or save it again"
         ) from exc
+    return {name: _float32(value) for name, value in arrays.items()}
+
+
+def _state_dict(file: Path, held: object) -> dict[str, TensorRef]:
+    """The tensors by name of what a checkpoint holds."""
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(held, Mapping) and isinstance(held.get(key), Mapping):
             held = held[key]
-    if not isinstance(held, Mapping) or not held or not all(isinstance(v, torch.Tensor) for v in held.values()):
+    if not isinstance(held, Mapping) or not held or not all(isinstance(v, TensorRef) for v in held.values()):
         raise WeightsError(f"{file}: expected a state_dict (tensors by name), or one under 'state_dict' or 'model'")
     prefix = "module." if all(str(name).startswith("module.") for name in held) else ""
-    tensors = {str(name).removeprefix(prefix): value.detach() for name, value in held.items()}
-    return {name: (value.float() if value.is_floating_point() else value).numpy() for name, value in tensors.items()}
+    return {str(name).removeprefix(prefix): tensor for name, tensor in held.items()}

@@ -8,7 +8,6 @@ Field numbers: tensorflow/compiler/mlir/lite/schema/schema.fbs and mediapipe/tas
 from __future__ import annotations
 
 import io
-import zipfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,10 +17,12 @@ from models.common.errors import ArtefactError
 from runtimes.inspect.flatbuffer import Table, root, span
 from runtimes.inspect.tflite_checks import called, check_calls, check_ops, check_tensor, damaged, in_range
 from runtimes.inspect.tflite_ops import op_name
+from runtimes.zips import ZipError, bounded_zip
 
 IDENTIFIER = b"TFL3"
 METADATA_IDENTIFIER = b"M001"
 METADATA_NAME = "TFLITE_METADATA"
+MOST_LABEL_BYTES = 4 * 1024 * 1024  # 521 labels have 10 kB
 DTYPES = (
     *("float32", "float16", "int32", "uint8", "int64", "string", "bool", "int16", "complex64", "int8", "float64"),
     *("complex128", "uint64", "resource", "variant", "uint32", "uint16", "int4", "bfloat16", "int2", "uint4"),
@@ -336,10 +337,9 @@ def _tensor_metadata(table: Table) -> dict[str, object]:
 
 def _packed_labels(data: bytes, name: str) -> tuple[str, ...]:
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            text = archive.read(name).decode("utf-8")
-    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError, EOFError, OSError) as exc:
+        with bounded_zip(io.BytesIO(data), MOST_LABEL_BYTES) as archive:
+            return tuple(archive.read(name).decode("utf-8").splitlines())
+    except (ZipError, UnicodeDecodeError) as exc:
         raise ArtefactError(
             f"the metadata names the label file {name!r}, which cannot be read from the .tflite: {exc}"
         ) from exc
-    return tuple(text.splitlines())

@@ -125,6 +125,40 @@ def test_a_cut_label_file_is_an_error_not_a_classifier_without_labels() -> None:
         read_metadata(tflite[:-40])
 
 
+def repacked(content: bytes, **options: Any) -> bytes:
+    """The classifier with another label zip behind it."""
+    tflite = add_mediapipe_metadata(WINDOW_FILE, LABELS, **FACTS)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", **options) as archive:
+        archive.writestr("labels.txt", content)
+    return tflite[: tflite.rfind(b"PK\x03\x04")] + packed.getvalue()
+
+
+def patched(data: bytes, local: int, central: int, value: int) -> bytes:
+    changed = bytearray(data)
+    changed[changed.rfind(b"PK\x03\x04") + local] = changed[changed.rfind(b"PK\x01\x02") + central] = value
+    return bytes(changed)
+
+
+@pytest.mark.parametrize(
+    ("tflite", "message"),
+    [
+        (
+            repacked(bytes(20_000_000), compression=zipfile.ZIP_DEFLATED),
+            "it unpacks to 20000000 bytes, at most 4194304",
+        ),
+        (repacked(b"a", compression=zipfile.ZIP_BZIP2), "an unusual method"),
+        (patched(repacked(b"a"), 6, 8, 1), "it is encrypted"),
+        (patched(repacked(b"a"), 8, 10, 99), "an unusual method"),
+        (patched(repacked(b"a" * 999, compression=zipfile.ZIP_DEFLATED), 41, 16, 0xFF), "cannot be read as a zip"),
+        (repacked(b"\xff\xfe"), "utf-8"),
+    ],
+)
+def test_a_label_zip_is_bounded_and_its_faults_are_one_error(tflite: bytes, message: str) -> None:
+    with pytest.raises(ArtefactError, match=f"names the label file 'labels.txt', which cannot .*{message}"):
+        describe(tflite)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_mediapipe_gives_the_scores_of_our_interpreter(
     precision: str, mediapipe_scores: Callable[[bytes, np.ndarray, int], list[dict[int, tuple[str, float]]]]
