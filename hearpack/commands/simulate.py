@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from hearpack.commands.shared import JsonOption, console, print_json, progress_bars, say, show_table
+from hearpack.commands.shared import JsonOption, console, print_json, progress_bars, say, say_input, show_table
 from models.common.errors import UsageError
 
 if TYPE_CHECKING:
@@ -193,6 +193,11 @@ def live_line(status: Status, now_ns: int, total_ns: int) -> str:
 
 def show(record: RunRecord, output: Path | None) -> None:
     """The record as text."""
+    from streaming.runs.verdict import verdict
+
+    say_input(None, record.audio.warnings)
+    if record.audio.level:
+        say(record.audio.level, err=True)
     out = console()
     out.print(
         f"{record.bundle} {record.artefact} on {record.engine}; {record.profile.name}: {record.profile.title}; "
@@ -203,12 +208,15 @@ def show(record: RunRecord, output: Path | None) -> None:
     _show_times(record)
     for line in _lines(record):
         out.print(line)
+    out.print(verdict(record).sentence)
     if output is not None:
         out.print(f"wrote {output}")
 
 
 def _show_times(record: RunRecord) -> None:
     """Times of a call by provenance, then the ledger's parts by kind; a part below a microsecond is left out."""
+
+    from streaming.runs.load import delay_kind
 
     def row(name: str, *values: float) -> tuple[str, ...]:
         return name, *(f"{v / 1e6:.3f}" for v in values)
@@ -222,7 +230,7 @@ def _show_times(record: RunRecord) -> None:
         rows = [row(*part) for part in parts if any(abs(v) >= 500 for v in part[1:])]
         total, article = ledger.total, "an" if ledger.kind == "event" else "a"
         rows.append(row("total", total.mean, total.p50, total.p95, total.max))
-        show_table((f"delay of {article} {ledger.kind}", "mean", "p50", "p95", "max ms"), rows)
+        show_table((f"delay of {article} {ledger.kind}, {delay_kind(record)}", "mean", "p50", "p95", "max ms"), rows)
 
 
 def _lines(record: RunRecord) -> Iterator[str]:
@@ -230,12 +238,13 @@ def _lines(record: RunRecord) -> Iterator[str]:
     counts, check, playout = record.counts, record.delay_check, record.playout
     if check is not None:
         yield (
-            f"ledger {check.ledger_ns / 1e6:.3f} ms, measured by {check.method} {check.measured_ns / 1e6:.3f} ms: "
+            f"self-test of the ledger with a probe ({check.method}) in a run of its own, no verdict on this one: "
+            f"ledger {check.ledger_ns / 1e6:.3f} ms, found in the sound {check.measured_ns / 1e6:.3f} ms, "
             f"{abs(check.mismatch_samples):.2f} samples apart (at most {check.limit_samples:g}): "
-            f"{'ok' if check.passed else 'FAILED'}"
+            f"{'passed' if check.passed else 'FAILED'}"
         )
     yield (
-        f"{counts.calls} calls, {counts.misses} past their deadline, {counts.skipped_hops} skipped, "
+        f"counted: {counts.calls} calls, {counts.misses} past their deadline, {counts.skipped_hops} skipped, "
         f"{counts.failed_calls} failed; ring: {counts.written} written = {counts.read} read + {counts.held} held + "
         f"{counts.dropped} dropped, at most {record.ring.high_water_samples} of {record.ring.capacity_samples} held"
     )
@@ -246,14 +255,13 @@ def _lines(record: RunRecord) -> Iterator[str]:
         )
     if playout is not None:
         yield (
-            f"playout: {playout.underruns} underruns ({playout.underrun} samples), {playout.dropped} dropped, "
-            f"{playout.trimmed} trimmed"
+            f"counted at playout: {playout.underruns} underruns ({playout.underrun} samples), "
+            f"{playout.dropped} dropped, {playout.trimmed} trimmed"
         )
-    rate = record.model_rate_hz
     for event in record.events[:20]:
         yield (
-            f"{event.onset_sample / rate:9.3f} s {event.offset_sample / rate:9.3f} s {event.confidence:5.2f}  "
-            f"{event.label}, reported {event.delay_ns / 1e6:.0f} ms after its onset"
+            f"{event.onset_s or 0.0:9.3f} s {event.offset_s or 0.0:9.3f} s {event.confidence:5.2f}  "
+            f"{event.label}, reported at {event.emitted_at_ns / 1e9:.3f} s, a delay of {event.delay_ns / 1e6:.0f} ms"
         )
     if len(record.events) > 20:
         yield f"… and {len(record.events) - 20} more events"

@@ -21,7 +21,8 @@ from streaming.measure.cold_start import ColdStart
 from streaming.report.charts import columns, png
 from streaming.runs.compare import Comparison, compare
 from streaming.runs.load import LoadedRun, delay_kind
-from streaming.runs.record import PARTS, RunRecord
+from streaming.runs.record import PARTS, FaultRecord, RunRecord
+from streaming.runs.verdict import verdict
 
 Data = dict[str, Any]
 
@@ -83,8 +84,44 @@ def _run(name: str, run: LoadedRun) -> Data:
         "envelope": _envelope(record),
         "spectrogram": None if run.heard is None else _spectrogram(run.heard, record.model_rate_hz),
         "scores": _score_lines(run),
-        "faults": [dataclasses.asdict(f) for f in record.faults[:SHOWN_FAULTS]],
+        "faults": _marks(run),
+        "fault_kinds": _fault_kinds(record.faults),
+        "verdict": dataclasses.asdict(verdict(record)),
     }
+
+
+def _marks(run: LoadedRun) -> list[Data]:
+    """The first faults of each kind, and where on the model's stream each lies (None where nothing tells)."""
+    marks = []
+    counts: dict[str, int] = {}
+    steps = next((rows for rows in run.ledger if rows.kind in ("block", "window")), None)
+    for fault in run.record.faults:
+        counts[fault.kind] = counts.get(fault.kind, 0) + 1
+        if counts[fault.kind] > SHOWN_FAULTS:
+            continue
+        stream_s = None
+        if steps is not None:  # the sample that was captured when it happened
+            sample = float(np.interp(fault.time_ns, np.maximum.accumulate(steps.captured_ns), steps.content_samples))
+            stream_s = round(max(0.0, sample) / run.record.model_rate_hz, 4)
+        marks.append({**dataclasses.asdict(fault), "stream_s": stream_s})
+    return marks
+
+
+def _fault_kinds(faults: Sequence[FaultRecord]) -> list[Data]:
+    """A row a kind, the rarest first: forty overruns are not to hide the one dropout."""
+    kinds: dict[str, list[FaultRecord]] = {}
+    for fault in faults:
+        kinds.setdefault(fault.kind, []).append(fault)
+    return [
+        {
+            "kind": kind,
+            "count": len(found),
+            "first_s": found[0].time_ns / 1e9,
+            "samples": sum(fault.samples for fault in found),
+            "detail": ", ".join(dict.fromkeys(fault.detail for fault in found if fault.detail)),
+        }
+        for kind, found in sorted(kinds.items(), key=lambda item: (len(item[1]), item[0]))
+    ]
 
 
 def _envelope(record: RunRecord) -> Data:

@@ -153,8 +153,8 @@ def _cold_start(cold: Data) -> str:
     kinds = legend(
         [("c7", "Python and imports: a phone app has its own instead"), ("c0", "this bundle's load"), ("c2", "stream")]
     )
-    header = ("caches", *(head for head, _, _ in _COLD_FIGURES))
-    cells = [(c["name"], *(shown(c[key]) for _, key, shown in _COLD_FIGURES)) for c in conditions]
+    header = ("figure", *(c["name"] for c in conditions))
+    cells = [(head, *(shown(c[key]) for c in conditions)) for head, key, shown in _COLD_FIGURES]
     calls = [
         (f"call {n + 1}", *(digits(c["calls_ms"][n]["median"]) for c in conditions))
         for n in range(len(conditions[0]["calls_ms"]))

@@ -6,6 +6,7 @@ import math
 import shlex
 from dataclasses import dataclass
 
+from streaming.core.event_times import event_span
 from streaming.metrics.intervals import digits
 from streaming.report.charts import (
     COLOURS,
@@ -104,8 +105,9 @@ def _tiles(run: Data) -> str:
         tiles.append(("Playout underruns", f"{underruns:,}", f"{missing:,} samples missing", kind, underruns == 0))
     check = r["delay_check"]
     if check is not None:
-        tiles.append(("Delay, ledger against sound", f"{_apart(check)} <small>samples</small>",
-                      f"{check['method']}, limit {check['limit_samples']:g}", "measured", check["passed"]))  # fmt: skip
+        tiles.append(("Self-test of the ledger", f"{_apart(check)} <small>samples</small>",
+                      f"apart, {check['method']} in a run of its own, limit {check['limit_samples']:g}",
+                      "counted", check["passed"]))  # fmt: skip
     drawn = []
     for title, value, under, source, good in tiles:
         mood = "" if good is None else " good" if good else " bad"
@@ -117,28 +119,29 @@ def _tiles(run: Data) -> str:
     if r["ended"] != "finished":
         why = r["message"] if r["ended"] == "interrupted" else f"error: {r['message']}"
         ended = f'<p class="v bad">Ended early: {text(why)}</p>'
-    return f'{ended}<dl class="tiles">{"".join(drawn)}</dl>'
+    mood = "good" if run["verdict"]["keeps_up"] else "bad"
+    judged = f'<p class="v {mood}">{text(run["verdict"]["sentence"].capitalize())}.</p>'
+    return f'{ended}{judged}<dl class="tiles">{"".join(drawn)}</dl>'
 
 
 def _stream(run: Data) -> str:
     r, envelope, picture, scores = run["record"], run["envelope"], run["spectrogram"], run["scores"]
     end = max(envelope["end_s"], (picture or {}).get("end_s", 0.0), (scores or {"at_s": [0.0]})["at_s"][-1], 0.001)
     x = time_axis(end, "of the model's stream")
-    bare = Axis(x.low, x.high, x.ticks)
     parts = []
     if envelope["at_s"]:
         peak = max(0.01, -min(envelope["low"]), max(envelope["high"]))
         y = linear_axis(-peak, peak, "sample value", 4)
-        shape = band(bare, y, envelope["at_s"], envelope["low"], envelope["high"], "c7")
-        marks = [vertical(bare, f["time_ns"] / 1e9, "mark") for f in run["faults"]]
-        faults = f", {_shown_faults(run)} marked" if marks else ""
-        parts.append(plot([shape, *marks], bare, y, f"Waveform of {r['audio']['name']}, peak {peak:.3g}{faults}", 90))
+        shape = band(x, y, envelope["at_s"], envelope["low"], envelope["high"], "c7")
+        marks = [vertical(x, f["stream_s"], "mark") for f in run["faults"] if f["stream_s"] is not None]
+        faults = f", {len(marks):,} of {r['faults_total']:,} faults marked" if marks else ""
+        parts.append(plot([shape, *marks], x, y, f"Waveform of {r['audio']['name']}, peak {peak:.3g}{faults}", 90))
     if picture is not None:
         y = linear_axis(0.0, picture["top_khz"], f"kHz (black: {picture['range_db']:g} dB below the loudest)", 4)
         alt = f"Spectrogram of what the model heard, 0 to {picture['top_khz']:g} kHz"
-        parts.append(plot([], bare, y, alt, 150, picture["png"]))
+        parts.append(plot([], x, y, alt, 150, picture["png"]))
     if scores is not None:
-        parts.append(_scores(scores, bare))
+        parts.append(_scores(scores, x))
         rows = [
             (name, f"{max(values):.3f}", f"{scores['at_s'][values.index(max(values))]:.2f}")
             for name, values in zip(scores["labels"], scores["values"], strict=True)
@@ -176,7 +179,11 @@ def _events(r: Data, scores: Data | None, x: Axis) -> str:
         return "<p>No event.</p>"
     rate = r["model_rate_hz"]
     names = [n for n in (scores or {"labels": []})["labels"] if any(e["label"] == n for e in r["events"])]
-    events = [(e, e["onset_sample"] / rate, e["offset_sample"] / rate) for e in r["events"]]
+    hop = r["hop_samples"]
+    events = [
+        (e, *(sample / rate for sample in event_span(e["onset_sample"], e["offset_sample"], hop, r["buffer_samples"])))
+        for e in r["events"]
+    ]
     rows = []
     for number, name in enumerate(names):
         spans = [
@@ -184,12 +191,16 @@ def _events(r: Data, scores: Data | None, x: Axis) -> str:
         ]
         rows.append((name, f"c{number}", spans))
     header = ("label", "onset s", "offset s", "confidence", "reported after ms")
-    cells = [
-        (e["label"], f"{begin:.2f}", f"{end:.2f}", f"{e['confidence']:.3f}", ms(e["delay_ns"]))
-        for e, begin, end in events
-    ]
+    cells = []
+    for e, begin, end in events:
+        heard = (begin, end) if e["onset_s"] is None else (e["onset_s"], e["offset_s"])
+        times = (f"{seconds:.2f}" for seconds in heard)
+        cells.append((e["label"], *times, f"{e['confidence']:.3f}", ms(e["delay_ns"])))
+    said = (
+        "Events, at the time at which their sound was captured; drawn on the model's stream, which lost audio shortens"
+    )
     drawn = lanes(rows, x, f"{len(r['events']):,} events of {len(names)} labels over time") if rows else ""
-    return f"<h3>Events</h3>{drawn}" + details(f"All {len(cells):,} events as a table", table(header, cells, "Events"))
+    return f"<h3>Events</h3>{drawn}" + details(f"All {len(cells):,} events as a table", table(header, cells, said))
 
 
 def _compute(run: Data) -> str:
@@ -264,7 +275,7 @@ def _ledger(run: Data) -> str:
     if check is not None:
         verdict = "agree" if check["passed"] else "DISAGREE: an error of ours"
         said = (
-            f"<p>Compared with the sound itself ({text(check['method'])}): the ledger says "
+            f"<p>Self-test with a probe ({text(check['method'])}) in a run of its own: the ledger says "
             f"{ms(check['ledger_ns'])} ms, the audio {ms(check['measured_ns'])} ms, {_apart(check)} samples apart "
             f"(limit {check['limit_samples']:g}): they {verdict}.</p>"
         )
@@ -315,22 +326,23 @@ def _rings(run: Data) -> str:
     parts.append(
         details("All counts as a table", table(("counted", "number"), cells, "Counts; written = read + held + dropped"))
     )
-    if run["faults"]:
-        rows = [
-            (f"{f['time_ns'] / 1e9:.3f}", f["kind"].replace("_", " "), f"{f['samples']:,}", f["detail"])
-            for f in run["faults"]
+    if run["fault_kinds"] or r["injected"]:
+        rows = [("put in", "", "", "", words) for words in r["injected"]]
+        rows += [
+            (k["kind"].replace("_", " "), f"{k['count']:,}", f"{k['first_s']:.3f}", f"{k['samples']:,}", k["detail"])
+            for k in run["fault_kinds"]
         ]
-        header = ("at s", "kind", "samples", "what")
+        header = ("kind", "number", "first at s", "samples", "what")
         parts.append(f"<h3>Faults</h3>{table(header, rows, _shown_faults(run).capitalize(), 9)}")
     return "".join(parts)
 
 
 def _shown_faults(run: Data) -> str:
-    """How many faults there were, and how many of them the page shows."""
-    total, shown = run["record"]["faults_total"], len(run["faults"])
-    if total == shown:
-        return "1 fault" if total == 1 else f"{total} faults"
-    return f"the first {shown} of {total:,} faults"
+    """How many faults there were, and how many of them the page counts by kind."""
+    total, kept = run["record"]["faults_total"], sum(k["count"] for k in run["fault_kinds"])
+    if total == kept:
+        return "1 fault" if total == 1 else f"{total:,} faults"
+    return f"the first {kept:,} of {total:,} faults"
 
 
 def _figure(value: object) -> str:
@@ -343,6 +355,8 @@ def _figure(value: object) -> str:
         return f"{value[0]:g}" if len(set(value)) == 1 else " to ".join(f"{v:g}" for v in value)
     if all(isinstance(v, list) and len(v) == 2 and all(isinstance(x, int | float) for x in v) for v in value):
         return ", ".join(f"from {at:g} s {then:g}" for at, then in value)
+    if all(isinstance(v, dict) and {"at_s", "rate_hz", "gap_ms"} <= v.keys() for v in value):
+        return ", ".join(f"at {v['at_s']:g} s to {v['rate_hz']:,} Hz, {v['gap_ms']:g} ms lost" for v in value)
     return str(value)
 
 

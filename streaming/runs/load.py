@@ -16,11 +16,13 @@ from streaming.runs.record import LEDGER_COLUMNS, RUN_FILE, Provenance, RunRecor
 
 @dataclass(frozen=True)
 class LedgerRows:
-    """Ledger entries of one kind, in the order of time: what comparisons draw from. All ns."""
+    """Ledger entries of one kind, in the order of time; ns, and the samples of the model's stream that they follow."""
 
     kind: str
     compute_ns: NDArray[np.float64]
     total_ns: NDArray[np.float64]
+    captured_ns: NDArray[np.float64]
+    content_samples: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ def load_run(folder: Path) -> LoadedRun:
 def _ledger(file: Path) -> tuple[LedgerRows, ...]:
     if not file.is_file():
         return ()
-    wanted = ("compute", "total_ns")
-    rows: dict[str, list[tuple[float, float]]] = {}
+    wanted = ("compute", "total_ns", "captured_ns", "content_sample")
+    rows: dict[str, list[tuple[float, ...]]] = {}
     try:
         with file.open(newline="", encoding="utf-8") as stream:
             reader = csv.reader(stream)
@@ -76,11 +78,11 @@ def _ledger(file: Path) -> tuple[LedgerRows, ...]:
             for row in reader:
                 if len(row) != len(LEDGER_COLUMNS):
                     raise UsageError(f"{file}: line {reader.line_num} is cut off; simulate again")
-                rows.setdefault(row[0], []).append((_whole(row[places[0]]), _whole(row[places[1]])))
+                rows.setdefault(row[0], []).append(tuple(_whole(row[place]) for place in places))
     except (OSError, UnicodeDecodeError, ValueError, csv.Error) as exc:
         raise UsageError(f"{file}: cannot be read as a ledger ({exc}); simulate again") from exc
     kinds = {kind: np.array(values, np.float64) for kind, values in rows.items()}
-    return tuple(LedgerRows(kind, values[:, 0], values[:, 1]) for kind, values in kinds.items())
+    return tuple(LedgerRows(kind, *values.T) for kind, values in kinds.items())
 
 
 def _whole(cell: str) -> float:

@@ -81,12 +81,14 @@ class ProfileRecord:
 
 @dataclass(frozen=True)
 class AudioRecord:
-    """What went in. `name` is the file's name without its folder, or "microphone"."""
+    """What went in. `name` is the file's name without its folder, or "microphone"; `level` a line about its level."""
 
     name: str
     sha256: str
     rate_hz: int
     duration_s: float
+    level: str = ""
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,8 @@ class DelayCheck:
 class EventRecord:
     """A closed event of a classifier (samples at the model's rate, counted from reset), and when it was reported.
 
-    `emitted_at_*` and `delay_ns`, the ledger's total, are of the moment it turned on.
+    `emitted_at_*` and `delay_ns`, the ledger's total, are of the moment it turned on. `onset_s` and `offset_s` are when
+    its sound was captured, seconds of the run's sound with all that was lost; older files have neither.
     """
 
     label: str
@@ -221,6 +224,8 @@ class EventRecord:
     emitted_at_sample: int
     emitted_at_ns: int
     delay_ns: int
+    onset_s: float | None = None
+    offset_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +270,8 @@ class RunRecord:
         envelope: what the model heard, decimated.
         envelope_step_samples: model-rate samples a point.
         search: what a search found ("largest_slowdown", "smallest_ring_samples", ...) or a replay compared; else empty.
+        first_late_ns: when the first late call ended.
+        injected: faults that were put in, in words.
     """
 
     schema: Literal["hearpack-run/1"]
@@ -299,6 +306,8 @@ class RunRecord:
     envelope: list[EnvelopePoint]
     envelope_step_samples: int
     search: dict[str, float] = field(default_factory=dict)
+    first_late_ns: int | None = None
+    injected: list[str] = field(default_factory=list)
 
     def dump(self) -> str:
         """The text of run.json: sorted keys, newline at the end; the same record gives the same bytes."""

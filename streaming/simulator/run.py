@@ -21,7 +21,16 @@ from runtimes.engines import open_runtime
 from runtimes.protocol import Runtime
 from streaming.measure.calibration import CalibrationEntry
 from streaming.metrics.quantiles import summarise
-from streaming.runs.record import RUN_FILE, ComputeTimes, DelayCheck, EndReason, Pacing, RunRecord, run_folder
+from streaming.runs.record import (
+    RUN_FILE,
+    ComputeTimes,
+    DelayCheck,
+    EndReason,
+    EventRecord,
+    Pacing,
+    RunRecord,
+    run_folder,
+)
 from streaming.simulator.delay_check import check_delay
 from streaming.simulator.device.callbacks import Callback
 from streaming.simulator.device.compute import ComputeModel
@@ -228,12 +237,22 @@ def _record(
         playout=pipeline.playout_record,
         ledger=recorders.ledger.summaries(),
         delay_check=check,
-        events=pipeline.events,
+        events=_inside(pipeline.events, scenario.sound.audio.duration_s),
         faults=pipeline.log.kept,
         faults_total=pipeline.log.total,
+        first_late_ns=pipeline.first_late_ns,
+        injected=[fault.words() for fault in settings.faults],
         envelope=recorders.heard.envelope,
         envelope_step_samples=recorders.heard.step,
     )
+
+
+def _inside(events: list[EventRecord], duration_s: float) -> list[EventRecord]:
+    """No event is after the sound: resampling rounds up."""
+    return [
+        dataclasses.replace(e, onset_s=min(e.onset_s or 0.0, duration_s), offset_s=min(e.offset_s or 0.0, duration_s))
+        for e in events
+    ]
 
 
 def _compute_times(scenario: Scenario, pipeline: Pipeline, compute: ComputeModel | None) -> list[ComputeTimes]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ from runtimes.bundle import Bundle
 from runtimes.engines import Choice, choose
 from runtimes.protocol import Runtime
 from streaming.core.playout import prefill_at_device
-from streaming.files.wav import read_wav
+from streaming.files.reader import AudioReader
+from streaming.files.wav import mono
 from streaming.measure.calibration import Calibration, CalibrationEntry, read_calibration
 from streaming.runs.record import AudioRecord, ClockKind, Policy
 from streaming.simulator.device.callbacks import (
@@ -92,8 +94,16 @@ def file_sound(path: Path, seconds: float | None = None) -> Sound:
     """
     if seconds is not None and not 0.0 < seconds <= LONGEST_S:
         raise UsageError(f"--seconds: expected more than 0 and at most {LONGEST_S:g}, got {seconds:g}")
-    clip = read_wav(path)
-    return clip_sound(clip.mono(), clip.sample_rate_hz, path.name, seconds)
+    with AudioReader(path) as reader:
+        parts, wanted = [], math.inf if seconds is None else max(1, round(seconds * reader.sample_rate_hz))
+        for block in reader.blocks():
+            parts.append(mono(block.T))
+            wanted -= len(block)
+            if wanted <= 0:  # the rest would not be heard
+                break
+        sound = clip_sound(np.concatenate(parts), reader.sample_rate_hz, path.name, seconds)
+        level, warnings = reader.level().line(), list(reader.warnings)
+    return dataclasses.replace(sound, audio=dataclasses.replace(sound.audio, level=level, warnings=warnings))
 
 
 def clip_sound(samples: Array, rate_hz: int, name: str, seconds: float | None = None) -> Sound:

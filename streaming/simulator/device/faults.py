@@ -45,6 +45,12 @@ class Fault:
         """End of a fault that lasts."""
         return self.begin_ns + round(self.amount * 1e6)
 
+    def words(self) -> str:
+        """For instance "stall at 2 s: 500 ms"."""
+        unit = {"rate": "Hz", "raise": "calls"}.get(self.kind, "ms")
+        amount = "" if self.kind == "nan" else f": {self.amount:g} {unit}"
+        return f"{self.kind.replace('_', ' ')} at {self.at_s:g} s{amount}"
+
 
 def parse_fault(text: str) -> Fault:
     """A fault as the command line gives it: KIND@SECONDS[:AMOUNT].

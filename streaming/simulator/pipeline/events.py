@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from models.common.errors import UsageError
 from streaming.core.decisions import DecisionTracker, SoundEvent
+from streaming.core.event_times import event_span
 from streaming.runs.record import EventRecord
 from streaming.simulator.pipeline.config import PipelineConfig
 from streaming.simulator.pipeline.recorders import Recorders
@@ -21,6 +22,7 @@ from streaming.simulator.timeline import SECOND_NS
 Array = NDArray[np.float32]
 
 KEPT_EVENTS = 100_000
+_FIELDS = 8  # of a closed event: index, onset, offset, reported at (sample, ns), delay, begin and end of its sound (ns)
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,9 @@ class EventStage:
         self._raw: deque[tuple[int, Array]] = deque(maxlen=tracker.depth + int(longest // tracker.hop) + 2)
         self._reported: dict[int, Reported] = {}
         self._base = 0
-        # Compact: an hour may hold thousands. Six whole numbers each, and the confidences.
+        self._first_end = config.manifest.buffer.samples
+        self._in_samples = 0
+        # Compact: an hour may hold thousands. Whole numbers, as at _FIELDS, and the confidences.
         self._closed = array("q")
         self._confidences = array("d")
         self._last: Array | None = None
@@ -78,6 +82,7 @@ class EventStage:
             self._ends.add(self._base + np.array(ends, "<i8"))
         self._last = scores[-1]
         for row, end, call, events in zip(scores, ends, calls, self.tracker.push_many(scores, ends), strict=True):
+            self._in_samples = call.in_samples
             self._raw.append((end, row))
             for event in events:
                 if event.offset_sample is None:
@@ -134,8 +139,15 @@ class EventStage:
         reported = self._reported.pop(event.index)
         if len(self._confidences) < KEPT_EVENTS and event.offset_sample is not None:
             onset, offset = self._base + event.onset_sample, self._base + event.offset_sample
-            self._closed.extend((event.index, onset, offset, reported.at_sample, reported.at_ns, reported.delay_ns))
+            told = (reported.at_sample, reported.at_ns, reported.delay_ns)
+            self._closed.extend((event.index, onset, offset, *told, *self._capture_ns(event, event.offset_sample)))
             self._confidences.append(event.confidence)
+
+    def _capture_ns(self, event: SoundEvent, offset_sample: int) -> tuple[int, int]:
+        """When an event's sound was captured, from the first hop it was heard in to the end of the last one."""
+        begin, end = event_span(event.onset_sample, offset_sample, self.tracker.hop, self._first_end)
+        last = max(self._base + begin, min(self._base + end, self._in_samples) - 1)  # flush pads past the last sample
+        return max(0, self._captured(self._base + begin)), max(0, self._captured(last) + self._sample_ns)
 
     @property
     def best(self) -> tuple[str, float] | None:
@@ -150,7 +162,10 @@ class EventStage:
         """The closed events so far."""
         records = []
         for number, confidence in enumerate(self._confidences):
-            index, onset, offset, at_sample, at_ns, delay_ns = self._closed[6 * number : 6 * number + 6]
+            begin = _FIELDS * number
+            index, onset, offset, at_sample, at_ns, delay_ns, *heard_ns = self._closed[begin : begin + _FIELDS]
+            onset_s, offset_s = (ns / SECOND_NS for ns in heard_ns)
             label = self.tracker.labels[index]
-            records.append(EventRecord(label, index, onset, offset, confidence, at_sample, at_ns, delay_ns))
+            told = (confidence, at_sample, at_ns, delay_ns)
+            records.append(EventRecord(label, index, onset, offset, *told, onset_s, offset_s))
         return records

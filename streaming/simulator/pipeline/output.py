@@ -77,6 +77,7 @@ class OutputStage:
 
     Attributes:
         misses: calls that ended too late.
+        first_late_ns: when the first of them ended.
         compute: times of the calls that ran.
         last_delay_ns: of the last call, as far as it is known then.
     """
@@ -103,6 +104,7 @@ class OutputStage:
         self._fed = 0  # samples in it
         self._times: list[int] = []
         self.misses = 0
+        self.first_late_ns: int | None = None
         self.compute = QuantileSketch()
         self.last_delay_ns = 0
 
@@ -161,6 +163,8 @@ class OutputStage:
         for call in calls:
             if call.end_ns > call.late_ns:
                 self.misses += 1
+                if self.first_late_ns is None:
+                    self.first_late_ns = call.end_ns
                 self._trace.instant("faults", "deadline missed", call.end_ns)
         if not self._trace.full:
             for call in calls:

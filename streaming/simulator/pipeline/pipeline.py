@@ -175,6 +175,11 @@ class Pipeline:
         return [] if self._events is None else self._events.events
 
     @property
+    def first_late_ns(self) -> int | None:
+        """When the first late call ended."""
+        return self._output.first_late_ns
+
+    @property
     def compute_times(self) -> Quantiles | None:
         """Of the calls that ran; None where none did."""
         return self._output.compute.summary() if self._output.compute.count else None

@@ -13,13 +13,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from models.common.errors import HearpackError, UsageError
 from streaming.metrics.intervals import bootstrap_difference
+from streaming.report.data import gather
+from streaming.report.run_sections import _figure, run_sections
 from streaming.report.write import report
 from streaming.runs.compare import compare
 from streaming.runs.load import load_run
+from streaming.runs.record import FaultRecord
 
 ROOT = Path(__file__).resolve().parents[3]
 VOID = {"meta", "link", "br", "img", "input", "hr", "path", "line", "polyline", "polygon", "image"}
@@ -240,11 +244,11 @@ def test_an_hour_is_read_at_a_glance(hour_run: Path, tmp_path: Path) -> None:
     page = (tmp_path / "r.html").read_text()
     parsed(tmp_path / "r.html")
     assert len(page) < 3_000_000
-    for expected in ("45:00", "min:s of the model&#x27;s stream", "The first 20 of 114,545 faults", "1,859"):
+    for expected in ("45:00", "min:s of the model&#x27;s stream", "The first 1,000 of 114,545 faults", "1,859"):
         assert expected in page, expected
     drawn = page.split('id="report-data"')[0]
     assert "114545" not in drawn
-    assert "114,545 faults marked" not in drawn.replace("the first 20 of 114,545 faults marked", "")
+    assert "114,545 faults marked" not in drawn.replace("20 of 114,545 faults marked", "")
     assert drawn.count('class="lane high"') == 6
     assert "the highest of up to 13 windows" in drawn
     for figure in ("<td>192</td>", "<td>none</td>", "<td>from 0 s 1, from 240 s 1.8</td>"):
@@ -275,3 +279,30 @@ def test_figures_that_a_run_cannot_have_are_told_or_written_as_they_are(
         with pytest.raises(HearpackError, match=said):
             report(run, output=tmp_path / "bad.html")
     assert not (tmp_path / "bad.html").exists()
+
+
+def test_faults_are_counted_by_kind_and_marked_where_they_lie_on_the_stream(make_run: Callable[..., Path]) -> None:
+    overruns = [FaultRecord(1_000_000_000 + k, "ring_overrun", 64, 16000, "drop_oldest") for k in range(40)]
+    dropout = FaultRecord(12_000_000_000, "dropout", 3200, 16000, "")
+    folder = make_run(
+        "a", faults=[*overruns, dropout], faults_total=41, injected=["dropout at 12 s: 200 ms"], first_late_ns=None
+    )
+    loaded = load_run(folder)
+    # The device lost its first 0.6 s: what was captured at 12 s is at 11.4 s of the model's stream.
+    captured = np.arange(loaded.ledger[0].total_ns.size) * 8e6 + 0.6e9
+    samples = (captured / 1e9 - 0.6) * 16000
+    ledger = dataclasses.replace(loaded.ledger[0], captured_ns=captured, content_samples=samples)
+    data, _ = gather([dataclasses.replace(loaded, ledger=(ledger,))], [], [], [])
+    (run,) = data["runs"]
+    assert [(k["kind"], k["count"]) for k in run["fault_kinds"]] == [("dropout", 1), ("ring_overrun", 40)]
+    (mark,) = [f for f in run["faults"] if f["kind"] == "dropout"]
+    assert mark["stream_s"] == pytest.approx(11.4)
+    assert mark["time_ns"] == 12_000_000_000
+    page = "".join(section.inner for section in run_sections(run, False))
+    assert page.index("put in") < page.index(">dropout<") < page.index(">ring overrun<")
+    assert "keeps up" in page.lower()
+
+
+def test_rate_changes_are_told_in_words() -> None:
+    changes = [{"at_s": 7.4, "rate_hz": 16000, "gap_ms": 640.0}]
+    assert _figure(changes) == "at 7.4 s to 16,000 Hz, 640 ms lost"

@@ -22,7 +22,7 @@ def run(make_run: Callable[..., Path]) -> LoadedRun:
 def rows(kind: str, total_ms: float, seed: int = 0) -> LedgerRows:
     """400 entries of a noisy delay, a tenth of it computing."""
     total = 1e6 * (total_ms + np.random.default_rng(seed).standard_normal(400))
-    return LedgerRows(kind, total / 10, total)
+    return LedgerRows(kind, total / 10, total, total, total)
 
 
 def with_ledger(run: LoadedRun, *ledger: LedgerRows, **record: object) -> LoadedRun:
@@ -83,7 +83,7 @@ def test_blocks_go_before_windows_and_windows_before_events(
 
 
 def test_runs_that_have_no_kind_in_common_have_counts_alone(run: LoadedRun) -> None:
-    empty = LedgerRows("block", np.zeros(0), np.zeros(0))
+    empty = LedgerRows("block", *[np.zeros(0)] * 4)
     found = compare(with_ledger(run, rows("block", 40.0)), with_ledger(run, empty, rows("window", 40.0)))
     assert found.figures == ()
     assert found.why_not == "the runs have no ledger entries of one kind in common"

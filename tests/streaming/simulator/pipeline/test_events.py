@@ -96,6 +96,7 @@ def test_an_events_delay_is_from_its_first_new_sample_to_the_end_of_the_call_tha
     (event,) = events.events
     # The second window, which ends at 240, reported it; its hop began at 160.
     assert (event.onset_sample, event.emitted_at_sample) == (160, 240)
+    assert (event.onset_s, event.offset_s) == (160 / RATE, 320 / RATE)  # to the end of the third window's hop
     assert event.emitted_at_ns == 240 * SAMPLE_NS + 8 * MS
     assert event.delay_ns == event.emitted_at_ns - 160 * SAMPLE_NS
     assert ledger.kept["event"] == [(160 * SAMPLE_NS, event.delay_ns)]
@@ -122,7 +123,9 @@ def test_after_a_reset_places_go_on_in_the_run() -> None:
     events.push(loud(0.9, 0.0), ends, times_of(ends, base=1000))
     first, second = events.events
     assert (first.onset_sample, first.offset_sample) == (160, 160)  # both a hop before the end of a window
+    assert (first.onset_s, first.offset_s) == (160 / RATE, 240 / RATE)  # one window lasts a hop
     assert second.onset_sample == 1000 + WINDOW - STEP
+    assert second.onset_s == 1000 / RATE  # on in the first window: since the stream began
     assert second.emitted_at_sample == 1000 + WINDOW
 
 
