@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import platform
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -31,11 +32,14 @@ def is_half(artefact: Artefact) -> bool:
 def engines_for(artefact: Artefact) -> tuple[Engine, ...]:
     """Engines that run an artefact here, the usual one first.
 
-    A .tflite runs in the classic interpreter and in CompiledModel, the API of phones. A .mlpackage
-    runs in Core ML on macOS; the evaluator runs it anywhere, halves emulated where the program has them.
+    A .tflite runs in CompiledModel, the API of the apps, and in the classic interpreter (the only one where just
+    tflite-runtime is installed). A .mlpackage runs in Core ML on macOS; the evaluator runs it anywhere, halves emulated
+    where the program has them.
     """
     if artefact.format == "litert":
-        return ("litert-interpreter", "litert-compiled")
+        if importlib.util.find_spec("ai_edge_litert") is None:
+            return ("litert-interpreter",)
+        return ("litert-compiled", "litert-interpreter")
     mil: Engine = "mil-fp16" if is_half(artefact) else "mil-fp32"
     return ("coreml", mil) if platform.system() == "Darwin" else (mil,)
 

@@ -26,11 +26,17 @@ def fit_device(
             trace, bundle, output=output, calibration=calibration, like=like, engine=engine, progress=progress
         )
     if json_output:
-        print_json({"profile": fitted.profile.record(), "predictions": fitted.predictions, "output": str(output)})
+        answer = {"profile": fitted.profile.record(), "predictions": fitted.predictions, "output": str(output)}
+        print_json({**answer, "verdict": fitted.verdict, "warnings": fitted.warnings})
         return
+    for warning in fitted.warnings:
+        say(f"warning: {warning}", err=True)
     rows = [
         (row.figure, f"{row.recorded / 1e6:.3f}", f"{row.predicted / 1e6:.3f}", f"{row.error:+.1%}")
         for row in fitted.predictions
     ]
     show_table(("figure", "recorded ms", "predicted ms", "error"), rows)
+    say(fitted.verdict)
+    assumed = [n for n, f in fitted.profile.record().figures.items() if f.source.startswith("assumption")]
+    say(f"not told by the trace, assumed: {', '.join(assumed)}")
     say(f"slowdown against this machine {fitted.profile.slowdown:g}; wrote {output}")

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from models.common.errors import BundleError
+from models.common.hashing import sha256_bytes
 from models.geometry import OUTPUT_KINDS, GraphSignature, OutputKind, StateSpec, StreamGeometry, Task, TensorSpec
 from runtimes.bundle.paths import LARGEST_FILE, check_name, check_path
 from runtimes.stages import Edited, Stage, check_stages
@@ -175,6 +176,13 @@ class Artefact(_Frozen):
     @property
     def size_bytes(self) -> int:
         return sum(f.bytes for f in self.files)
+
+    @property
+    def digest(self) -> str:
+        """What names its content, 64 hex digits: the file's sha256; of a package, that of the list of its files."""
+        if len(self.files) == 1:
+            return self.files[0].sha256
+        return sha256_bytes("".join(f"{f.sha256}  {f.path}\n" for f in self.files).encode())
 
 
 class WeightsOrigin(_Frozen):

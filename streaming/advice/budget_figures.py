@@ -8,6 +8,7 @@ calls, in a run of `SIMULATED_SECONDS` on the virtual clock.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,8 @@ def gate(
         every figure with its limit; `passed` says whether all keep within.
 
     Raises:
-        UsageError: neither a run nor a bundle, a wrong budget, or a figure that is not to be had.
+        UsageError: neither a run nor a bundle, a wrong budget, a figure that is not to be had, or a bundle or a file of
+            cold starts that is not of the subject's artefact.
         BundleError, ArtefactError: the bundle is damaged or does not run.
     """
     limits = read_budget(Path(budget))
@@ -67,18 +69,56 @@ def gate(
     if (subject / RUN_FILE).is_file() or subject.name == RUN_FILE:
         record = read_run(subject)
         figures |= run_figures(record)
+        judged = _Judged(f"the run {subject.name}", record.bundle, record.artefact, record.artefact_sha256)
         if bundle is not None:
+            judged.check(_of_artefact(Bundle.of(bundle), record.artefact))
             figures |= size_figure(Bundle.of(bundle), record.artefact)
     elif (subject / MANIFEST).is_file() or subject.name == MANIFEST:
         wanted = set(limits) if cold_start is None else set(limits) - START_FIGURES
-        figures |= _of_bundle(opened or Bundle.open(subject), artefact, device, wanted, progress)
+        opened = opened or Bundle.open(subject)
+        judged = _of_artefact(opened, choose(opened, artefact).artefact.id)
+        figures |= _of_bundle(opened, judged.artefact, device, wanted, progress)
     else:
         raise UsageError(
             f"{subject}: expected a run (a folder with {RUN_FILE}) or a bundle (one with {MANIFEST}), found neither"
         )
     if cold_start is not None:
-        figures |= start_figures(read_cold_start(cold_start))
+        starts = read_cold_start(cold_start)
+        judged.check(_Judged(f"{cold_start}", starts.bundle, starts.artefact, starts.artefact_sha256))
+        figures |= start_figures(starts)
     return compare(subject.name, Path(budget).name, limits, figures)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Whose figures these are: `what` they come from, the bundle's folder, the artefact's id, its digest if known."""
+
+    what: str
+    bundle: str
+    artefact: str
+    digest: str
+
+    def check(self, other: _Judged) -> None:
+        """Raise unless both are of one artefact: by digest, or by name where an older file holds no digest."""
+        if self.digest and other.digest:
+            same = self.digest == other.digest
+        else:
+            same = (self.bundle, self.artefact) == (other.bundle, other.artefact)
+        if not same:
+            raise UsageError(
+                f"{self.what} is of {self._text}, {other.what} is of {other._text}: figures of two artefacts make no "
+                f"budget; give those of one, or measure again"
+            )
+
+    @property
+    def _text(self) -> str:
+        digest = f" (sha256 {self.digest[:12]}…)" if self.digest else ""
+        return f"{self.artefact} of {self.bundle}{digest}"
+
+
+def _of_artefact(bundle: Bundle, artefact: str) -> _Judged:
+    name = bundle.path.resolve().name
+    return _Judged(f"the bundle {name}", name, artefact, bundle.artefact(artefact).digest)
 
 
 def run_figures(record: RunRecord) -> dict[str, Figure]:
@@ -117,10 +157,10 @@ def start_figures(report: ColdStart) -> dict[str, Figure]:
 
 
 def _of_bundle(
-    bundle: Bundle, artefact: str | None, device: str, wanted: Collection[str], progress: Progress
+    bundle: Bundle, artefact: str, device: str, wanted: Collection[str], progress: Progress
 ) -> Mapping[str, Figure]:
     """Measure and model what is wanted of a bundle, and no more."""
-    chosen = choose(bundle, artefact).artefact
+    chosen = bundle.artefact(artefact)
     bundle.check_files([chosen])
     figures = size_figure(bundle, chosen.id)
     if (CALL_FIGURES | DEVICE_FIGURES) & set(wanted):

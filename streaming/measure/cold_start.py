@@ -96,7 +96,7 @@ class ColdStart(_Frozen):
     """Cold starts of one artefact on one engine.
 
     Attributes:
-        bundle, artefact, engine: what started.
+        bundle, artefact, engine: what started. artefact_sha256: the artefact's digest; "" in older files.
         runtime: library, version and threads.
         machine: system, processor and Python.
         sample_rate_hz, buffer_samples, hop_samples: the stream's.
@@ -108,6 +108,7 @@ class ColdStart(_Frozen):
     hearpack: str
     bundle: str
     artefact: str
+    artefact_sha256: str = ""
     engine: str
     runtime: str
     machine: str
@@ -160,7 +161,7 @@ def coldstart(
     Args:
         bundle: a bundle, or its folder.
         artefact: id; the fp32 .tflite by default.
-        engine: by default "litert-compiled" for a .tflite, what phones run and what has a weight cache.
+        engine: the artefact's usual one by default; for a .tflite what phones run, and what has a weight cache.
         runs: processes for each condition of the caches.
         threads: compute threads.
         drop_caches: empty the page cache of the whole machine for cold runs, Python and its libraries included.
@@ -177,27 +178,25 @@ def coldstart(
         raise UsageError(f"--runs: expected at least 1, got {runs}")
     bundle = Bundle.of(bundle)
     chosen = choose(bundle, artefact, engine)
-    name = chosen.engine
-    if engine is None and chosen.artefact.format == "litert":
-        name = "litert-compiled"
     bundle.check_files([chosen.artefact])
     require_output(bundle.manifest, "coldstart", "audio", "scores", "embedding")
     try_artefact(bundle, chosen.artefact)
     with scratch("coldstart") as folder:
-        starter = _Starter(bundle, chosen.artefact, name, threads, folder, drop_caches)
+        starter = _Starter(bundle, chosen.artefact, chosen.engine, threads, folder, drop_caches)
         found, runtime = _take_turns(starter, runs, progress)
     return ColdStart(
         hearpack=__version__,
         bundle=bundle.path.name,
         artefact=chosen.artefact.id,
-        engine=name,
+        artefact_sha256=chosen.artefact.digest,
+        engine=chosen.engine,
         runtime=runtime,
         machine=machine_text(),
         sample_rate_hz=bundle.manifest.geometry.sample_rate_hz,
         buffer_samples=bundle.manifest.buffer.samples,
         hop_samples=bundle.manifest.hop_samples,
         conditions=found,
-        limits=_limits(name, drop_caches, found),
+        limits=_limits(chosen.engine, drop_caches, found),
     )
 
 

@@ -256,7 +256,7 @@ class RunRecord:
         command: the exact command line, as words.
         versions: package -> version of what computed; python too.
         bundle: folder's name, without its parents. task: of its manifest.
-        artefact, engine, engine_detail: who computed.
+        artefact, engine, engine_detail: who computed. artefact_sha256: the artefact's digest; "" in older files.
         model_rate_hz, buffer_samples, hop_samples: of the bundle; hop as the host steps.
         profile: every figure with its source.
         clock: "virtual" or "realtime" (older files: "wall").
@@ -308,6 +308,7 @@ class RunRecord:
     search: dict[str, float] = field(default_factory=dict)
     first_late_ns: int | None = None
     injected: list[str] = field(default_factory=list)
+    artefact_sha256: str = ""
 
     def dump(self) -> str:
         """The text of run.json: sorted keys, newline at the end; the same record gives the same bytes."""

@@ -51,6 +51,19 @@ def check_fits(trace: DeviceTrace, bundle: Bundle) -> None:
         raise UsageError("the trace's callbacks bring the audio of none of its calls: it was cut off or edited")
 
 
+def other_artefact(trace: DeviceTrace, bundle: Bundle) -> str:
+    """A warning where the device ran another file than this bundle's artefact; else ""."""
+    files = bundle.artefact(trace.bundle.artefact_id).files
+    ours = next((f.sha256 for f in files if f.path.endswith("model.mlmodel")), files[0].sha256)
+    theirs = trace.bundle.artefact_sha256
+    if theirs == ours:
+        return ""
+    return (
+        f"the device ran another {trace.bundle.artefact_id} than the bundle holds (sha256 {theirs[:12]}…, here "
+        f"{ours[:12]}…): its times are of that file; give the bundle that was installed, or record again"
+    )
+
+
 def replay_profile(trace: DeviceTrace, like: DeviceProfile) -> DeviceProfile:
     """The trace's capture, nothing added; playout as in `like`, for traces have none."""
     frames = [c.frames for c in trace.callbacks if c.frames]

@@ -217,6 +217,7 @@ def _record(
         bundle=scenario.bundle.path.resolve().name,
         task=manifest.task,
         artefact=scenario.choice.artefact.id,
+        artefact_sha256=scenario.choice.artefact.digest,
         engine=net.info.engine,
         engine_detail=net.info.detail,
         model_rate_hz=scenario.rate_hz,

@@ -186,19 +186,19 @@ def device_stretches(
         + [RateChange(f.at_s, int(f.amount), ROUTE_CHANGE_MS) for f in faults if f.kind == "rate"],
         key=lambda c: c.at_s,
     )
-    rate, begin_ns = profile.rate_hz, round(profile.cold_input_ms * 1e6)
+    rate, block, begin_ns = profile.rate_hz, profile.block_frames, round(profile.cold_input_ms * 1e6)
     reason, world_frame = "cold_input", 0
     for change in [*changes, None]:
         frame = max(world_frame, -(-begin_ns * rate // SECOND_NS))
         last = whole = source.frames(rate)
         if change is not None:
             last = min(last, round(change.at_s * 1e9) * rate // SECOND_NS)
-        yield from planner.plan(rate, frame, last, max(0, frame - world_frame), reason)
+        yield from planner.plan(rate, block, frame, last, max(0, frame - world_frame), reason)
         if change is None or last == whole:
             return
         begin_ns = round((change.at_s + change.gap_ms / 1000.0) * 1e9)
         world_frame = last * change.rate_hz // rate
-        rate, reason = change.rate_hz, "rate_change"
+        rate, block, reason = change.rate_hz, change.block_frames or block, "rate_change"
 
 
 class _Planner:
@@ -211,9 +211,11 @@ class _Planner:
         self._after_ns = round(profile.input_latency_ms * 1e6) + round(profile.scheduling_delay_us * 1e3)
         self._previous_ns = 0
 
-    def plan(self, rate: int, frame: int, last: int, lost: int, reason: str) -> Iterator[Stretch]:
-        """Callbacks of one rate from `frame` to `last`; `lost` frames before them."""
-        draws, (low, high) = self._draws, self._profile.block_frames
+    def plan(
+        self, rate: int, block: tuple[int, int], frame: int, last: int, lost: int, reason: str
+    ) -> Iterator[Stretch]:
+        """Callbacks of one rate and block from `frame` to `last`; `lost` frames before them."""
+        draws, (low, high) = self._draws, block
         drop_chance = self._profile.dropouts_per_hour / 3600.0 * high / rate
         while frame < last:
             count = min(_BATCH, -(-(last - frame) // low))
@@ -236,7 +238,7 @@ class _Planner:
                 count = min(count, int(np.searchsorted(starts_ns, self._dropouts[0][0])) + 1)
             frames, ends = frames[:count], np.minimum(ends[:count], last)
             frames[-1] -= frame + int(frames.sum()) - int(ends[-1])
-            times = self._times(rate, ends)
+            times = self._times(rate, high, ends)
             draws.pass_by(count)
             captured_ns = frame * SECOND_NS // rate
             yield Stretch(rate, frame, captured_ns, times, frames, lost, reason if lost else "")
@@ -256,14 +258,14 @@ class _Planner:
             skipped = max(skipped, -(-self._dropouts.pop(0)[1] * rate // SECOND_NS) - frame)
         return skipped, count
 
-    def _times(self, rate: int, ends: Whole) -> Whole:
+    def _times(self, rate: int, block: int, ends: Whole) -> Whole:
         """When the callbacks come, by the frames that end them."""
         profile, draws, count = self._profile, self._draws, len(ends)
         times = samples_ns(ends, rate) + self._after_ns
         jitter_ns = profile.jitter_us * 1e3
         if jitter_ns:
             times += (np.abs(draws.jitter.peek(count)) * jitter_ns).astype(np.int64)
-        late_chance = profile.late_per_minute / 60.0 * profile.block_frames[1] / rate
+        late_chance = profile.late_per_minute / 60.0 * block / rate
         if late_chance:
             times[draws.late.peek(count) < late_chance] += round(profile.late_ms * 1e6)
         for begin_ns, end_ns in self._stalls:

@@ -34,15 +34,24 @@ ASSUMED = "assumption: default"
 LARGEST_BLOCK_FRAMES = 96_000
 LONGEST_S = 86_400.0
 _FOLDER = Path(__file__).with_name("profiles")
+_CHANGE = "{ at_s, rate_hz, gap_ms } and, where it changes too, block_frames"
 
 
 @dataclass(frozen=True)
 class RateChange:
-    """The input's rate changes in mid-stream, as when a headset connects: `gap_ms` of audio are lost meanwhile."""
+    """The input's rate changes in mid-stream, as when a headset connects.
+
+    Attributes:
+        at_s: last moment heard at the old rate.
+        rate_hz: the new rate.
+        gap_ms: audio lost from then on.
+        block_frames: fewest and most frames of a callback at the new rate; None: as many as before.
+    """
 
     at_s: float
     rate_hz: int
     gap_ms: float
+    block_frames: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,9 @@ class _Limits:
     high: float
     whole: bool = False
     shape: str = "number"  # number, pair, curve, changes
+
+
+_BLOCK = _Limits("capture", 1, LARGEST_BLOCK_FRAMES, whole=True, shape="pair")
 
 
 def _figure(default: Any, section: str, low: float, high: float, whole: bool = False, shape: str = "number") -> Any:
@@ -231,10 +243,7 @@ def _entry(entry: Any, limits: _Limits, where: str) -> tuple[Any, str]:
         raise UsageError(f"{where}: source must say where the figure is from, or begin with assumption; got {source!r}")
     value = entry["value"]
     if limits.shape == "pair":
-        pair = value if isinstance(value, list) else [value, value]
-        if len(pair) != 2 or _number(pair[0], limits, where) > _number(pair[1], limits, where):
-            raise UsageError(f"{where}: expected one figure, or [fewest, most], got {value!r}")
-        return (pair[0], pair[1]), source
+        return _pair(value, limits, where), source
     if limits.shape == "curve":
         return _curve(value, where), source
     if limits.shape == "changes":
@@ -251,6 +260,13 @@ def _number(value: Any, limits: _Limits, where: str) -> float:
     return number
 
 
+def _pair(value: Any, limits: _Limits, where: str) -> tuple[int, int]:
+    pair = value if isinstance(value, list) else [value, value]
+    if len(pair) != 2 or _number(pair[0], limits, where) > _number(pair[1], limits, where):
+        raise UsageError(f"{where}: expected one figure, or [fewest, most], got {value!r}")
+    return (pair[0], pair[1])
+
+
 def _curve(value: Any, where: str) -> tuple[tuple[float, float], ...]:
     if not isinstance(value, list) or not value or not all(isinstance(p, list) and len(p) == 2 for p in value):
         raise UsageError(f"{where}: expected [[seconds, factor], ...], got {value!r}")
@@ -263,14 +279,16 @@ def _curve(value: Any, where: str) -> tuple[tuple[float, float], ...]:
 
 def _changes(value: Any, where: str) -> tuple[RateChange, ...]:
     if not isinstance(value, list):
-        raise UsageError(f"{where}: expected a list of {{ at_s, rate_hz, gap_ms }}, got {value!r}")
+        raise UsageError(f"{where}: expected a list of {_CHANGE}, got {value!r}")
     changes = []
     for item in value:
-        if not isinstance(item, dict) or set(item) != {"at_s", "rate_hz", "gap_ms"}:
-            raise UsageError(f"{where}: expected {{ at_s, rate_hz, gap_ms }}, got {item!r}")
+        if not isinstance(item, dict) or set(item) - {"block_frames"} != {"at_s", "rate_hz", "gap_ms"}:
+            raise UsageError(f"{where}: expected {_CHANGE}, got {item!r}")
         rate = _number(item["rate_hz"], _Limits("", LOWEST_RATE_HZ, HIGHEST_RATE_HZ, whole=True), where)
         at_s = _number(item["at_s"], _Limits("", 0.1, 1e6), where)
-        changes.append(RateChange(at_s, int(rate), _number(item["gap_ms"], _Limits("", 0, 10_000), where)))
+        gap_ms = _number(item["gap_ms"], _Limits("", 0, 10_000), where)
+        block = None if "block_frames" not in item else _pair(item["block_frames"], _BLOCK, where)
+        changes.append(RateChange(at_s, int(rate), gap_ms, block))
     if any(b.at_s <= a.at_s for a, b in itertools.pairwise(changes)):
         raise UsageError(f"{where}: rate changes must be in order of time")
     return tuple(changes)
