@@ -125,6 +125,25 @@ class _Track:
     on: bool = False
 
 
+def smoothed(rows: NDArray[np.float64], depth: int, windows: int) -> NDArray[np.float64]:
+    """Means over the last `depth` windows, or as many as there were, added from the oldest on.
+
+    Args:
+        rows: float64 [depth - 1 + n, labels], the scores of the windows before (zeros where there were none), then n.
+        depth: windows smoothed over.
+        windows: of the stream up to the last row.
+
+    Returns:
+        float64 [n, labels].
+    """
+    count = len(rows) - depth + 1
+    total: NDArray[np.float64] = np.zeros((count, rows.shape[1]), np.float64)
+    for oldest in range(depth):
+        total += rows[oldest : oldest + count]
+    total /= np.minimum(np.arange(windows - count + 1, windows + 1), depth)[:, None]
+    return total
+
+
 class DecisionTracker:
     """Schedule the scores of successive windows into events.
 
@@ -234,16 +253,10 @@ class DecisionTracker:
         return events
 
     def _smooth(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Means over the last `depth` windows, or as many as there were, added from the oldest on."""
-        windows, before = len(scores), self.depth - 1
         rows = np.concatenate([self._recent, scores.astype(np.float64)])  # zeros before the first window add nothing
-        total: NDArray[np.float64] = np.zeros(scores.shape, np.float64)
-        for oldest in range(self.depth):
-            total += rows[oldest : oldest + windows]
-        total /= np.minimum(np.arange(self._windows + 1, self._windows + windows + 1), self.depth)[:, None]
-        self._recent = rows[len(rows) - before :]
-        self._windows += windows
-        return total
+        self._recent = rows[len(rows) - self.depth + 1 :]
+        self._windows += len(scores)
+        return smoothed(rows, self.depth, self._windows)
 
     def _advance(self, index: int, s: float, end: int) -> SoundEvent | None:
         rule = self.rules[index]

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 from models.common.errors import UsageError
 from runtimes.bundle import Decisions
-from streaming.core.decisions import DecisionTracker, SoundEvent
 from streaming.core.event_times import event_seconds
 from streaming.files.labels import Interval
 from streaming.metrics.intervals import Spread, poisson_upper, spread, wilson
+from streaming.metrics.whole_stream import whole_stream
 
 
 @dataclass(frozen=True)
@@ -119,30 +119,20 @@ class DecisionQuality:
 def detections(heard: Heard, decisions: Decisions) -> tuple[Detection, ...]:
     """Events of the judged labels, by the arithmetic that the apps have (streaming.core.decisions)."""
     kept = {name: own for name, own in decisions.per_label.items() if name in heard.labels}
-    tracker = DecisionTracker(decisions.model_copy(update={"per_label": kept}), heard.labels, heard.sample_rate_hz)
-    rate = float(heard.sample_rate_hz)
-    told: dict[int, int] = {}
+    own, rate = decisions.model_copy(update={"per_label": kept}), float(heard.sample_rate_hz)
     found = []
-
-    def take(events: Sequence[SoundEvent]) -> None:
-        for event in events:
-            if event.offset_sample is None:
-                told[event.index] = event.emitted_at_sample
-                continue
-            begin_s, end_s = event_seconds(
-                event.onset_sample,
-                event.offset_sample,
-                decisions.window_hop_samples,
-                heard.first_end,
-                rate_hz=heard.sample_rate_hz,
-                duration_s=heard.end_s,
-            )
-            begin_s = min(max(begin_s, heard.begin_s), end_s)
-            found.append(Detection(event.label, begin_s, end_s, told[event.index] / rate, event.confidence))
-
-    for end, row in zip(heard.ends.tolist(), heard.scores, strict=True):
-        take(tracker.push(row, end))
-    take(tracker.flush(int(heard.end_s * rate)))
+    for event in whole_stream(own, heard.labels, heard.sample_rate_hz, heard.ends, heard.scores):
+        begin_s, end_s = event_seconds(
+            event.onset_sample,
+            event.offset_sample,
+            decisions.window_hop_samples,
+            heard.first_end,
+            rate_hz=heard.sample_rate_hz,
+            duration_s=heard.end_s,
+        )
+        begin_s = min(max(begin_s, heard.begin_s), end_s)
+        label, told_s = heard.labels[event.index], event.told_sample / rate
+        found.append(Detection(label, begin_s, end_s, told_s, event.confidence))
     return tuple(sorted(found, key=lambda e: (e.begin_s, e.label)))
 
 
