@@ -7,10 +7,14 @@ import importlib.util
 import os
 import platform
 import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from models import pretrained
 from models.catalog import CATALOG
+from models.common.progress import Progress, silent
 from models.weights.fetch import cache_dir
 
 
@@ -53,6 +57,19 @@ _DISTRIBUTIONS = {
 }
 
 
+# How a library is used where loading it is not enough, or a part of it loads alone.
+_TRIED = {
+    "ai_edge_litert": "import ai_edge_litert.interpreter, ai_edge_litert.compiled_model",
+    "sounddevice": "import sounddevice\nsounddevice.check_input_settings()",
+    "soundfile": "import io, numpy, soundfile\nsoundfile.write(io.BytesIO(), numpy.zeros(8), 8000, format='FLAC')",
+}
+_CURES = (
+    ("PortAudio library not found", "install it (Debian: apt install libportaudio2)"),
+    ("Error querying device", "no input device is connected, or none is permitted"),
+)
+_PATIENCE_S = 300.0
+
+
 def _version(module: str) -> str:
     name = _DISTRIBUTIONS.get(module, module)
     try:
@@ -61,17 +78,39 @@ def _version(module: str) -> str:
         return name
 
 
-def _abilities() -> list[Ability]:
-    checks = []
-    for what, modules, remedy in _ABILITIES:
-        missing = [m for m in modules if importlib.util.find_spec(m) is None]
-        detail = ", ".join(map(_version, modules)) if not missing else f"missing {', '.join(missing)}: {remedy}"
-        checks.append(Ability(what, not missing, detail))
+def _abilities(quick: bool, progress: Progress) -> list[Ability]:
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        checks = []
+        for ability in pool.map(lambda entry: _ability(*entry, quick), _ABILITIES):
+            checks.append(ability)
+            progress("trying", len(checks) / len(_ABILITIES))
     mac = platform.system() == "Darwin" and importlib.util.find_spec("coremltools") is not None
     checks.append(
         Ability("run .mlpackage in Core ML itself", mac, "macOS" if mac else "needs macOS; the evaluator runs it here")
     )
     return checks
+
+
+def _ability(what: str, modules: tuple[str, ...], remedy: str, quick: bool) -> Ability:
+    """What is installed, and what a fresh process says when it uses it."""
+    missing = [m for m in modules if importlib.util.find_spec(m) is None]
+    if missing:
+        return Ability(what, False, f"missing {', '.join(missing)}: {remedy}")
+    found = ", ".join(map(_version, modules))
+    if quick:
+        return Ability(what, True, f"{found} (not tried)")
+    code = "\n".join(_TRIED.get(m, f"import {m}") for m in modules)
+    try:
+        tried = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=_PATIENCE_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Ability(what, False, f"{found} did not load within {_PATIENCE_S:g} s; try again on a quiet machine")
+    if tried.returncode == 0:
+        return Ability(what, True, found)
+    said = (tried.stderr.strip().splitlines() or [f"ended with code {tried.returncode}"])[-1]
+    also = next((f"; {cure}" for word, cure in _CURES if word in said), "")
+    return Ability(what, False, f"{found} is here and does not work: {said}{also}")
 
 
 def _storage() -> list[Ability]:
@@ -87,7 +126,7 @@ def _storage() -> list[Ability]:
         Ability(
             "free disk",
             free > 1_000_000_000,
-            f"{free / 1e6:.2f} MB at {present}; an export of both models needs 300 MB",
+            f"{free / 1e9:.1f} GB at {present}; make demo needs 0.3 GB of it",
         )
     )
     for name in filter(pretrained.is_pinned, CATALOG):
@@ -113,11 +152,15 @@ class Diagnosis:
     checks: tuple[Ability, ...]
 
 
-def doctor() -> Diagnosis:
+def doctor(*, quick: bool = False, progress: Progress = silent) -> Diagnosis:
     """Say what this machine can and cannot do, and what to install.
+
+    Args:
+        quick: only look what is installed; otherwise each library is loaded in a process of its own.
+        progress: called with (what, fraction done).
 
     Returns:
         the machine and its abilities.
     """
     machine = Machine(platform.python_version(), f"{platform.system()} {platform.machine()}", os.cpu_count())
-    return Diagnosis(machine, (*_abilities(), *_storage()))
+    return Diagnosis(machine, (*_abilities(quick, progress), *_storage()))

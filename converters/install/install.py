@@ -86,6 +86,7 @@ def _loads(bundle: Bundle, artefact: Artefact, _sample: Path) -> None:
     open_runtime(bundle, Choice(artefact, "litert-interpreter")).close()
 
 
+_MARKERS = {"android": "settings.gradle.kts", "ios": "HearpackKit"}  # what tells whose project a folder is
 PLATFORMS = {
     "android": Platform("android", "litert", "app/src/main/assets/bundles", _loads),
     "ios": Platform("ios", "coreml", "App/Bundles", check_ios),
@@ -132,7 +133,7 @@ def install(
 
 
 def _install(bundle: Bundle, platform: Platform, sample: Path, artefact_ids: Sequence[str]) -> Installed:
-    _check_schema(bundle, sample)
+    _check_sample(bundle, platform, sample)
     require_output(bundle.manifest, "install", "audio", "scores")
     artefacts = _choose(bundle, platform, artefact_ids)
     bundle.check_files(artefacts)
@@ -180,8 +181,14 @@ def _run_golden(bundle: Bundle, artefact: Artefact) -> GoldenRun:
     return GoldenRun(artefact.id, engine, result.checks)
 
 
-def _check_schema(bundle: Bundle, sample: Path) -> None:
+def _check_sample(bundle: Bundle, platform: Platform, sample: Path) -> None:
     file = sample / SCHEMA_FILE
+    for name, marker in _MARKERS.items():
+        if name != platform.name and (sample / marker).exists() and not (sample / _MARKERS[platform.name]).exists():
+            raise UsageError(
+                f"{sample}: is the project of another platform ({marker} is in it); --{platform.name} expects the "
+                f"folder {platform.name}-sample, and this one goes with --{name}"
+            )
     if not file.is_file():
         raise UsageError(
             f"{sample}: expected a sample app's folder (android-sample or ios-sample), which has {SCHEMA_FILE}"

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from hearpack.commands.shared import JsonOption, print_json, say
+import typer
+
+from hearpack.commands.shared import JsonOption, print_json, progress_bars, say
 
 
-def doctor(json_output: bool = JsonOption) -> None:
+def doctor(
+    quick: bool = typer.Option(False, "--quick", help="Only look what is installed; load nothing."),
+    json_output: bool = JsonOption,
+) -> None:
     """Say what this machine can and cannot do, and what to install."""
     from hearpack.doctor import doctor as diagnose
 
-    found = diagnose()
+    with progress_bars(json_output) as progress:
+        found = diagnose(quick=quick, progress=progress)
     if json_output:
         print_json(found)
         return

@@ -6,6 +6,8 @@ import contextlib
 import dataclasses
 import json
 import sys
+import textwrap
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from streaming.files.levels import InputLevel
 
 
+_EVERY_S = 10.0  # between two lines of progress in a pipe
 JsonOption = typer.Option(False, "--json", help="Print the result as JSON on stdout and nothing else.")
 
 
@@ -78,13 +81,45 @@ def console(*, err: bool = False) -> Console:
 
 
 def show_table(heads: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
-    """A table without lines on stdout."""
-    from rich.table import Table
+    """A table without lines on stdout, every cell whole. Where it is wider than the terminal, the widest columns go below
+    the row, a line each."""
+    from rich.text import Text
 
-    table = Table(*heads, box=None, pad_edge=False, title=title, title_justify="left")
+    out = console()
+    for line, style in _table_lines(heads, [[printable(cell) for cell in row] for row in rows], title, out.width):
+        out.print(Text(line, style), soft_wrap=True)
+
+
+def _table_lines(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], title: str | None, width: int
+) -> Iterator[tuple[str, str]]:
+    """Lines of a table, each with its style."""
+    from rich.cells import cell_len
+
+    widths = [max(map(cell_len, column)) for column in zip(heads, *rows, strict=True)]
+    columns = list(range(len(heads)))
+
+    def fits() -> bool:
+        return sum(widths[k] for k in columns) + 2 * (len(columns) - 1) <= width
+
+    def line(cells: Sequence[str]) -> str:
+        return "  ".join(cells[k] + " " * (widths[k] - cell_len(cells[k])) for k in columns).rstrip()
+
+    while not fits() and len(columns) > 1:
+        columns.remove(max(columns[1:], key=lambda k: widths[k]))
+    below = [k for k in range(len(heads)) if k not in columns]
+    if title is not None:
+        yield title, "italic"
+    yield line(heads), "bold"
+    named = max((cell_len(heads[k]) for k in below), default=0) if len(below) > 1 else 0
     for row in rows:
-        table.add_row(*row)
-    console().print(table)
+        yield line(row), ""
+        for k in below:
+            if row[k]:
+                name = heads[k] + " " * (named - cell_len(heads[k]) + 2) if named else ""
+                indent = " " * (4 + cell_len(name))
+                text = textwrap.fill(row[k], max(20, width), initial_indent=indent, subsequent_indent=indent)
+                yield "    " + name + text[len(indent) :], ""
 
 
 @contextlib.contextmanager
@@ -109,11 +144,14 @@ def progress_bars(quiet: bool = False) -> Iterator[Progress]:
 
 
 def _plain_lines(quiet: bool) -> Progress:
-    seen: set[str] = set()
+    told: dict[str, float] = {}
 
-    def report(what: str, _fraction: float) -> None:
-        if not quiet and what not in seen:
-            seen.add(what)
-            say(f"  {what}", err=True)
+    def report(what: str, fraction: float) -> None:
+        """A line when something begins, and one with its share every `_EVERY_S`."""
+        now = time.monotonic()
+        if quiet or (what in told and now - told[what] < _EVERY_S):
+            return
+        say(f"  {what}: {fraction:.0%}" if what in told else f"  {what}", err=True)
+        told[what] = now
 
     return report

@@ -211,8 +211,8 @@ def _untold(trace: DeviceTrace, like: DeviceProfile, source: str, figures: dict[
     ppm = figures["output_clock_ppm"]
     if ppm is not None:
         sources["output_clock_ppm"] = (
-            f"assumption: the output runs by the system's clock, against which capture was measured at {-float(str(ppm)):+g} "
-            f"ppm in a trace of {trace.name}"
+            f"assumption: the output runs by the system's clock, against which capture was measured at "
+            f"{-float(str(ppm)):+g} ppm in a trace of {trace.name}"
         )
     return sources
 

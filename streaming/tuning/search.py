@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ OFF_RATIOS = (1.0, 0.6, 0.3)
 MIN_ON_HOPS = (0, 2, 3)
 MIN_OFF_HOPS = (0, 2, 4)
 SMOOTHING = (1, 2, 3)
+_TRYING = "trying settings"
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,13 @@ class Search:
     def best(self, progress: Progress = silent) -> dict[str, Setting]:
         """The setting of each label, all with one smoothing."""
         ranked = []
+        turns = len(SMOOTHING) * len(self.heard.labels)
         for number, smoothing in enumerate(SMOOTHING):
-            progress("trying settings", number / len(SMOOTHING))
-            picks = {label: self._best_of(label, smoothing) for label in self.heard.labels}
+            picks = {}
+            for turn, label in enumerate(self.heard.labels, number * len(self.heard.labels)):
+                picks[label] = self._best_of(
+                    label, smoothing, lambda done, at=turn: progress(_TRYING, (at + done) / turns)
+                )
             qualities = [q for _, q in picks.values()]
             delays = [q.delay_s.median for q in qualities if q.delay_s is not None]
             rank = (
@@ -97,11 +102,16 @@ class Search:
                 float(np.mean(delays)) if delays else 0.0,
             )
             ranked.append((rank, smoothing, {label: s for label, (s, _) in picks.items()}))
-        progress("trying settings", 1.0)
+        progress(_TRYING, 1.0)
         return min(ranked, key=lambda r: r[:2])[2]
 
-    def _best_of(self, label: str, smoothing: int) -> tuple[Setting, DecisionQuality]:
-        judged = [(s, self.judge_label(label, s)) for s in self._grid(smoothing)]
+    def _best_of(
+        self, label: str, smoothing: int, progress: Callable[[float], None]
+    ) -> tuple[Setting, DecisionQuality]:
+        grid, judged = list(self._grid(smoothing)), []
+        for number, setting in enumerate(grid):
+            progress(number / len(grid))
+            judged.append((setting, self.judge_label(label, setting)))
         allowed = [j for j in judged if j[1].false_alarms_per_hour <= self.allowed + 1e-9]
         if not allowed:
             fewest = min(q.false_alarms for _, q in judged)

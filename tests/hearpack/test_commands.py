@@ -48,7 +48,7 @@ def test_models_lists_both_with_geometry() -> None:
 
 
 def test_doctor_names_what_is_missing() -> None:
-    report = as_json("doctor")
+    report = as_json("doctor", "--quick")
     assert any(c["what"] == "run .tflite" and c["available"] for c in report["checks"])
     assert all(c["detail"] for c in report["checks"])
 

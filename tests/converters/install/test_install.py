@@ -140,3 +140,17 @@ def test_command(exported: dict[str, Path], sample: Path) -> None:
         ["install", str(exported["dtln"]), "--android", str(sample), "--ios", str(sample), "--artefact", "litert-fp32"],
     )
     assert isinstance(both.exception, UsageError)
+
+
+@pytest.mark.parametrize(("given", "wanted"), [("ios", "android"), ("android", "ios")])
+def test_the_other_platforms_project_is_refused(
+    exported: dict[str, Path], given: str, wanted: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / f"{given}-sample"
+    folder.mkdir()
+    for name in ("bundle-schema.txt", "settings.gradle.kts" if given == "android" else "HearpackKit"):
+        (folder / name).write_text("hearpack/1\n")
+    before = _files(folder)
+    with pytest.raises(UsageError, match=f"--{wanted} expects the folder {wanted}-sample, and this one goes with --{given}"):
+        install(exported["dtln"], android=folder if wanted == "android" else None, ios=folder if wanted == "ios" else None)
+    assert _files(folder) == before
