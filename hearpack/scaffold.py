@@ -39,7 +39,9 @@ def scaffold(name: str, *, task: str = "classifier", output: str | Path = ".") -
     if task not in known:
         raise UsageError(f"--task: expected one of {', '.join(known)}, got {task!r}")
     if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
-        raise UsageError(f"expected a name of lower-case letters, digits, - and _, got {name!r}")
+        raise UsageError(
+            f"expected a name that begins with a lower-case letter and goes on with those, digits, - and _, got {name!r}"
+        )
     folder = Path(output) / name
     sources = sorted(p for p in (TEMPLATES / task).iterdir() if p.is_file())
     files = {folder / p.name.removesuffix(".txt" if ".py" in p.name else ""): p.read_text("utf-8") for p in sources}

@@ -140,7 +140,8 @@ def check_buffer(buffer_samples: int, hop_samples: int, max_hops: int) -> int:
     below = min(max(hops, 1), max_hops)
     above = min(below + 1, max_hops) if below * hop_samples < buffer_samples else below
     nearest = " or ".join(str(n * hop_samples) for n in sorted({below, above}))
+    valid = f"1 to {max_hops} hops" if max_hops > 1 else "one hop"
     raise UsageError(
-        f"a buffer of {buffer_samples} samples is not 1 to {max_hops} hops of {hop_samples} samples; "
+        f"a buffer of {buffer_samples} samples is not {valid} of {hop_samples} samples; "
         f"nearest valid: {nearest} samples"
     )

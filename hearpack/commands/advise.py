@@ -32,7 +32,7 @@ def advise(
     from models.common.files import check_place
     from streaming.advice.advise import advise as run_advise
 
-    check_place(output)
+    check_place(output, ".json")
     with progress_bars(json_output) as progress:
         advice = run_advise(
             *bundles,

@@ -32,7 +32,7 @@ def calibrate(
     from models.common.files import check_place
     from streaming.measure.calibrate import calibrate as measure
 
-    check_place(output)
+    check_place(output, ".json")
     with progress_bars(json_output) as progress:
         calibration, times = measure(
             *bundles, artefacts=artefact, engine=engine, seconds=seconds, threads=threads, progress=progress

@@ -38,7 +38,7 @@ def coldstart(
     from streaming.advice.cold_start import advice, summarise
     from streaming.measure.cold_start import coldstart as measure
 
-    check_place(output)
+    check_place(output, ".json")
     with progress_bars(json_output) as progress:
         report = measure(
             bundle,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from hearpack.commands.shared import JsonOption, console, print_json, progress_bars, say, show_table
+from models.common.printable import counted
 
 if TYPE_CHECKING:
     from hearpack.demo.run import DemoResult
@@ -54,7 +55,7 @@ def _show(result: DemoResult) -> None:
     heard = [e for e in timeline.events if e.label == "Bicycle bell"]
     at = ", ".join(f"{e.onset_s:.1f} s" for e in heard)
     out.print(
-        f"\nthe street, YAMNet: {len(timeline.events)} events; "
+        f"\nthe street, YAMNet: {counted(len(timeline.events), 'event')}; "
         f"bicycle bell heard at {at or 'no time'}; labelled at {bells}"
     )
     how = "from the cache" if all(result.cached) else "converted"

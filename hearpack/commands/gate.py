@@ -51,9 +51,11 @@ def gate(
 
 def show(report: GateReport) -> None:
     """A line a figure, and the verdict."""
+    from streaming.advice.budget import number
+
     rows = []
     for check in report.checks:
-        value, limit = (f"{v:.4g} {check.unit}".strip() for v in (check.figure.value, check.limit))
+        value, limit = (f"{number(v)} {check.unit}".strip() for v in (check.figure.value, check.limit))
         verdict = "ok" if check.passed else "PAST IT"
         rows.append((check.name, value, limit, verdict, f"{check.figure.kind}: {check.figure.how}"))
     show_table(("figure", "value", "limit", "", "from"), rows)

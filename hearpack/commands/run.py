@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from hearpack.commands.shared import JsonOption, print_json, progress_bars, say, say_input
+from models.common.printable import counted
 
 
 def run(
@@ -34,21 +35,21 @@ def run(
     for event in result.events:
         say(f"{event.onset_s:9.3f} s  {event.offset_s:9.3f} s  {event.confidence:5.2f}  {event.label}")
     written = result.outputs or ((result.output,) if result.output else ())
-    heard = f"{len(result.events)} events; " if not written or not written[0].endswith(".wav") else ""
+    heard = f"{counted(len(result.events), 'event')}; " if not written or not written[0].endswith(".wav") else ""
     where = f"; wrote {', '.join(written)}" if written else ""
     say(
-        f"{heard}{result.duration_s:.1f} s of audio in {result.calls} calls of {result.artefact} on {result.engine}, "
-        f"{result.real_time_factor:.4f} of real time on this machine{where}",
+        f"{heard}{result.duration_s:.1f} s of audio in {counted(result.calls, 'call')} of {result.artefact} on "
+        f"{result.engine}, {result.real_time_factor:.4f} of real time on this machine{where}",
         err=bool(result.events),
     )
     if result.limited_samples:
-        typer.echo(
+        say(
             f"{result.limited_samples} samples were more than 12 dB over full scale and were limited to 4.0 before the "
             "model; is the file scaled as integers?",
             err=True,
         )
     if result.nan_outputs:
-        typer.echo(
-            f"{result.nan_outputs} calls gave no finite output: left out, the model's state was reset each time",
+        say(
+            f"{counted(result.nan_outputs, 'call')} gave no finite output: left out, the model's state was reset each time",
             err=True,
         )

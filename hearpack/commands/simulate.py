@@ -14,6 +14,7 @@ import typer
 
 from hearpack.commands.shared import JsonOption, console, print_json, progress_bars, say, say_input, show_table
 from models.common.errors import UsageError
+from models.common.printable import counted
 
 if TYPE_CHECKING:
     from streaming.runs.record import RunRecord
@@ -244,7 +245,7 @@ def _lines(record: RunRecord) -> Iterator[str]:
             f"{'passed' if check.passed else 'FAILED'}"
         )
     yield (
-        f"counted: {counts.calls} calls, {counts.misses} past their deadline, {counts.skipped_hops} skipped, "
+        f"counted: {counted(counts.calls, 'call')}, {counts.misses} past their deadline, {counts.skipped_hops} skipped, "
         f"{counts.failed_calls} failed; ring: {counts.written} written = {counts.read} read + {counts.held} held + "
         f"{counts.dropped} dropped, at most {record.ring.high_water_samples} of {record.ring.capacity_samples} held"
     )

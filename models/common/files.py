@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from models.common.errors import OutputError
+from models.common.errors import OutputError, UsageError
 from models.common.exchange import exchange
 from models.common.temporary import beside, claimed, locked, remove, sweep
 
@@ -237,13 +237,16 @@ def save_text(path: str | Path, text: str) -> None:
         file.write(encoded(text))
 
 
-def check_place(path: str | Path | None) -> None:
-    """Raise OutputError where no file of this name can be made; to be asked before long work. None is no file."""
+def check_place(path: str | Path | None, suffix: str = "") -> None:
+    """Raise OutputError where no file of this name can be made, or UsageError where it has not the `suffix` that tells
+    what is in it; to be asked before long work. None is no file."""
     if path is None:
         return
     file = Path(path)
     if not file.name or file.is_dir():
         raise OutputError(f"{file}: is a folder; expected a file name")
+    if suffix and file.suffix.lower() != suffix:
+        raise UsageError(f"{file}: expected the name of a {suffix} file")
     if not file.parent.is_dir():
         raise OutputError(f"{file}: the folder {file.parent} does not exist; make it first")
 

@@ -73,3 +73,8 @@ def _in_ascii(error: UnicodeError) -> tuple[str | bytes, int]:
 
 # For streams that cannot show everything: bars as #, the rest as \xNN, and never an error.
 codecs.register_error(ENCODING_ERRORS, _in_ascii)
+
+
+def counted(count: int, noun: str) -> str:
+    """ "1 event", "2 events", "12,000 events"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

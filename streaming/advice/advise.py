@@ -22,6 +22,7 @@ import numpy as np
 
 from models.common.errors import UsageError
 from models.common.files import save_text
+from models.common.printable import counted
 from models.common.progress import Progress, silent
 from models.common.version import __version__
 from runtimes.bundle import Bundle
@@ -283,7 +284,7 @@ def _trouble(c: Candidate) -> str:
     """What is wrong with a candidate."""
     wrong = []
     if c.misses:
-        wrong.append(f"{c.misses} of {c.calls} calls late")
+        wrong.append(f"{c.misses} of {counted(c.calls, 'call')} late")
     if c.dropped > c.own_dropped:
         wrong.append(f"{c.dropped} samples dropped, {c.own_dropped} with a net that takes no time")
     if c.underruns > c.own_underruns:

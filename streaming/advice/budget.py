@@ -39,6 +39,11 @@ FIGURES: Mapping[str, tuple[str, str]] = {
 Kind = Literal["measured", "modelled", "counted"]
 
 
+def number(value: float) -> str:
+    """For people: four digits, thousands whole: 0.01234, 4.5, 12,345."""
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.4g}"
+
+
 @dataclass(frozen=True)
 class Figure:
     """A value with where it comes from.
@@ -74,7 +79,7 @@ class Check:
         verb = "within" if self.passed else "past"
         unit = f" {self.unit}" if self.unit else ""
         source = f"{self.figure.kind}: {self.figure.how}"
-        return f"{self.name} {self.figure.value:.4g}{unit} is {verb} {self.limit:g}{unit} ({source})"
+        return f"{self.name} {number(self.figure.value)}{unit} is {verb} {number(self.limit)}{unit} ({source})"
 
 
 @dataclass(frozen=True)

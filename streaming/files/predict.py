@@ -55,10 +55,11 @@ def predict(
     """
     import numpy as np
 
-    from models.common.files import atomic_file
+    from models.common.files import atomic_file, check_place
     from runtimes.mil import MLModel
 
     package, output = Path(package), Path(output)
+    check_place(output, ".npz")
     arrays = _read(Path(inputs))
     model = MLModel(package, function_name=function, mode=cast(Literal["fp32", "fp16"], mode))
     pictures = {f.name for f in model.input_features if f.type.WhichOneof("Type") == "imageType"}

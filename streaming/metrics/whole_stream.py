@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from runtimes.bundle import Decisions
 from streaming.core.decisions import LabelRule, label_rules, smoothed
 
-
 _LABELS_AT_ONCE = 16  # of 521 and hours: their smoothed scores need not all be held
 _LONGEST = 2**62
 

@@ -118,7 +118,9 @@ def test_unknown_artefact_and_engine(exported: dict[str, Path], tmp_path: Path) 
     file = tmp_path / "in.wav"
     soundfile.write(file, tone(16000, 16000), 16000)
     assert_one_clear_line(hearpack("run", exported["dtln"], file, "--artefact", "x"), "litert-fp32")
-    assert_one_clear_line(hearpack("run", exported["dtln"], file, "--engine", "coreml"), "litert-interpreter")
+    assert_one_clear_line(
+        hearpack("run", exported["dtln"], file, "--engine", "coreml"), "litert-compiled, litert-interpreter"
+    )
     assert_one_clear_line(hearpack("verify", exported["dtln"], "--artefact", "x"), "litert-fp32")
 
 

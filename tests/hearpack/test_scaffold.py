@@ -55,7 +55,7 @@ def test_nothing_is_replaced(tmp_path: Path) -> None:
 
 
 def test_wrong_names_and_tasks_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="lower-case letters"):
+    with pytest.raises(UsageError, match="a lower-case letter"):
         scaffold("../Up", "-o", tmp_path)
     with pytest.raises(UsageError, match="expected one of classifier, enhancer, got 'separator'"):
         scaffold("x", "--task", "separator", "-o", tmp_path)

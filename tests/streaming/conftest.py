@@ -86,7 +86,7 @@ def made_up(task: Literal["classifier", "enhancer"], seed: int, slower: float) -
         bundle="dtln-128.hearpack" if task == "enhancer" else "yamnet-15600.hearpack",
         task=task,
         artefact="litert-fp32",
-        engine="litert-interpreter",
+        engine="litert-compiled",
         engine_detail="1 thread",
         model_rate_hz=RATE,
         buffer_samples=128 if task == "enhancer" else 15600,

@@ -151,6 +151,10 @@ def test_the_other_platforms_project_is_refused(
     for name in ("bundle-schema.txt", "settings.gradle.kts" if given == "android" else "HearpackKit"):
         (folder / name).write_text("hearpack/1\n")
     before = _files(folder)
-    with pytest.raises(UsageError, match=f"--{wanted} expects the folder {wanted}-sample, and this one goes with --{given}"):
-        install(exported["dtln"], android=folder if wanted == "android" else None, ios=folder if wanted == "ios" else None)
+    with pytest.raises(
+        UsageError, match=f"--{wanted} expects the folder {wanted}-sample, and this one goes with --{given}"
+    ):
+        install(
+            exported["dtln"], android=folder if wanted == "android" else None, ios=folder if wanted == "ios" else None
+        )
     assert _files(folder) == before

@@ -22,7 +22,7 @@ def calibration(milliseconds: float, buffer_samples: int = 128, bundle: str = "d
     """Every call takes the same time here."""
     points = [round(milliseconds * 1e6)] * 10
     entry = CalibrationEntry(
-        bundle, "litert-fp32", "0" * 64, "litert-interpreter", "2", 1, buffer_samples, 8_000_000, points, points, 10, 10
+        bundle, "litert-fp32", "0" * 64, "litert-compiled", "2", 1, buffer_samples, 8_000_000, points, points, 10, 10
     )
     return Calibration("hearpack-calibration/1", "a machine", "0", [entry])
 
@@ -58,7 +58,7 @@ def test_the_soonest_that_is_clean_with_time_to_spare_is_recommended() -> None:
     assert found.recommended == 2
     assert "net-128 litert-fp32, 60 ms late (p95) at 20.0% of a core" in found.why
     assert "net-512 litert-fp32 would load 5.0% and be 40 ms later" in found.why
-    assert "Sooner would be net-64 litert-fp32 (40 ms): 3 of 1000 calls late" in found.why
+    assert "Sooner would be net-64 litert-fp32 (40 ms): 3 of 1,000 calls late" in found.why
 
 
 def test_between_equal_delays_the_lighter_one_wins() -> None:
@@ -70,7 +70,7 @@ def test_where_nothing_keeps_up_nothing_is_recommended() -> None:
     found = recommend("d", (one(misses=500), one(misses=20, p99_of_hop=1.4)))
     assert found.recommended is None
     assert "nothing keeps up" in found.why
-    assert "20 of 1000 calls late, p99 of a call 140% of its hop" in found.why
+    assert "20 of 1,000 calls late, p99 of a call 140% of its hop" in found.why
 
 
 def test_losses_of_the_device_are_not_the_net_s() -> None:

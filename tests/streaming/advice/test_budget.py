@@ -11,7 +11,7 @@ import pytest
 from models.common.errors import UsageError
 from runtimes.bundle import Bundle
 from streaming.advice import budget_figures as gate_figures
-from streaming.advice.budget import FIGURES, Check, Figure, GateReport, compare, junit, read_budget
+from streaming.advice.budget import FIGURES, Check, Figure, GateReport, compare, junit, number, read_budget
 from streaming.advice.budget_figures import gate, run_figures, start_figures
 from streaming.measure.cold_start import ColdRun, ColdStart, Condition
 from streaming.runs.record import read_run
@@ -93,7 +93,7 @@ def test_figures_of_a_run_are_labelled(make_run: Callable[..., Path]) -> None:
     assert measured["delay_ms"].kind == "measured"
 
 
-def cold() -> ColdStart:
+def cold(bundle: str = "dtln-128.hearpack", artefact: str = "litert-fp32", sha256: str = "") -> ColdStart:
     def condition(pages: str, ready: float) -> Condition:
         runs = tuple(
             ColdRun(
@@ -111,8 +111,9 @@ def cold() -> ColdStart:
 
     return ColdStart(
         hearpack="0",
-        bundle="b",
-        artefact="a",
+        bundle=bundle,
+        artefact=artefact,
+        artefact_sha256=sha256,
         engine="e",
         runtime="r",
         machine="m",
@@ -176,3 +177,32 @@ def test_neither_run_nor_bundle(tmp_path: Path) -> None:
 
 def test_every_figure_is_explained() -> None:
     assert all(told and "\n" not in told for _, told in FIGURES.values())
+
+
+@pytest.mark.parametrize(
+    "starts",
+    [cold(bundle="yamnet-15600.hearpack"), cold(artefact="litert-fp16"), cold(sha256="1" * 64)],
+    ids=["bundle", "artefact", "digest"],
+)
+def test_cold_starts_of_another_artefact_are_refused(
+    make_run: Callable[..., Path], exported: dict[str, Path], tmp_path: Path, starts: ColdStart
+) -> None:
+    file = budget(tmp_path, "[budget]\ncold_start_ms = 500\n")
+    starts.save(tmp_path / "cold.json")
+    subject = exported["dtln"] if starts.artefact_sha256 else make_run("a")
+    with pytest.raises(UsageError, match="figures of two artefacts make no budget"):
+        gate(subject, file, cold_start=tmp_path / "cold.json")
+
+
+def test_a_run_is_not_gated_with_another_bundle(
+    make_run: Callable[..., Path], exported: dict[str, Path], tmp_path: Path
+) -> None:
+    file = budget(tmp_path, "[budget]\nsize_mb = 90\n")
+    with pytest.raises(UsageError, match="figures of two artefacts make no budget"):
+        gate(make_run("a"), file, bundle=exported["yamnet"])
+
+
+def test_numbers_for_people() -> None:
+    assert [number(v) for v in (0.01234567, 4.5, 999.96, 10_000.0, 1_234_567.0)] == [
+        "0.01235", "4.5", "1,000", "10,000", "1,234,567",
+    ]  # fmt: skip

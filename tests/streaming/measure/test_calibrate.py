@@ -31,7 +31,7 @@ def test_calls_are_measured_both_ways_and_read_back(exported: dict[str, Path], t
     file.write_text(calibration.dump())
     read = read_calibration(file)
     assert read == calibration
-    entry = read.entry("litert-fp32", "litert-interpreter", 128)
+    entry = read.entry("litert-fp32", "litert-compiled", 128)
     assert entry.interval_ns == 8_000_000
     assert entry.artefact_sha256 == bundle.artefact("litert-fp32").files[0].sha256
     assert entry.paced_ns == sorted(round(v * 1000) for v in times.paced_us)

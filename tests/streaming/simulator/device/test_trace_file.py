@@ -19,7 +19,7 @@ from streaming.measure.calibration import Calibration, CalibrationEntry
 from streaming.simulator.delay_check import ProbeRuntime
 from streaming.simulator.device.profile import DeviceProfile, load_profile, parse_profile
 from streaming.simulator.device.trace_file import read_trace
-from streaming.simulator.fit import fit_profile, to_toml
+from streaming.simulator.fit import FittedProfile, fit_profile, to_toml
 from streaming.simulator.pipeline.output import Call
 from streaming.simulator.pipeline.pipeline import Observer
 from streaming.simulator.replay import replay_run
@@ -160,6 +160,70 @@ def test_losses_and_rate_changes_are_seen(dtln: Bundle, tmp_path: Path) -> None:
     assert found.dropout_ms == pytest.approx(15.0, rel=0.05)
     assert [c.rate_hz for c in found.rate_changes] == [16_000]
     assert found.rate_changes[0].at_s == pytest.approx(20.0, abs=0.1)
+
+
+def fit(dtln: Bundle, tmp_path: Path, trace: dict[str, Any]) -> FittedProfile:
+    return fit_profile(
+        read_trace(written(tmp_path, trace)), dtln, calibration(dtln), "mine", load_profile("this-machine")
+    )
+
+
+def test_what_no_trace_told_is_an_assumption(dtln: Bundle, tmp_path: Path) -> None:
+    found = fit(dtln, tmp_path, recorded(dtln, DEVICE, 20.0, seed=4, hardware=False)).profile
+    assert found.input_latency_ms == load_profile("this-machine").input_latency_ms
+    assert found.sources["input_latency_ms"].startswith("assumption")
+    assert "for want of time stamps" in found.sources["scheduling_delay_us"]
+    assert "for want of the hardware's frame counter" in found.sources["dropouts_per_hour"]
+    assert "output_clock_ppm" not in found.sources or not found.sources["output_clock_ppm"].startswith("fitted")
+    told = fit(dtln, tmp_path, recorded(dtln, DEVICE, 20.0, seed=4)).profile
+    assert told.sources["input_latency_ms"].startswith("fitted from a trace")
+
+
+def test_a_rate_change_keeps_its_gap_and_its_block(dtln: Bundle, tmp_path: Path) -> None:
+    from streaming.simulator.device.profile import RateChange
+
+    switching = dataclasses.replace(DEVICE, rate_changes=(RateChange(10.0, 16_000, 640.0, (320, 320)),))
+    fitted = fit(dtln, tmp_path, recorded(dtln, switching, 30.0, seed=5))
+    (change,) = fitted.profile.rate_changes
+    assert change.gap_ms == pytest.approx(640.0, abs=15.0)
+    assert change.at_s == pytest.approx(10.0, abs=0.02)
+    assert change.block_frames == (320, 320)
+    assert fitted.profile.block_frames == (192, 192)
+    errors = {p.figure: p.error for p in fitted.predictions}
+    assert abs(errors["callback interval p50"]) < 0.05
+    assert parse_profile(fitted.toml, "mine", "mine.toml") == fitted.profile
+
+
+@pytest.mark.parametrize("hardware", [True, False])
+@pytest.mark.parametrize("ppm", [-200.0, 0.0, 200.0])
+def test_the_capture_clock_is_told(dtln: Bundle, tmp_path: Path, ppm: float, hardware: bool) -> None:
+    trace = recorded(dtln, DEVICE, 60.0, seed=6, hardware=hardware)
+    for row in trace["callbacks"] + trace["inferences"]:
+        for key in ("time_ns", "hardware_time_ns", "begin_ns", "end_ns"):
+            if key in row:
+                row[key] = START_NS + round((row[key] - START_NS) * (1.0 - ppm * 1e-6))
+    found = fit(dtln, tmp_path, trace).profile
+    assert found.output_clock_ppm == pytest.approx(-ppm, abs=10.0)
+    if ppm:
+        assert found.sources["output_clock_ppm"].startswith("assumption: the output runs by the system's clock")
+
+
+def test_what_the_profile_does_not_predict_is_said(dtln: Bundle, tmp_path: Path) -> None:
+    trace = recorded(dtln, DEVICE, 20.0, seed=7)
+    assert fit(dtln, tmp_path, trace).verdict == "predicts callback interval, compute and wait"
+    for row in trace["inferences"][1::8]:
+        row["begin_ns"], row["end_ns"] = row["begin_ns"] + 90 * MS, row["end_ns"] + 90 * MS
+    trace["inferences"][1:] = sorted(trace["inferences"][1:], key=lambda row: row["begin_ns"])
+    assert "does not predict wait (wait p95" in fit(dtln, tmp_path, trace).verdict
+
+
+def test_a_trace_of_another_file_is_warned_of(dtln: Bundle, tmp_path: Path) -> None:
+    trace = recorded(dtln, DEVICE, 10.0, seed=8)
+    trace["bundle"]["artefact_sha256"] = dtln.artefact("litert-fp32").files[0].sha256
+    assert fit(dtln, tmp_path, trace).warnings == ()
+    trace["bundle"]["artefact_sha256"] = "0" * 64
+    (warning,) = fit(dtln, tmp_path, trace).warnings
+    assert "the device ran another litert-fp32" in warning
 
 
 def test_a_replay_is_what_was_recorded(dtln: Bundle, tmp_path: Path) -> None:
