@@ -40,7 +40,8 @@ def scaffold(name: str, *, task: str = "classifier", output: str | Path = ".") -
         raise UsageError(f"--task: expected one of {', '.join(known)}, got {task!r}")
     if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
         raise UsageError(
-            f"expected a name that begins with a lower-case letter and goes on with those, digits, - and _, got {name!r}"
+            f"expected a name that begins with a lower-case letter and goes on with those, digits, - and _, got "
+            f"{name!r}"
         )
     folder = Path(output) / name
     sources = sorted(p for p in (TEMPLATES / task).iterdir() if p.is_file())

@@ -81,12 +81,14 @@ def console(*, err: bool = False) -> Console:
 
 
 def show_table(heads: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
-    """A table without lines on stdout, every cell whole. Where it is wider than the terminal, the widest columns go below
-    the row, a line each."""
+    """A table without lines on stdout, every cell whole. Where it is wider than the terminal, the widest columns go
+    below the row, a line each."""
     from rich.text import Text
 
     out = console()
-    for line, style in _table_lines(heads, [[printable(cell) for cell in row] for row in rows], title, out.width):
+    shown = [[printable(cell) for cell in row] for row in (heads, *rows)]
+    title = None if title is None else printable(title)
+    for line, style in _table_lines(shown[0], shown[1:], title, out.width):
         out.print(Text(line, style), soft_wrap=True)
 
 
