@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from hearpack.commands.shared import JsonOption, megabytes, print_json, show_table
+from hearpack.commands.shared import JsonOption, megabytes, print_json, say, show_table
 from models.common.errors import UsageError
 
 
@@ -31,4 +31,4 @@ def clean(
     ]
     show_table(("kind", "items", "size", verb, "", ""), rows, title=str(cleaning.cache))
     freed = megabytes(cleaning.free_bytes)
-    typer.echo(f"{freed} freed" if yes else f"{freed} would be freed; do it with: hearpack clean --yes")
+    say(f"{freed} freed" if yes else f"{freed} would be freed; do it with: hearpack clean --yes")

@@ -50,6 +50,6 @@ def run(
         )
     if result.nan_outputs:
         say(
-            f"{counted(result.nan_outputs, 'call')} gave no finite output: left out, the model's state was reset each time",
+            f"{counted(result.nan_outputs, 'call')} gave no finite output: left out, the state was reset each time",
             err=True,
         )

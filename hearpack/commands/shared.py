@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from streaming.files.levels import InputLevel
 
 
+_NARROWEST = 32  # columns of a terminal that are written for
 _EVERY_S = 10.0  # between two lines of progress in a pipe
 JsonOption = typer.Option(False, "--json", help="Print the result as JSON on stdout and nothing else.")
 
@@ -120,7 +121,7 @@ def _table_lines(
             if row[k]:
                 name = heads[k] + " " * (named - cell_len(heads[k]) + 2) if named else ""
                 indent = " " * (4 + cell_len(name))
-                text = textwrap.fill(row[k], max(20, width), initial_indent=indent, subsequent_indent=indent)
+                text = textwrap.fill(row[k], max(_NARROWEST, width), initial_indent=indent, subsequent_indent=indent)
                 yield "    " + name + text[len(indent) :], ""
 
 

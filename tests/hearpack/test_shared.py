@@ -40,10 +40,10 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize("width", [200, 80, 60, 40, 20])
+@pytest.mark.parametrize("width", [200, 80, 60, 40, 32])
 def test_a_table_fits_its_terminal_with_every_name_whole(width: int) -> None:
     lines = [text for text, _ in _table_lines(("name", "task", "what it is", "hop"), ROWS, None, width)]
-    assert all(len(line) <= max(width, 20) for text in lines for line in text.splitlines())
+    assert all(len(line) <= width for text in lines for line in text.splitlines())
     shown = " ".join(" ".join(lines).split())
     for cell in (cell for row in ROWS for cell in row):
         assert cell in shown or all(word in shown for word in cell.split())
