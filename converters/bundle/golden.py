@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field
 
 from converters.bundle.reference import StreamOutput, compare, entry_of, original, stream
 from converters.bundle.test_audio import golden_input
 from converters.tolerances import limits_of
+from models.common.documents import Count, DocumentKind, Text
 from models.common.errors import BundleError
-from models.common.parsing import parse_json
 from models.entry import ModelEntry
 from runtimes.bundle import Bundle, Manifest
+from runtimes.bundle.manifest import Axis
 from runtimes.engines import Choice, engines_for, open_runtime
 from streaming.core.decisions import detect
-from streaming.core.resample import Resampler
+from streaming.core.resample import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, Resampler
 from streaming.files.stream_file import event_fields
 from streaming.metrics.parity import AudioParity, Check, ScoreParity, judge
 
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float32]
 DEVICE_RATE_HZ = 48000
-RATES_HZ = (4000, 192_000)  # what the resampler takes
+MOST_STREAMS = 8  # one a rate is written: the model's own, and a device's
 # Ten seconds are too short to speak of drift.
 LONG_STREAM_METRICS = frozenset({"drift_db"})
 
@@ -135,32 +137,65 @@ class GoldenStream:
     events: tuple[dict[str, Any], ...]
 
 
+class _Event(BaseModel):
+    """As streaming.files.stream_file.event_fields writes it; `emitted_at_sample` is not kept."""
+
+    label: Text
+    index: Count
+    onset_sample: int = Field(ge=-(2**53), le=2**53)  # negative where the hop exceeds the window
+    offset_sample: Count | None
+    confidence: float
+
+
+class _Stream(BaseModel):
+    sample_rate_hz: int = Field(ge=LOWEST_RATE_HZ, le=HIGHEST_RATE_HZ)
+    input: str
+    outputs: dict[str, str] = Field(min_length=1)
+    shape: tuple[Axis, ...] = Field(min_length=1, max_length=4)
+    events: tuple[_Event, ...]
+
+
+class _Golden(BaseModel):
+    streams: tuple[_Stream, ...] = Field(min_length=1, max_length=MOST_STREAMS)
+
+
+_GOLDEN = DocumentKind(
+    "",
+    "golden vectors",
+    not_json="golden vectors cannot be read: not JSON (line {line}: {message}); export the bundle again",
+    other_schema="golden vectors cannot be read: expected an object, got {schema}; export the bundle again",
+    invalid="golden vectors cannot be read: {where}: {message}{more}; export the bundle again",
+    error=BundleError,
+)
+
+
 def read_golden(bundle: Bundle) -> tuple[GoldenStream, ...]:
     """The golden streams of a bundle.
 
     Raises:
-        BundleError: missing, not JSON, or files of another length than golden.json says.
+        BundleError: missing, not JSON, not of the form that docs/bundle.md gives, or files of another length than
+            golden.json says.
     """
     folder, manifest = bundle.path / "golden", bundle.manifest
     try:
-        data = parse_json(bundle.read("golden/golden.json").decode("utf-8"))
+        text = bundle.read("golden/golden.json").decode("utf-8")
+        golden = _GOLDEN.parse(text, str(folder), _Golden.model_validate)
         streams = []
-        for item in data["streams"]:
-            samples = _read_raw(bundle, item["input"])
-            files = [item["outputs"][name] for name in _output_names(manifest)]
-            output = np.stack([_read_raw(bundle, file).reshape(item["shape"]) for file in files])
+        for item in golden.streams:
+            missing = [name for name in _output_names(manifest) if name not in item.outputs]
+            if missing:
+                raise ValueError(f"no output {missing[0]!r}")
+            samples = _read_raw(bundle, item.input)
+            files = [item.outputs[name] for name in _output_names(manifest)]
+            output = np.stack([_read_raw(bundle, file).reshape(item.shape) for file in files])
             if manifest.sources:
                 samples = samples.reshape(manifest.geometry.channels, -1)
             else:
                 output = output[0]
-            rate = int(item["sample_rate_hz"])
-            if not RATES_HZ[0] <= rate <= RATES_HZ[1]:
-                raise ValueError(f"sample_rate_hz: expected {RATES_HZ[0]} to {RATES_HZ[1]}, got {rate}")
-            streams.append(GoldenStream(rate, samples, output, tuple(item["events"])))
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+            events = tuple(event.model_dump() for event in item.events)
+            streams.append(GoldenStream(item.sample_rate_hz, samples, output, events))
+    except (OSError, ValueError) as exc:
         raise BundleError(f"{folder}: golden vectors cannot be read ({exc}); export the bundle again") from exc
-    if not streams:
-        raise BundleError(f"{folder}: golden.json names no stream; export the bundle again")
     return tuple(streams)
 
 

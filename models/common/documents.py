@@ -6,14 +6,22 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from models.common.errors import HearpackError, UsageError
 from models.common.parsing import parse_json
 
 T = TypeVar("T")
+
+# Figures of documents have bounds, far past what is meant, so that a wrong one is refused where it is read.
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Samples = Annotated[int, Field(ge=1, le=2**31)]
+RateHz = Annotated[int, Field(ge=1_000, le=1_000_000)]
+Milliseconds = Annotated[float, Field(ge=0.0, le=1e9)]
+Share = Annotated[float, Field(ge=0.0, le=1e9)]
+Text = Annotated[str, Field(max_length=10_000)]
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,7 @@ class DocumentKind:
     The messages are format templates. All of them may use {name}, {expected} (the schema) and {error}.
 
     Attributes:
-        schema: name and major version.
+        schema: name and major version; "" for a document that has none.
         name: of the kind, in words.
         not_json: also {line} and {message}, of the parser.
         invalid: also {where}, {message} and {more}, of the first invalid field.
@@ -81,7 +89,7 @@ class DocumentKind:
 
     def check(self, data: dict[str, Any], origin: str, validate: Callable[[Any], T]) -> T:
         """A document from JSON's types; raises as `parse`."""
-        schema = data.get(self.key)
+        schema = data.get(self.key) if self.schema else ""
         found = schema.split(".")[0] if isinstance(schema, str) and self.minor_versions else schema
         if found != self.schema:
             family = self.schema.split("/")[0] + "/"

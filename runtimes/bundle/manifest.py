@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from typing import Annotated, Any, Literal
 
@@ -22,6 +23,23 @@ PARITY = "parity"
 Format = Literal["litert", "coreml"]
 Name = Annotated[str, AfterValidator(check_name)]
 FilePath = Annotated[str, AfterValidator(check_path)]
+
+# What no phone's model comes near to, so that a figure that is wrong is refused here and not met as a full memory.
+MOST_SAMPLES = 2**24  # of a window, a hop, a delay: 87 s at the highest rate
+MOST_ELEMENTS = 2**26  # of a tensor: 256 MB of floats
+MOST_CHANNELS = 64
+MOST_OVERLAP = 256  # windows that share a sample
+LONGEST_MS = 3_600_000.0
+
+
+def _check_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if math.prod(shape) > MOST_ELEMENTS:
+        raise ValueError(f"expected at most {MOST_ELEMENTS} elements, got {math.prod(shape)}")
+    return shape
+
+
+Axis = Annotated[int, Field(ge=1, le=MOST_ELEMENTS)]
+Shape = Annotated[tuple[Axis, ...], Field(min_length=1, max_length=8), AfterValidator(_check_shape)]
 
 
 def is_exempt(path: str) -> bool:
@@ -62,24 +80,24 @@ class Original(_Frozen):
 
 
 class Geometry(_Frozen):
-    sample_rate_hz: int = Field(ge=1)
-    channels: int = Field(ge=1)
-    window_samples: int = Field(ge=1)
-    hop_samples: int = Field(ge=1)
-    delay_samples: int = Field(ge=0)
+    sample_rate_hz: int = Field(ge=4_000, le=192_000)
+    channels: int = Field(ge=1, le=MOST_CHANNELS)
+    window_samples: int = Field(ge=1, le=MOST_SAMPLES)
+    hop_samples: int = Field(ge=1, le=MOST_SAMPLES)
+    delay_samples: int = Field(ge=0, le=MOST_SAMPLES)
 
 
 class Buffer(_Frozen):
     """What one call of the graph takes in `audio`."""
 
     kind: Literal["step", "window"]
-    hops_per_call: int = Field(ge=1)
-    samples: int = Field(ge=1)
+    hops_per_call: int = Field(ge=1, le=MOST_SAMPLES)
+    samples: int = Field(ge=1, le=MOST_SAMPLES)
 
 
 class Tensor(_Frozen):
     name: Name
-    shape: tuple[int, ...]
+    shape: Shape
     dtype: str
     range: tuple[float, float]
     meaning: str
@@ -92,7 +110,7 @@ class StateTensor(_Frozen):
 
     in_name: Name = Field(alias="in")
     out_name: Name = Field(alias="out")
-    shape: tuple[int, ...]
+    shape: Shape
     dtype: str
     # The contract leaves room for a file; nothing writes one, and not every port would start from it.
     reset: Literal["zeros"]
@@ -103,19 +121,19 @@ class LabelDecisions(Edited):
 
     on_threshold: float | None = Field(default=None, ge=0.0, le=1.0)
     off_threshold: float | None = Field(default=None, ge=0.0, le=1.0)
-    min_on_ms: float | None = Field(default=None, ge=0.0)
-    min_off_ms: float | None = Field(default=None, ge=0.0)
+    min_on_ms: float | None = Field(default=None, ge=0.0, le=LONGEST_MS)
+    min_off_ms: float | None = Field(default=None, ge=0.0, le=LONGEST_MS)
 
 
 class Decisions(Edited):
     """How scores become events; editable, and outside every hash (streaming/core/decisions.py has the arithmetic)."""
 
-    window_hop_samples: int = Field(ge=1)
-    smoothing_windows: int = Field(default=1, ge=1)
+    window_hop_samples: int = Field(ge=1, le=MOST_SAMPLES)
+    smoothing_windows: int = Field(default=1, ge=1, le=10_000)
     on_threshold: float = Field(default=0.5, ge=0.0, le=1.0)
     off_threshold: float = Field(default=0.3, ge=0.0, le=1.0)
-    min_on_ms: float = Field(default=0.0, ge=0.0)
-    min_off_ms: float = Field(default=0.0, ge=0.0)
+    min_on_ms: float = Field(default=0.0, ge=0.0, le=LONGEST_MS)
+    min_off_ms: float = Field(default=0.0, ge=0.0, le=LONGEST_MS)
     per_label: dict[str, LabelDecisions] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -194,7 +212,7 @@ class WeightsOrigin(_Frozen):
 
 
 class Playout(Edited):
-    prefill_samples: int = Field(ge=0)
+    prefill_samples: int = Field(ge=0, le=MOST_SAMPLES)
 
 
 class Manifest(_Frozen):
@@ -264,6 +282,12 @@ class Manifest(_Frozen):
         )
         if self.buffer.samples != expected:
             raise ValueError(f"buffer.samples is {self.buffer.samples}, geometry and hops_per_call give {expected}")
+        if self.buffer.kind == "window" and self.hop_samples * MOST_OVERLAP < self.geometry.window_samples:
+            raise ValueError(
+                f"a hop of {self.hop_samples} samples makes more than {MOST_OVERLAP} windows of "
+                f"{self.geometry.window_samples} samples share one; expected at least "
+                f"{-(-self.geometry.window_samples // MOST_OVERLAP)}"
+            )
         check_stages(self.dsp or (), self.task, self.buffer.kind, self.geometry.sample_rate_hz)
         decisions = self.decisions
         if self.buffer.kind == "step" and decisions is not None and decisions.window_hop_samples != self.buffer.samples:

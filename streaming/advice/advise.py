@@ -17,9 +17,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field, TypeAdapter
 
+from models.common.documents import Count, DocumentKind, Milliseconds, Share, Text
 from models.common.errors import UsageError
 from models.common.files import save_text
 from models.common.printable import counted
@@ -41,6 +44,7 @@ CALIBRATION_S = 5.0
 MARGIN = 0.7
 ALIKE_MS = 1.0
 _TONE_S = 1.0
+MOST_ROWS = 1_000
 
 
 @dataclass(frozen=True)
@@ -59,22 +63,22 @@ class Candidate:
         ring_ms: most that the capture ring held.
     """
 
-    device: str
-    device_title: str
-    bundle: str
-    artefact: str
-    buffer_ms: float
-    load: float
-    p99_of_hop: float
-    delay_p50_ms: float
-    delay_p95_ms: float
-    calls: int
-    misses: int
-    dropped: int
-    underruns: int
-    own_dropped: int
-    own_underruns: int
-    ring_ms: float
+    device: Text
+    device_title: Text
+    bundle: Text
+    artefact: Text
+    buffer_ms: Milliseconds
+    load: Share
+    p99_of_hop: Share
+    delay_p50_ms: Milliseconds
+    delay_p95_ms: Milliseconds
+    calls: Count
+    misses: Count
+    dropped: Count
+    underruns: Count
+    own_dropped: Count
+    own_underruns: Count
+    ring_ms: Milliseconds
 
     @property
     def clean(self) -> bool:
@@ -95,10 +99,10 @@ class Candidate:
 class DeviceAdvice:
     """What to ship for a device: index into its candidates or None, and why."""
 
-    device: str
-    candidates: tuple[Candidate, ...]
-    recommended: int | None
-    why: str
+    device: Text
+    candidates: Annotated[tuple[Candidate, ...], Field(min_length=1, max_length=MOST_ROWS)]
+    recommended: Count | None
+    why: Text
 
 
 @dataclass(frozen=True)
@@ -112,11 +116,11 @@ class Advice:
         devices: by profile.
     """
 
-    machine: str
-    engine: str
-    seconds: float
+    machine: Text
+    engine: Text
+    seconds: Share
     seed: int
-    devices: tuple[DeviceAdvice, ...]
+    devices: Annotated[tuple[DeviceAdvice, ...], Field(min_length=1, max_length=MOST_ROWS)]
 
     def dump(self) -> str:
         """The text of an advice file."""
@@ -126,6 +130,29 @@ class Advice:
     def save(self, path: str | Path) -> None:
         """Write an advice file; OutputError if it cannot be written."""
         save_text(path, self.dump())
+
+
+_ADVICE = DocumentKind(
+    SCHEMA,
+    "advice",
+    not_json="cut off or no JSON (line {line}: {message}); advise again",
+    other_schema="expected advice ({expected}); make it with: hearpack advise BUNDLE... -o FILE",
+    invalid="not advice: {where}: {message}; advise again",
+)
+_ADAPTER: TypeAdapter[Advice] = TypeAdapter(Advice)
+
+
+def read_advice(path: str | Path) -> Advice:
+    """Read what `hearpack advise -o` wrote.
+
+    Raises:
+        UsageError: not there, cut off, another file, or a recommendation of what is no candidate.
+    """
+    found = _ADVICE.read(Path(path), _ADAPTER.validate_python)
+    for device in found.devices:
+        if device.recommended is not None and device.recommended >= len(device.candidates):
+            raise UsageError(f"{path}: not advice: {device.device}: recommended is no candidate's index; advise again")
+    return found
 
 
 def advise(

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.common.child import python_command
-from models.common.documents import DocumentKind
+from models.common.documents import Count, DocumentKind, Milliseconds, RateHz, Samples, Text
 from models.common.errors import ArtefactError, UsageError
 from models.common.files import save_text
 from models.common.progress import Progress, silent
@@ -33,6 +33,7 @@ from streaming.measure.page_cache import can_evict, drop_everything, evict, resi
 SCHEMA = "hearpack-coldstart/1"
 RUNS = 10
 CHILD_SECONDS = 300.0
+CALLS = 10  # of a process, timed
 BUSY = 1.5  # wall time over processor time from which a note says that the machine was busy
 _CODE = (
     "import time; entered = time.monotonic_ns(); "
@@ -57,13 +58,13 @@ class ColdRun(_Frozen):
         resident_before: fraction of the artefact in the page cache at launch; None where it is not known.
     """
 
-    stages: tuple[tuple[str, float], ...]
-    calls_ms: tuple[float, ...]
-    first_decision_ms: float
-    ready_cpu_ms: float
-    ready_memory_bytes: int
-    peak_memory_bytes: int
-    resident_before: float | None
+    stages: tuple[tuple[Text, Milliseconds], ...] = Field(min_length=1, max_length=64)
+    calls_ms: tuple[Milliseconds, ...] = Field(min_length=CALLS, max_length=CALLS)
+    first_decision_ms: Milliseconds
+    ready_cpu_ms: Milliseconds
+    ready_memory_bytes: Count
+    peak_memory_bytes: Count
+    resident_before: float | None = Field(ge=0.0, le=1.0)
 
     @property
     def ready_ms(self) -> float:
@@ -84,7 +85,14 @@ class Condition(_Frozen):
 
     page_cache: Literal["cold", "warm"]
     weight_cache: Cache
-    runs: tuple[ColdRun, ...]
+    runs: tuple[ColdRun, ...] = Field(min_length=1, max_length=10_000)
+
+    @model_validator(mode="after")
+    def _alike(self) -> Condition:
+        stages = [[name for name, _ in run.stages] for run in self.runs]
+        if any(names != stages[0] for names in stages):
+            raise ValueError("expected the same stages in every run")
+        return self
 
     @property
     def name(self) -> str:
@@ -105,18 +113,27 @@ class ColdStart(_Frozen):
     """
 
     schema_id: str = SCHEMA
-    hearpack: str
-    bundle: str
-    artefact: str
-    artefact_sha256: str = ""
-    engine: str
-    runtime: str
-    machine: str
-    sample_rate_hz: int
-    buffer_samples: int
-    hop_samples: int
+    hearpack: Text
+    bundle: Text
+    artefact: Text
+    artefact_sha256: Text = ""
+    engine: Text
+    runtime: Text
+    machine: Text
+    sample_rate_hz: RateHz
+    buffer_samples: Samples
+    hop_samples: Samples
     conditions: tuple[Condition, ...]
-    limits: tuple[str, ...]
+    limits: tuple[Text, ...]
+
+    @model_validator(mode="after")
+    def _every_cache(self) -> ColdStart:
+        came = [(c.page_cache, c.weight_cache) for c in self.conditions]
+        if came not in (_conditions("litert-compiled"), _conditions("litert-interpreter")):
+            raise ValueError("expected conditions with the page cache cold, then warm, and weight caches alike in both")
+        if len({len(c.runs) for c in self.conditions}) > 1:
+            raise ValueError("expected as many runs in every condition")
+        return self
 
     def dump(self) -> str:
         """The text of a cold-start file."""
@@ -176,6 +193,8 @@ def coldstart(
     """
     if runs < 1:
         raise UsageError(f"--runs: expected at least 1, got {runs}")
+    if threads < 1:
+        raise UsageError(f"--threads: expected at least 1, got {threads}")
     bundle = Bundle.of(bundle)
     chosen = choose(bundle, artefact, engine)
     bundle.check_files([chosen.artefact])
@@ -256,7 +275,7 @@ class _Starter:
             raise ArtefactError(f"{self.bundle.path}: a fresh process ended with code {done.returncode}: {said}")
         answer: dict[str, object] = json.loads(lines[-1])
         if "error" in answer:
-            raise ArtefactError(f"{self.bundle.path}: cold start failed: {answer['error']}")
+            raise ArtefactError(f"{self.bundle.path}: does not start in a fresh process: {answer['error']}")
         return answer
 
 

@@ -40,7 +40,7 @@ def main(entered_ns: int, arguments: str) -> None:
     try:
         result = run(wanted, mark)
     except HearpackError as exc:
-        sys.stdout.write(json.dumps({"error": f"{type(exc).__name__}: {exc}"}) + "\n")
+        sys.stdout.write(json.dumps({"error": str(exc)}) + "\n")
         return
     launched = int(wanted["launched_ns"])
     in_order = [[name, (at - launched) / 1e6] for name, at in stages]

@@ -71,8 +71,8 @@ def linear_axis(low: float, high: float, title: str = "", count: int = 5) -> Axi
     """
     if not math.isfinite(high - low) or high < low:
         raise UsageError(f"axis: expected a finite range, got {low} to {high}")
-    if high == low:
-        high = low + 1.0
+    if high - low <= 1e-12 * max(1.0, abs(low), abs(high)):
+        high = low + max(1.0, abs(low))
     rough = (high - low) / max(1, count)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(m * power for m in (1.0, 2.0, 2.5, 5.0, 10.0) if m * power >= rough * 0.999)
@@ -93,7 +93,8 @@ def time_axis(end_s: float, of: str = "", count: int = 4) -> Axis:
     """
     if end_s < 180.0:
         return linear_axis(0.0, end_s, f"s {of}".strip(), 6)
-    step = next((s for s in _CLOCK_STEPS_S if s * (count + 0.5) >= end_s), _CLOCK_STEPS_S[-1])
+    days = 86_400 * math.ceil(end_s / (86_400 * count))
+    step = next((s for s in _CLOCK_STEPS_S if s * (count + 0.5) >= end_s), days)
     high, low, unit = (3600, 60, "h:min") if end_s >= 10_800.0 else (60, 1, "min:s")
     ticks = tuple((float(t), f"{t // high}:{t % high // low:02d}") for t in range(0, math.floor(end_s) + 1, step))
     return Axis(0.0, end_s, ticks, f"{unit} {of}".strip())

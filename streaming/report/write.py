@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.common.documents import DocumentKind
 from models.common.errors import UsageError
 from models.common.files import save_text
+from streaming.advice.advise import read_advice
 from streaming.measure.cold_start import ColdStart, read_cold_start
 from streaming.report.data import Data, dump, gather
 from streaming.report.page import page
 from streaming.runs.compare import Comparison
 from streaming.runs.load import load_run
 from streaming.runs.record import RunRecord
-
-_ADVICE = DocumentKind(
-    "hearpack-advice/1",
-    "advice",
-    not_json="cut off or no JSON (line {line}: {message}); advise again",
-    other_schema="expected advice ({expected}); make it with: hearpack advise BUNDLE... -o FILE",
-    invalid="not advice: {where}: {message}",
-)
 
 
 @dataclass(frozen=True)
@@ -74,17 +67,9 @@ def report(
         raise UsageError(f"--output: a report is a page, expected NAME.html, got {file.name!r}")
     loaded = [load_run(Path(folder)) for folder in runs]
     starts = tuple(map(read_cold_start, cold_starts))
-    found, comparisons = gather(loaded, starts, [read_advice(Path(advice)) for advice in advices], command)
+    advised = [json.loads(read_advice(advice).dump()) for advice in advices]
+    found, comparisons = gather(loaded, starts, advised, command)
     save_text(file, page(found))
     if data is not None:
         save_text(data, dump(found))
     return Report(file, tuple(run.record for run in loaded), comparisons, starts, found)
-
-
-def read_advice(path: Path) -> Data:
-    """Read what `hearpack advise -o` wrote.
-
-    Raises:
-        UsageError: not there, cut off, or another file.
-    """
-    return _ADVICE.read(path, dict)

@@ -13,6 +13,8 @@ from models.common.errors import UsageError
 from streaming.files.wav import read_wav
 from streaming.runs.record import LEDGER_COLUMNS, RUN_FILE, Provenance, RunRecord, read_run
 
+LAST_END = 2**53  # of a window, in samples
+
 
 @dataclass(frozen=True)
 class LedgerRows:
@@ -99,6 +101,8 @@ def _scores(place: Path) -> tuple[NDArray[np.float32] | None, NDArray[np.int64] 
         return None, None
     if len(values) % len(ends) or not len(values):
         raise UsageError(f"{files[0]}: {len(values)} scores do not fit {len(ends)} windows: cut off; simulate again")
+    if ends[0] < 0 or ends[-1] > LAST_END or (np.diff(ends) < 0).any():
+        raise UsageError(f"{files[1]}: the windows' ends are not in order of time: damaged; simulate again")
     return values.reshape(len(ends), -1), ends
 
 

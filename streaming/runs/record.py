@@ -24,11 +24,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter
+from pydantic import AfterValidator, Field, TypeAdapter
 
-from models.common.documents import DocumentKind
+from models.common.documents import Count, DocumentKind, RateHz, Samples
 from models.common.errors import OutputError, UsageError
 from models.common.files import atomic_folder
 from models.geometry import Task
@@ -55,6 +55,17 @@ PARTS = (
 )
 LEDGER_COLUMNS = ("kind", "index", "content_sample", "captured_ns", *PARTS, "total_ns")
 
+
+def _check_part(name: str) -> str:
+    if name not in PARTS:
+        raise ValueError(f"expected parts of {', '.join(PARTS)}")
+    return name
+
+
+Part = Annotated[str, AfterValidator(_check_part)]
+Signed = Annotated[int, Field(ge=-(2**53), le=2**53)]
+Nanoseconds = Signed
+Seconds = Annotated[float, Field(ge=0.0, le=1e9)]
 ClockKind = Literal["virtual", "realtime"]
 Provenance = Literal["measured", "modelled"]
 Pacing = Literal["paced", "back_to_back", "fixed"]
@@ -85,8 +96,8 @@ class AudioRecord:
 
     name: str
     sha256: str
-    rate_hz: int
-    duration_s: float
+    rate_hz: Count
+    duration_s: Seconds
     level: str = ""
     warnings: list[str] = field(default_factory=list)
 
@@ -117,42 +128,42 @@ class Counts:
     `limited_samples` limited before the net; a call of `nan_outputs` gave no number, was silenced, and is a reset.
     """
 
-    callbacks: int
-    captured: int
-    lost: int
-    nan_samples: int
-    written: int
-    read: int
-    held: int
-    dropped: int
-    overruns: int
-    calls: int
-    misses: int
-    skipped_hops: int
-    gated_windows: int
-    failed_calls: int
-    resets: int
-    rate_changes: int
-    limited_samples: int = 0  # older files have neither
-    nan_outputs: int = 0
+    callbacks: Count
+    captured: Count
+    lost: Count
+    nan_samples: Count
+    written: Count
+    read: Count
+    held: Count
+    dropped: Count
+    overruns: Count
+    calls: Count
+    misses: Count
+    skipped_hops: Count
+    gated_windows: Count
+    failed_calls: Count
+    resets: Count
+    rate_changes: Count
+    limited_samples: Count = 0  # older files have neither
+    nan_outputs: Count = 0
 
 
 @dataclass(frozen=True, slots=True)
 class OccupancyPoint:
     """Fewest and most samples held in a stretch that begins at time_ns."""
 
-    time_ns: int
-    low: int
-    high: int
+    time_ns: Nanoseconds
+    low: Count
+    high: Count
 
 
 @dataclass(frozen=True)
 class RingRecord:
     """The ring between callback and inference. At the model's rate."""
 
-    capacity_samples: int
-    high_water_samples: int
-    rate_hz: int
+    capacity_samples: Count
+    high_water_samples: Count
+    rate_hz: RateHz
     occupancy: list[OccupancyPoint]
 
 
@@ -163,12 +174,12 @@ class PlayoutRecord(PlayoutCounts):
     `trimmed` samples were cut out, cross-faded, to shrink a delay that had grown.
     """
 
-    rate_hz: int
-    block_frames: int
-    capacity_samples: int
-    prefill_samples: int
-    high_water_samples: int
-    trimmed: int
+    rate_hz: RateHz
+    block_frames: Count
+    capacity_samples: Count
+    prefill_samples: Count
+    high_water_samples: Count
+    trimmed: Count
     adjust_ppm: float
     occupancy: list[OccupancyPoint]
 
@@ -182,9 +193,13 @@ class LedgerSummary:
     """
 
     kind: Literal["block", "window", "event"]
-    parts: dict[str, Quantiles]
-    mean_parts: dict[str, float]
+    parts: dict[Part, Quantiles]
+    mean_parts: dict[Part, float]
     total: Quantiles
+
+    def __post_init__(self) -> None:
+        if self.parts.keys() != self.mean_parts.keys():
+            raise ValueError("expected the same parts with quantiles as with means")
 
 
 @dataclass(frozen=True)
@@ -200,11 +215,11 @@ class DelayCheck:
     """
 
     method: str
-    ledger_ns: int
-    measured_ns: int
+    ledger_ns: Nanoseconds
+    measured_ns: Nanoseconds
     mismatch_samples: float
     limit_samples: float
-    rate_hz: int
+    rate_hz: RateHz
     passed: bool
 
 
@@ -217,13 +232,13 @@ class EventRecord:
     """
 
     label: str
-    index: int
-    onset_sample: int
-    offset_sample: int
+    index: Count
+    onset_sample: Signed
+    offset_sample: Signed
     confidence: float
-    emitted_at_sample: int
-    emitted_at_ns: int
-    delay_ns: int
+    emitted_at_sample: Signed
+    emitted_at_ns: Nanoseconds
+    delay_ns: Nanoseconds
     onset_s: float | None = None
     offset_s: float | None = None
 
@@ -232,10 +247,10 @@ class EventRecord:
 class FaultRecord:
     """Something that went wrong, or was made to. `samples` at `rate_hz`, 0 where that means nothing."""
 
-    time_ns: int
+    time_ns: Nanoseconds
     kind: str
-    samples: int
-    rate_hz: int
+    samples: Count
+    rate_hz: Count
     detail: str
 
 
@@ -282,16 +297,16 @@ class RunRecord:
     artefact: str
     engine: str
     engine_detail: str
-    model_rate_hz: int
-    buffer_samples: int
-    hop_samples: int
+    model_rate_hz: RateHz
+    buffer_samples: Samples
+    hop_samples: Samples
     profile: ProfileRecord
     clock: ClockKind
     seed: int
     calibration: str
     policy: Policy
     audio: AudioRecord
-    simulated_s: float
+    simulated_s: Seconds
     ended: EndReason
     message: str
     counts: Counts
@@ -302,9 +317,9 @@ class RunRecord:
     delay_check: DelayCheck | None
     events: list[EventRecord]
     faults: list[FaultRecord]
-    faults_total: int
+    faults_total: Count
     envelope: list[EnvelopePoint]
-    envelope_step_samples: int
+    envelope_step_samples: Count
     search: dict[str, float] = field(default_factory=dict)
     first_late_ns: int | None = None
     injected: list[str] = field(default_factory=list)

@@ -13,10 +13,10 @@ import pytest
 from models.common.errors import HearpackError
 from models.common.parsing import parse_json, parse_toml
 from runtimes.bundle import parse_manifest
+from streaming.advice.advise import read_advice
 from streaming.advice.budget import read_budget
 from streaming.measure.calibration import read_calibration
 from streaming.measure.cold_start import read_cold_start
-from streaming.report.write import read_advice
 from streaming.runs.record import read_run
 from streaming.simulator.device.profile import load_profile
 from streaming.simulator.device.trace_file import read_trace
