@@ -72,7 +72,7 @@ def linear_axis(low: float, high: float, title: str = "", count: int = 5) -> Axi
     if not math.isfinite(high - low) or high < low:
         raise UsageError(f"axis: expected a finite range, got {low} to {high}")
     if high - low <= 1e-12 * max(1.0, abs(low), abs(high)):
-        high = low + max(1.0, abs(low))
+        high = low + max(1.0, 1e-6 * abs(low))
     rough = (high - low) / max(1, count)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(m * power for m in (1.0, 2.0, 2.5, 5.0, 10.0) if m * power >= rough * 0.999)

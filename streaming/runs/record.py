@@ -232,7 +232,7 @@ class EventRecord:
     """
 
     label: str
-    index: Count
+    index: Signed
     onset_sample: Signed
     offset_sample: Signed
     confidence: float

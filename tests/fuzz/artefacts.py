@@ -10,7 +10,7 @@ import numpy as np
 
 from tests.fuzz.bundles import FIXTURES, MODEL, make_bundle, write_list
 from tests.fuzz.kinds import Kind
-from tests.fuzz.mutate import damage_bytes, damage_json
+from tests.fuzz.mutate import damage_bytes, damage_json, damage_zip
 
 _TFLITE = ("step.tflite", "window.tflite", "aliased.tflite", "labelled.tflite")
 
@@ -120,11 +120,16 @@ KINDS = (
         _read_mlpackage,
         suite=200,
     ),
-    Kind("npz", _make_mlpackage, (("inputs.npz", damage_bytes),), _read_mlpackage, suite=200),
+    Kind("npz", _make_mlpackage, (("inputs.npz", damage_zip),), _read_mlpackage, suite=200),
     Kind(
         "weights",
         _make_weights,
-        tuple((name, damage_bytes) for name in ("weights.safetensors", "zip.pt", "old.pt")),
+        (
+            ("weights.safetensors", damage_bytes),
+            ("zip.pt", damage_zip),
+            ("zip.pt", damage_bytes),
+            ("old.pt", damage_bytes),
+        ),
         _read_weights,
         suite=300,
     ),

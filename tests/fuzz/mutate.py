@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import re
 import struct
+import zipfile
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -54,6 +56,22 @@ def damage_bytes(random: Random, data: bytes) -> bytes:
         else:
             changed[at : at + 4] = struct.pack("<f", random.choice((float("nan"), float("inf"), 1e30, -1.0)))
     return bytes(changed)
+
+
+def damage_zip(random: Random, data: bytes) -> bytes:
+    """A whole archive with a damaged member, or a damaged archive."""
+    if random.random() < 0.3:
+        return damage_bytes(random, data)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    chosen = random.choice(sorted(members))
+    damage = damage_text if members[chosen].isascii() or random.random() < 0.3 else damage_bytes
+    members[chosen] = damage(random, members[chosen])
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return made.getvalue()
 
 
 def damage_text(random: Random, data: bytes) -> bytes:
