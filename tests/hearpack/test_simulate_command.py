@@ -47,7 +47,16 @@ def test_simulate_prints_the_ledger(exported: dict[str, Path], noise: Path, tmp_
         "simulate", exported["dtln"], noise, "-d", "iphone-sink", "--compute-ms", "2", "-o", tmp_path / "x.run"
     )
     assert done.returncode == 0, done.stderr
-    for text in ("capture_block", "model_delay", "playout_prefill", "self-test of the ledger", "(impulse)", "written =", "keeps up", "wrote"):
+    for text in (
+        "capture_block",
+        "model_delay",
+        "playout_prefill",
+        "self-test of the ledger",
+        "(impulse)",
+        "written =",
+        "keeps up",
+        "wrote",
+    ):
         assert text in done.stdout
     record = json.loads((tmp_path / "x.run" / "run.json").read_text())
     assert record["delay_check"]["passed"] is True
