@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from converters.bundle.edits import edits_of, present_bundle
 from converters.bundle.write import (
     artefact_entry,
     artefact_path,
@@ -24,7 +25,7 @@ from converters.spec import FORMATS, PRECISIONS, ExportSpec, export_key, parse_c
 from converters.tolerances import tolerance
 from models import pretrained
 from models.catalog import find
-from models.common.errors import BundleError, ConversionError, HearpackError, OutputError, UsageError
+from models.common.errors import ConversionError, HearpackError, OutputError, UsageError
 from models.common.files import (
     as_path,
     atomic_folder,
@@ -36,7 +37,6 @@ from models.common.files import (
     write_atomic,
 )
 from models.common.hashing import sha256_tree
-from models.common.parsing import parse_json
 from models.common.progress import Progress, silent
 from models.common.temporary import scratch
 from models.custom.entry import CustomEntry
@@ -44,7 +44,7 @@ from models.custom.loading import is_custom
 from models.entry import ModelEntry
 from models.weights.fetch import cache_dir
 from models.weights.store import WeightsFile
-from runtimes.bundle import MANIFEST, PARITY, SIGNATURE, Artefact, Bundle, Decisions, Manifest, read_inside
+from runtimes.bundle import MANIFEST, PARITY, SIGNATURE, Artefact, Bundle, Manifest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -312,43 +312,17 @@ def _install(stored: Path, target: Path) -> bool:
     Returns:
         whether decisions, dsp or playout that the user edited were kept.
     """
-    edits: dict[str, object] = {}
-    if (target / MANIFEST).is_file():
-        try:
-            present = Bundle.open(target)
-        except BundleError:
-            present = None
-        if present is not None:
-            edits = _edits(present)
-            if _same_but_edits(present, Bundle.open(stored)):
-                return bool(edits)
+    made = Bundle.open(stored)
+    present = present_bundle(target, made)
+    edits = {} if present is None else edits_of(present)
+    if present is not None and _same_but_edits(present, made):
+        return bool(edits)
     with atomic_folder(target) as folder:
         copy_tree(stored, folder)
         if edits:
             manifest = Bundle.open(folder).manifest.model_copy(update=edits)
             (folder / MANIFEST).write_text(manifest.dump(), encoding="utf-8")
     return bool(edits)
-
-
-def _edits(present: Bundle) -> dict[str, object]:
-    """What the user changed of the fields that are his: decisions, dsp and playout (no export writes the last two)."""
-    manifest = present.manifest
-    edits: dict[str, object] = {
-        "decisions": _edited_decisions(present),
-        "dsp": manifest.dsp,
-        "playout": manifest.playout,
-    }
-    return {field: value for field, value in edits.items() if value is not None}
-
-
-def _edited_decisions(present: Bundle) -> Decisions | None:
-    """The decisions of a bundle if they are not those it was exported with, which golden/ has a copy of."""
-    try:
-        golden = parse_json(read_inside(present.path, "golden/golden.json").decode("utf-8"))
-        exported = Decisions.model_validate(golden["decisions"])
-    except (BundleError, ValueError, KeyError, TypeError):
-        return present.manifest.decisions
-    return None if present.manifest.decisions == exported else present.manifest.decisions
 
 
 def _same_but_edits(present: Bundle, stored: Bundle) -> bool:

@@ -27,8 +27,8 @@ class Edited(BaseModel):
         for key in data if isinstance(data, dict) else ():
             if key not in cls.model_fields:
                 near = difflib.get_close_matches(str(key), cls.model_fields, n=1, cutoff=0.5)
-                offer = f"did you mean {near[0]!r}? " if near else ""
-                raise ValueError(f"unknown key {str(key)!r:.60}; {offer}known: {', '.join(cls.model_fields)}")
+                offer = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(cls.model_fields)}"
+                raise ValueError(f"unknown key {str(key)!r:.60}; {offer}")
         return data
 
 

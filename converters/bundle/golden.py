@@ -192,6 +192,8 @@ def read_golden(bundle: Bundle) -> tuple[GoldenStream, ...]:
                 samples = samples.reshape(manifest.geometry.channels, -1)
             else:
                 output = output[0]
+            if not samples.size or not output.size:
+                raise ValueError("a stream without samples")
             events = tuple(event.model_dump() for event in item.events)
             streams.append(GoldenStream(item.sample_rate_hz, samples, output, events))
     except (OSError, ValueError) as exc:

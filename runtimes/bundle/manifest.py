@@ -227,14 +227,14 @@ class Manifest(_Frozen):
     original: Original
     geometry: Geometry
     buffer: Buffer
-    inputs: tuple[Tensor, ...] = Field(min_length=1)
-    outputs: tuple[Tensor, ...] = Field(min_length=1)
-    states: tuple[StateTensor, ...]
+    inputs: tuple[Tensor, ...] = Field(min_length=1, max_length=16)
+    outputs: tuple[Tensor, ...] = Field(min_length=1, max_length=64)
+    states: tuple[StateTensor, ...] = Field(max_length=4096)
     decisions: Decisions | None = None
     dsp: tuple[Stage, ...] | None = None
     playout: Playout | None = None
-    artefacts: tuple[Artefact, ...] = Field(min_length=1)
-    files: tuple[FileEntry, ...]
+    artefacts: tuple[Artefact, ...] = Field(min_length=1, max_length=64)
+    files: tuple[FileEntry, ...] = Field(max_length=4096)
     weights: tuple[WeightsOrigin, ...] = Field(min_length=1)
 
     @model_validator(mode="before")

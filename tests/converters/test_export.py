@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,12 +16,14 @@ import pytest
 
 import hearpack
 from converters.bundle.golden import check_golden, read_golden
+from converters.export import _is_intact
 from models import pretrained
 from models.common.errors import ConversionError, OutputError
 from models.common.hashing import sha256_tree
 from models.weights.assets import pull_asset
 from models.weights.fetch import cache_dir
 from runtimes.bundle import Bundle
+from tests.fixtures.hostile_bundles import edit, make_good, rehash
 
 ROOT = Path(__file__).resolve().parents[2]
 FORCED = "import sys, hearpack; hearpack.export('dtln', sys.argv[1], force=True)"
@@ -166,3 +169,27 @@ def test_a_converter_that_finds_its_disk_full_names_the_disk(tmp_path: Path, mon
     with pytest.raises(OutputError, match=r"no space left.*MB free"):
         hearpack.export("dtln", tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
+
+
+CACHE_DAMAGES = {
+    "labels": lambda folder: (folder / "labels.txt").write_text("a\nb\nc\nd\ne\n"),
+    "golden": lambda folder: (folder / "golden" / "scores.f32").write_bytes(b"0" * 8),
+    "a licence is gone": lambda folder: (folder / "LICENSES" / "WEIGHTS.txt").unlink(),
+    "the card": lambda folder: (folder / "MODEL_CARD.md").write_text("# another"),
+    "a figure of the manifest": lambda folder: edit(folder, lambda m: m["decisions"].update(on_threshold=0.9)),
+    "a file more": lambda folder: (folder / "LICENSES" / "more.txt").write_text("x"),
+    "every hash fits": lambda folder: ((folder / "labels.txt").write_text("a\nb\nc\nd\ne\n"), rehash(folder)),
+    "the sum": lambda folder: (folder.parent / "tree.sha256").write_text("0" * 64),
+    "the sum is gone": lambda folder: (folder.parent / "tree.sha256").unlink(),
+    "the sum is no text": lambda folder: (folder.parent / "tree.sha256").write_bytes(b"\xff"),
+    "the folder": lambda folder: shutil.rmtree(folder),
+}
+
+
+@pytest.mark.parametrize("damage", CACHE_DAMAGES)
+def test_any_damage_in_the_cache_is_found(damage: str, tmp_path: Path) -> None:
+    stored = make_good(tmp_path, coreml=False)
+    (tmp_path / "tree.sha256").write_text(sha256_tree(stored) + "\n")
+    assert _is_intact(stored)
+    CACHE_DAMAGES[damage](stored)
+    assert not _is_intact(stored)

@@ -104,9 +104,10 @@ def test_a_state_that_the_model_does_not_have_is_refused(copy_of: Copy, sample: 
 
 def test_missing_golden_vectors_and_labels_are_refused(copy_of: Copy, sample: Path) -> None:
     bundle = copy_of("yamnet")
-    (bundle / "golden/input.f32").unlink()
+    golden = (bundle / "golden/input.f32").rename(bundle / "golden/aside.f32")
     with pytest.raises(BundleError, match="golden"):
         install(Bundle.open(bundle), android=sample)
+    golden.rename(bundle / "golden/input.f32")
     (bundle / "labels.txt").unlink()
     with pytest.raises(BundleError, match="labels"):
         install(Bundle.open(bundle), android=sample)
@@ -133,6 +134,10 @@ def test_command(exported: dict[str, Path], sample: Path) -> None:
     assert report["artefacts"] == ["litert-fp32"]
     told = run.invoke(app, ["install", str(exported["dtln"]), "--android", str(sample)])
     assert "android: litert-fp32 in" in told.stdout
+    assert "litert-fp32 on litert-interpreter, golden vectors: snr_db" in told.stdout
+    (golden,) = report["golden"]
+    assert (golden["engine"], golden["not_run"]) == ("litert-interpreter", "")
+    assert {c["metric"]: c["passed"] for c in golden["checks"]} == {"snr_db": True, "nan_count": True}
     nothing = run.invoke(app, ["install", str(exported["dtln"])])
     assert isinstance(nothing.exception, UsageError)
     both = run.invoke(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from models.common.hashing import sha256_bytes
 from runtimes.bundle import Manifest
 from streaming.simulator.device.callbacks import Callback
 from streaming.simulator.device.profile import DeviceProfile, load_profile
@@ -16,6 +17,7 @@ from streaming.simulator.pipeline.recorders import Recorders, make_recorders
 RATE, HOP, DELAY, WINDOW = 8000, 64, 64, 160
 SAMPLE_NS = 1_000_000_000 // RATE
 LABELS = ("loud", "quiet")
+LABELS_TEXT = "".join(f"{label}\n" for label in LABELS).encode()
 
 
 def _manifest(**fields: Any) -> Manifest:
@@ -36,7 +38,7 @@ def _manifest(**fields: Any) -> Manifest:
                 "tolerance": [],
             }
         ],
-        "files": [],
+        "files": [{"path": "labels.txt", "sha256": sha256_bytes(LABELS_TEXT), "bytes": len(LABELS_TEXT)}],
         "weights": [{"source": "p", "version": "1", "sha256": "0" * 64, "licence": "MIT", "citation": "c"}],
     }
     return Manifest.model_validate(common | fields)
