@@ -238,7 +238,7 @@ def _convert_litert(job: _Job, graph: nn.Module, precision: Any, labels: tuple[s
     from converters.litert import convert as litert
     from converters.litert.metadata import add_mediapipe_metadata
     from runtimes import trial
-    from runtimes.litert import litert_version
+    from runtimes.litert import trial_key
 
     model = job.spec.model
     signature = model.signature(job.spec.hops_per_call)
@@ -262,7 +262,7 @@ def _convert_litert(job: _Job, graph: nn.Module, precision: Any, labels: tuple[s
             author=model.paper,
         )
     path.write_bytes(data)
-    trial.remember(data, litert_version())
+    trial.remember(trial_key(data))
 
 
 def _lower_keras(job: _Job, model: CustomEntry, precision: Any) -> bytes:

@@ -78,7 +78,8 @@ def try_artefact(bundle: Bundle, artefact: Artefact) -> None:
     if artefact.format == "litert":
         from runtimes.litert import try_file
 
-        try_file(bundle.artefact_path(artefact), bundle.manifest.signature, artefact.io)
+        name = str(bundle.artefact_path(artefact))
+        try_file(bundle.read_artefact(artefact), bundle.manifest.signature, artefact.io, name)
 
 
 def open_runtime(bundle: Bundle, choice: Choice, threads: int = 1) -> Runtime:
@@ -93,7 +94,6 @@ def open_runtime(bundle: Bundle, choice: Choice, threads: int = 1) -> Runtime:
         BundleError: a file does not match its hash.
         ArtefactError: the library refuses it, or killed the process that tried it first.
     """
-    bundle.check_files([choice.artefact])
     path = bundle.artefact_path(choice.artefact)
     signature = bundle.manifest.signature
     if choice.engine in ("litert-interpreter", "litert-compiled"):
@@ -104,8 +104,16 @@ def open_runtime(bundle: Bundle, choice: Choice, threads: int = 1) -> Runtime:
         unrolled = engine == "compiled" and bundle.manifest.buffer.hops_per_call > 1
         cache = cache_dir() / "xnnpack" if unrolled else None
         return LiteRTRuntime(
-            path, signature, engine=engine, threads=threads, weight_cache=cache, io_names=choice.artefact.io
+            bundle.read_artefact(choice.artefact),
+            signature,
+            engine=engine,
+            threads=threads,
+            weight_cache=cache,
+            io_names=choice.artefact.io,
+            sha256=choice.artefact.files[0].sha256,
+            name=str(path),
         )
+    bundle.check_files([choice.artefact])
     if choice.engine == "coreml":
         from runtimes.coreml import CoreMLRuntime
 

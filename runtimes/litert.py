@@ -50,11 +50,11 @@ class _Names:
 
 
 def _walked(
-    path: Path | bytes, signature: GraphSignature, io_names: Mapping[str, str]
+    path: Path | bytes, signature: GraphSignature, io_names: Mapping[str, str], name: str | None
 ) -> tuple[bytes, str, Walk, _Names]:
     """A file's bytes, its name for messages, its walk, and where our tensors are in it."""
     data = load_bytes(path)
-    what = "the .tflite" if isinstance(path, bytes) else str(path)
+    what = name or ("the .tflite" if isinstance(path, bytes) else str(path))
     try:
         found = walk(data)
         return data, what, found, _match(found.signatures, signature, io_names)
@@ -62,14 +62,19 @@ def _walked(
         raise ArtefactError(f"{what}: {exc}") from exc
 
 
-def try_file(path: Path | bytes, signature: GraphSignature, io_names: Mapping[str, str]) -> None:
+def try_file(tflite: bytes, signature: GraphSignature, io_names: Mapping[str, str], name: str) -> None:
     """What opening a file does before LiteRT sees it: the checks, and the trial of a file that is not known.
 
     Raises:
         ArtefactError: as LiteRTRuntime.
     """
-    data, what, _, _ = _walked(path, signature, io_names)
-    try_first(data, what, litert_version(), signature, io_names)
+    _walked(tflite, signature, io_names, name)
+    try_first(tflite, trial_key(tflite), name, signature, io_names)
+
+
+def trial_key(tflite: bytes) -> str:
+    """What a file is known by in runtimes/trial.py: its hash, and the LiteRT that runs it here."""
+    return f"{sha256_bytes(tflite)}-{litert_version()}"
 
 
 class LiteRTRuntime(OpenedRuntime):
@@ -84,6 +89,8 @@ class LiteRTRuntime(OpenedRuntime):
             a damaged or foreign cache is thrown away and built again.
         io_names: our name -> name in the file, where they differ.
         tried: the file is this machine's own: no process of its own tries it first (runtimes/trial.py).
+        sha256: of the file, where the caller has just compared it.
+        name: what messages call it; the path by default.
         mark: told the name of each stage of loading when it ends ("runtime_imported", "model_loaded",
             "tensors_allocated"; with "compiled" also "environment_made"), for streaming.measure.cold_start.
 
@@ -101,18 +108,21 @@ class LiteRTRuntime(OpenedRuntime):
         weight_cache: Path | None = None,
         io_names: Mapping[str, str] | None = None,
         tried: bool = False,
+        sha256: str | None = None,
+        name: str | None = None,
         mark: Mark = lambda _stage: None,
     ) -> None:
         if threads < 1:
             raise ArtefactError(f"expected at least 1 thread, got {threads}")
-        data, what, found, names = _walked(path, signature, io_names or {})
+        data, what, found, names = _walked(path, signature, io_names or {}, name)
+        digest = sha256 or sha256_bytes(data)
         aliased = aliased_outputs(found)
         if engine == "compiled" and aliased:
             raise ArtefactError(
                 f"{what}: output {aliased[0]!r} is an input handed through; CompiledModel would compute garbage"
             )
         if not tried:
-            try_first(data, what, litert_version(), signature, io_names or {})
+            try_first(data, f"{digest}-{litert_version()}", what, signature, io_names or {})
         self._output_names = tuple(t.name for t in signature.outputs)
         self._state_names = tuple(s.name for s in signature.states)
         self._call: _Call | None
@@ -120,7 +130,8 @@ class LiteRTRuntime(OpenedRuntime):
             if engine == "interpreter":
                 self._call, info = _open_interpreter(data, signature, names, threads, mark)
             else:
-                self._call, info = _open_compiled(data, signature, names, threads, weight_cache, mark)
+                keys = None if weight_cache is None else (weight_cache, digest)
+                self._call, info = _open_compiled(data, signature, names, threads, keys, mark)
         except (RuntimeError, ValueError, OSError, KeyError) as exc:
             raise ArtefactError(f"{what}: LiteRT cannot load it: {_first_line(exc)}") from exc
         super().__init__(signature, info)
@@ -206,6 +217,7 @@ def litert_version() -> str:
     return next((version for version in versions if version != "unknown"), "unknown")
 
 
+@functools.cache
 def _version(distribution: str) -> str:
     try:
         return importlib.metadata.version(distribution)
@@ -246,7 +258,12 @@ def _open_interpreter(
 
 
 def _open_compiled(
-    data: bytes, signature: GraphSignature, names: _Names, threads: int, weight_cache: Path | None, mark: Mark
+    data: bytes,
+    signature: GraphSignature,
+    names: _Names,
+    threads: int,
+    weight_cache: tuple[Path, str] | None,
+    mark: Mark,
 ) -> tuple[_Call, RuntimeInfo]:
     try:
         with quiet():
@@ -271,7 +288,8 @@ def _open_compiled(
         if weight_cache is None:
             cached, model = False, build("")
         else:
-            cached, model = WeightCache(weight_cache).open(f"{sha256_bytes(data)[:24]}-{version}-t{threads}", build)
+            folder, digest = weight_cache
+            cached, model = WeightCache(folder).open(f"{digest[:24]}-{version}-t{threads}", build)
         mark("model_loaded")
         index = model.get_signature_index(names.key)
         inputs = {n: model.create_input_buffer_by_name(names.key, n) for n in names.inputs}

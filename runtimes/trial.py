@@ -21,7 +21,6 @@ from pathlib import Path
 
 from models.common.child import python_command
 from models.common.errors import ArtefactError, OutputError
-from models.common.hashing import sha256_bytes
 from models.geometry import GraphSignature
 from models.weights.fetch import cache_dir
 
@@ -35,38 +34,35 @@ _CODE = "from runtimes.trial_process import main; main()"
 _known: set[str] = set()
 
 
-def remember(data: bytes, version: str) -> None:
+def remember(key: str) -> None:
     """Take a .tflite as one of this machine's own: no child is asked about it any more.
 
     Args:
-        data: the file.
-        version: of the LiteRT that has run it.
+        key: of the file, see runtimes.litert.trial_key.
     """
-    name = _name(data, version)
-    _known.add(name)
+    _known.add(key)
     with contextlib.suppress(OSError):  # a cache that cannot be written costs the child's start again
         folder = _folder()
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
+        (folder / key).touch()
 
 
-def is_known(data: bytes, version: str) -> bool:
+def is_known(key: str) -> bool:
     """Whether a .tflite was exported or tried here."""
-    name = _name(data, version)
-    if name in _known:
+    if key in _known:
         return True
     with contextlib.suppress(OSError):
-        return (_folder() / name).is_file()
+        return (_folder() / key).is_file()
     return False
 
 
-def try_first(data: bytes, what: str, version: str, signature: GraphSignature, io_names: Mapping[str, str]) -> None:
+def try_first(data: bytes, key: str, what: str, signature: GraphSignature, io_names: Mapping[str, str]) -> None:
     """Have a child open a .tflite in both engines and call each, unless it is known here.
 
     Args:
         data: the file, walked already.
+        key: what it is known by.
         what: its name, for messages.
-        version: of LiteRT.
         signature: names and shapes of one call.
         io_names: our name -> name in the file, where they differ.
 
@@ -75,7 +71,7 @@ def try_first(data: bytes, what: str, version: str, signature: GraphSignature, i
             process will meet the same one.
         OutputError: no child could be started, or TMPDIR cannot hold the file.
     """
-    if is_known(data, version):
+    if is_known(key):
         return
     request = {
         "inputs": [[t.name, t.shape] for t in signature.inputs],
@@ -94,15 +90,11 @@ def try_first(data: bytes, what: str, version: str, signature: GraphSignature, i
             f"{what}: LiteRT {wrong} when a process of its own opened the file and called it once, so it is not opened "
             f"here; it is damaged, or made to do harm: export it again"
         )
-    remember(data, version)
+    remember(key)
 
 
 def _folder() -> Path:
     return cache_dir() / "tried"
-
-
-def _name(data: bytes, version: str) -> str:
-    return f"{sha256_bytes(data)}-{version}"
 
 
 def _run(sent: bytes, seconds: float, most_bytes: int) -> str:

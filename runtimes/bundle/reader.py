@@ -120,6 +120,18 @@ class Bundle:
         self._compare(entry, len(data), sha256_bytes(data), path)
         return data
 
+    def read_artefact(self, artefact: Artefact) -> bytes:
+        """The bytes of a .tflite, compared as `check_files` does; read once, so that what is opened was compared.
+
+        Raises:
+            BundleError: it is missing or is not the one that was exported.
+        """
+        entry, what = artefact.files[0], f"artefact {artefact.id}"
+        size = inside(self.path, entry.path).stat().st_size
+        data = read_inside(self.path, entry.path, max(1, size)) if size == entry.bytes else b""
+        self._compare(entry, size, sha256_bytes(data), what)
+        return data
+
     def labels(self) -> tuple[str, ...]:
         """One label a line of labels.txt; empty for all but classifiers.
 

@@ -147,6 +147,7 @@ def _open(bundle: Bundle, artefact: Artefact, wanted: Mapping[str, Any], mark: C
         weight_cache=Path(wanted["weight_cache"]) if wanted["weight_cache"] else None,
         io_names=artefact.io,
         tried=True,  # by streaming.measure.cold_start
+        sha256=artefact.files[0].sha256,
         mark=mark,
     )
 

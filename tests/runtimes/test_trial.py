@@ -12,7 +12,7 @@ import pytest
 from models.common.errors import ArtefactError
 from models.geometry import GraphSignature, StateSpec, TensorSpec
 from runtimes import trial
-from runtimes.litert import Engine, LiteRTRuntime, litert_version, try_file
+from runtimes.litert import Engine, LiteRTRuntime, trial_key, try_file
 
 STEP_FILE = Path(__file__).resolve().parents[1] / "fixtures" / "tflite" / "step.tflite"
 AUDIO, SCORES = TensorSpec("audio", (1, 256), (-1.0, 1.0), ""), TensorSpec("scores", (1, 5), (0.0, 1.0), "")
@@ -86,7 +86,7 @@ def test_the_child_is_started_once_a_file(children: list[Any], monkeypatch: pyte
     assert len(children) == 1
     monkeypatch.setattr(trial, "_known", set())  # another process, with the same cache
     LiteRTRuntime(STEP_FILE, STEP)
-    try_file(STEP_FILE, STEP, {})
+    try_file(STEP_FILE.read_bytes(), STEP, {}, "step.tflite")
     assert len(children) == 1
     changed = STEP_FILE.read_bytes() + b"\0"
     LiteRTRuntime(changed, STEP)
@@ -94,11 +94,11 @@ def test_the_child_is_started_once_a_file(children: list[Any], monkeypatch: pyte
 
 
 def test_what_was_exported_here_needs_no_child(children: list[Any]) -> None:
-    trial.remember(STEP_FILE.read_bytes(), litert_version())
+    trial.remember(trial_key(STEP_FILE.read_bytes()))
     LiteRTRuntime(STEP_FILE, STEP)
     assert not children
-    trial.remember(b"of another LiteRT", "0.0.1")
-    assert not trial.is_known(b"of another LiteRT", litert_version())
+    trial.remember(trial_key(b"another")[:-1] + "x")  # of another LiteRT
+    assert not trial.is_known(trial_key(b"another"))
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(
