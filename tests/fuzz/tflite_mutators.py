@@ -5,6 +5,7 @@ Seeded: the same base and seed give the same file. Blind flips of bytes find nex
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -126,3 +127,16 @@ def files(base: bytes, seeds: range) -> Iterator[tuple[int, str, bytes]]:
         found = mutator.mutate(seed)
         if found is not None:
             yield seed, *found
+
+
+@functools.lru_cache(8)
+def _mutator(base: bytes) -> Mutator:
+    return Mutator(base)
+
+
+def damage_graph(random_: random.Random, base: bytes) -> bytes:
+    """A sound .tflite with one change of its graph, for a table of readers (tests/fuzz/kinds.py)."""
+    while True:
+        found = _mutator(base).mutate(random_.getrandbits(32))
+        if found is not None:
+            return found[1]

@@ -133,8 +133,8 @@ def test_an_error_of_the_library_stays_its_own() -> None:
 def test_a_real_crash_leaves_this_process_alone() -> None:
     """A file that ends LiteRT in spite of the checks (tests/fuzz found it), in a process that must say so and live."""
     code = (
-        "import sys; sys.path[:0] = ['tests/fuzz', 'tests/runtimes', '.']\n"
-        "import test_trial\nfrom tflite_mutators import Mutator\n"
+        "import sys; sys.path[:0] = ['tests/runtimes']\n"
+        "import test_trial\nfrom tests.fuzz.tflite_mutators import Mutator\n"
         "from models.common.errors import ArtefactError\nfrom models.geometry import GraphSignature\n"
         "data = (test_trial.STEP_FILE.parent / 'window.tflite').read_bytes()\n"
         "what, broken = Mutator(data).mutate(2023)\n"
