@@ -11,6 +11,7 @@ import struct
 
 from models.common.errors import ArtefactError
 
+MOST_TABLES = 200_000  # the largest net of the catalogue has 10,000
 _FORMS = {code: struct.Struct("<" + code) for code in "bBhHiIqQf"}
 _SIZES = {code: form.size for code, form in _FORMS.items()}
 
@@ -39,13 +40,39 @@ def span(data: bytes | memoryview, start: int, count: int, item_bytes: int) -> N
         )
 
 
+class Budget:
+    """How much of a file may be read in all: vectors and tables of an honest one do not lie over each other.
+
+    Without it, a few kilobytes of offsets that all lead to one long vector are hours of reading.
+    """
+
+    __slots__ = ("bytes", "tables")
+
+    def __init__(self, file_bytes: int) -> None:
+        self.bytes = 4 * file_bytes + (1 << 20)
+        self.tables = MOST_TABLES
+
+    def take(self, count: int) -> None:
+        """Take `count` bytes from it; ArtefactError where it is used up."""
+        self.bytes -= count
+        if self.bytes < 0:
+            raise ArtefactError("damaged file: its lists lie over each other; fetch or export it again")
+
+    def take_table(self) -> None:
+        """Take a table from it; ArtefactError where it is used up."""
+        self.tables -= 1
+        if self.tables < 0:
+            raise ArtefactError(f"damaged file: it has more than {MOST_TABLES} tables; fetch or export it again")
+
+
 class Table:
     """One table of a flatbuffer; fields are addressed by their number in the schema."""
 
-    __slots__ = ("_fields", "at", "data")
+    __slots__ = ("_budget", "_fields", "at", "data")
 
-    def __init__(self, data: bytes, at: int) -> None:
-        self.data, self.at = data, at
+    def __init__(self, data: bytes, at: int, budget: Budget) -> None:
+        self.data, self.at, self._budget = data, at, budget
+        budget.take_table()
         vtable = at - read(data, "i", at)
         count = (read(data, "H", vtable) - 4) // 2
         span(data, vtable + 4, count, 2)
@@ -70,7 +97,7 @@ class Table:
     def table(self, slot: int) -> Table | None:
         """A table field."""
         at = self._target(slot)
-        return Table(self.data, at) if at else None
+        return Table(self.data, at, self._budget) if at else None
 
     def raw(self, slot: int, item_bytes: int = 1) -> tuple[int, int] | None:
         """Start and item count of a vector field, bounds checked; None where absent."""
@@ -79,6 +106,7 @@ class Table:
             return None
         count = read(self.data, "I", at)
         span(self.data, at + 4, count, item_bytes)
+        self._budget.take(count * item_bytes)
         return at + 4, count
 
     def ints(self, slot: int, code: str = "i") -> tuple[int, ...]:
@@ -95,7 +123,9 @@ class Table:
         if found is None:
             return ()
         start, count = found
-        return tuple(Table(self.data, at + read(self.data, "I", at)) for at in range(start, start + 4 * count, 4))
+        return tuple(
+            Table(self.data, at + read(self.data, "I", at), self._budget) for at in range(start, start + 4 * count, 4)
+        )
 
     def text(self, slot: int) -> str:
         """A string field; empty where absent."""
@@ -118,4 +148,4 @@ def root(data: bytes, identifier: bytes, what: str) -> Table:
         raise ArtefactError(f"not {what}: {len(data)} bytes are too few")
     if data[4:8] != identifier:
         raise ArtefactError(f"not {what}: expected {identifier!r} at byte 4, got {bytes(data[4:8])!r}")
-    return Table(data, read(data, "I", 0))
+    return Table(data, read(data, "I", 0), Budget(len(data)))

@@ -22,6 +22,7 @@ from runtimes.zips import ZipError, bounded_zip
 IDENTIFIER = b"TFL3"
 METADATA_IDENTIFIER = b"M001"
 METADATA_NAME = "TFLITE_METADATA"
+MOST_SIGNATURES = 64
 MOST_LABEL_BYTES = 4 * 1024 * 1024  # 521 labels have 10 kB
 DTYPES = (
     *("float32", "float16", "int32", "uint8", "int64", "string", "bool", "int16", "complex64", "int8", "float64"),
@@ -138,6 +139,8 @@ def walk(data: bytes) -> Walk:
     read = [_graph(table, opcodes, spans, len(tables)) for table in tables]
     if not read:
         raise damaged("it has no subgraph")
+    if len(model.tables(7)) > MOST_SIGNATURES:
+        raise damaged(f"it has more than {MOST_SIGNATURES} signatures")
     graphs = tuple(graph for graph, _ in read)
     check_calls([calls for _, calls in read])
     named = {}
@@ -194,7 +197,7 @@ def _signature(table: Table, graphs: tuple[Graph, ...]) -> Signature:
     in_range(subgraph, len(graphs), "a signature", "subgraph")
     graph = graphs[subgraph]
 
-    def named(slot: int, side: str, own: tuple[int, ...]) -> tuple[TensorInfo, ...]:
+    def named(slot: int, side: str, own: frozenset[int]) -> tuple[TensorInfo, ...]:
         found = []
         for entry in table.tables(slot):
             index = entry.scalar(1, "I")
@@ -204,7 +207,12 @@ def _signature(table: Table, graphs: tuple[Graph, ...]) -> Signature:
             found.append(TensorInfo(entry.text(0), info.shape, info.dtype, index))
         return tuple(found)
 
-    return Signature(table.text(2), subgraph, named(0, "input", graph.inputs), named(1, "output", graph.outputs))
+    return Signature(
+        table.text(2),
+        subgraph,
+        named(0, "input", frozenset(graph.inputs)),
+        named(1, "output", frozenset(graph.outputs)),
+    )
 
 
 def aliased_outputs(found: Walk) -> tuple[str, ...]:

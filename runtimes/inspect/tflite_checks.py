@@ -122,8 +122,10 @@ def _wrong_op(code: int, ins: tuple[int, ...], outs: tuple[int, ...], written: s
                 return f"leaves out input {place}, which it needs"
         elif index not in written and index not in held:
             return f"reads tensor {index}, which nothing has written"
-    for place, index in enumerate(outs):
-        if index < 0 or index in written or index in held or index in outs[:place]:
+    if len(set(outs)) != len(outs):
+        return "writes a tensor twice"
+    for index in outs:
+        if index < 0 or index in written or index in held:
             return f"writes tensor {index}, which is not its own"
     return ""
 

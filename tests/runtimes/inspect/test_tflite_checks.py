@@ -107,6 +107,8 @@ def write_into_a_constant(model: Any) -> None:
         (write_twice, "writes tensor [0-9]+, which is not its own"),
         (write_into_a_constant, "writes tensor [0-9]+, which is not its own"),
         (lambda m: setattr(m.subgraphs[0], "operators", []), "gives out tensor [0-9]+, which nothing has written"),
+        (lambda m: setattr(m, "signatureDefs", m.signatureDefs * 65), "more than 64 signatures"),
+        (lambda m: setattr(first(m, "LOGISTIC"), "outputs", [9, 9]), "has 2 outputs, expected 1"),
         (lambda m: setattr(m.subgraphs[0], "inputs", [0, 0]), "names an input twice"),
         (calls_itself, "a subgraph calls itself"),
         (scales, "has 77 scales for"),
@@ -124,6 +126,38 @@ def write_into_a_constant(model: Any) -> None:
 def test_a_wrong_graph_is_refused_by_name(change: Callable[[Any], None], message: str) -> None:
     with pytest.raises(ArtefactError, match=f"damaged .tflite file: .*{message}"):
         walk(changed(change))
+
+
+def test_lists_that_lie_over_each_other_are_no_work() -> None:
+    """Offsets that all lead to one tensor with a long name: 12 MB of file would be terabytes of reading."""
+    import flatbuffers
+
+    b = flatbuffers.Builder(1 << 20)
+    name = b.CreateString("n" * 1_000_000)
+    b.StartObject(4)
+    b.PrependUOffsetTRelativeSlot(3, name, 0)
+    tensor = b.EndObject()
+    b.StartVector(4, 150_000, 4)
+    for _ in range(150_000):
+        b.PrependUOffsetTRelative(tensor)
+    tensors = b.EndVector()
+    b.StartObject(5)
+    b.PrependUOffsetTRelativeSlot(0, tensors, 0)
+    graph = b.EndObject()
+    b.StartVector(4, 1, 4)
+    b.PrependUOffsetTRelative(graph)
+    graphs = b.EndVector()
+    b.StartObject(1)
+    buffer = b.EndObject()
+    b.StartVector(4, 1, 4)
+    b.PrependUOffsetTRelative(buffer)
+    buffers = b.EndVector()
+    b.StartObject(8)
+    b.PrependUOffsetTRelativeSlot(2, graphs, 0)
+    b.PrependUOffsetTRelativeSlot(4, buffers, 0)
+    b.Finish(b.EndObject(), b"TFL3")
+    with pytest.raises(ArtefactError, match="its lists lie over each other"):
+        walk(bytes(b.Output()))
 
 
 def test_a_bias_may_be_left_out() -> None:
