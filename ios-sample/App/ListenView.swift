@@ -25,7 +25,7 @@ struct ListenSections: View {
             if model.events.isEmpty { Text("Nothing yet").foregroundStyle(.secondary) }
             ForEach(model.events.map(EventRow.init), id: \.id) { row in
                 HStack {
-                    Text(row.event.label)
+                    Text(printable(row.event.label))
                     Spacer()
                     Text(row.span(rateHz: model.modelRateHz)).font(.body.monospacedDigit()).foregroundStyle(.secondary)
                 }

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures import hostile_bundles
 from tools.android import jvm, reference, toolchain
 
 
@@ -27,4 +28,5 @@ def kotlin(
     """All Kotlin tests, in one JVM."""
     folder = tmp_path_factory.mktemp("kotlin") / "given"
     reference.write(exported, folder)
+    hostile_bundles.main(folder / "hostile")
     return jvm.run_tests(tools, folder)

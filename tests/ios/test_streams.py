@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,8 @@ from streaming.core.loop import LoopOutput, make_loop
 from streaming.core.resample import Resampler
 from streaming.files.stream_file import event_fields
 from streaming.metrics.parity import audio_parity, ratio_db
-from tests.ios.swift_kit import ROOT, Kit
+from tests.fixtures import hostile_bundles
+from tests.ios.swift_kit import ROOT, Kit, litert_library
 
 Array = NDArray[np.float32]
 RATES = (16_000, 48_000, 44_100, 8_000)
@@ -138,11 +141,9 @@ def test_same_event_is_the_same_in_both_languages() -> None:
 
 
 def edited(bundle: Path, target: Path, **fields: Any) -> Path:
-    """A bundle whose manifest says something else; files are links."""
-    target.mkdir()
-    for item in bundle.iterdir():
-        if item.name != "manifest.json":
-            (target / item.name).symlink_to(item, target_is_directory=item.is_dir())
+    """A bundle whose manifest says something else; files are hard links, for a reader refuses symbolic ones."""
+    shutil.copytree(bundle, target, copy_function=os.link)
+    (target / "manifest.json").unlink()
     manifest = json.loads((bundle / "manifest.json").read_text()) | fields
     (target / "manifest.json").write_text(json.dumps(manifest))
     return target
@@ -204,14 +205,15 @@ def test_self_check_passes(kit: Kit, exported: dict[str, Path], name: str, artef
 
 def test_self_check_finds_another_models_golden_vectors(kit: Kit, exported: dict[str, Path], tmp_path: Path) -> None:
     bundle = edited(exported["dtln"], tmp_path / "dtln-128.hearpack")
-    (bundle / "golden").unlink()
-    golden = bundle / "golden"
-    golden.mkdir()
-    for file in (exported["dtln"] / "golden").iterdir():
-        (golden / file.name).write_bytes(file.read_bytes())
-    samples = np.fromfile(golden / "enhanced.f32", "<f4")
+    golden = bundle / "golden" / "enhanced.f32"
+    samples = np.fromfile(golden, "<f4")
     samples[80_000:] *= 1.01
-    samples.tofile(golden / "enhanced.f32")
+    golden.unlink()
+    samples.tofile(golden)
+    done = kit.attempt("check", bundle)
+    assert done.returncode == 2
+    assert "golden/enhanced.f32 does not match the manifest" in done.stderr
+    hostile_bundles.rehash(bundle)
     answer = kit.probe("check", bundle)
     assert not answer["passed"]
     assert "16000 Hz: FAIL: snr_db" in answer["summaries"][0]
@@ -242,6 +244,20 @@ def test_no_allocation_a_block_in_the_steady_loop(kit: Kit, exported: dict[str, 
 def test_ring_loses_nothing_under_two_threads(kit: Kit) -> None:
     answer = kit.probe("ring", samples=100_000_000)
     assert (answer["samples"], answer["wrong"], answer["refused"], answer["left"]) == (100_000_000, 0, 0, 0)
+
+
+def test_every_hostile_bundle_is_refused_in_one_harmless_line(kit: Kit, tmp_path: Path) -> None:
+    """All that an app does at its start; one process, so a trap of Swift's would end it."""
+    hostile_bundles.main(tmp_path / "hostile")
+    why = kit.probe("hostile", folder=tmp_path / "hostile", library=litert_library())
+    assert why.pop("good") == ""
+    assert why.keys() == hostile_bundles.CASES.keys()
+    assert len(why) >= 40
+    assert [name for name, case in hostile_bundles.CASES.items() if case.apps and not why[name]] == []
+    for text in why.values():
+        assert len(text) <= 300
+        assert text == "" or text.isprintable()
+        assert "a private key" not in text
 
 
 @pytest.mark.parametrize(

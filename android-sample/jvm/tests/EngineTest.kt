@@ -92,6 +92,7 @@ class EngineTest {
         val samples = Given.floats("bundles/dtln/golden/input.f32").copyOf(1600)
 
         fun first(): FloatArray {
+            rehash(folder, "golden/reset.f32")
             val bundle = Bundle.open(FolderFiles(folder), Given.API)
             return openEngine(bundle, folder).use { Streamed(bundle, it, 16000, samples, listOf(1600)).flat }
         }
@@ -138,6 +139,10 @@ class EngineTest {
         val at = 4 * (3 * 16000 + 800) // 3.05 s: frame 30
         for (i in at until at + 4 * 1600) bytes[i] = if (i % 4 == 3) 0x3f else 0 // 0.5 and the like
         golden.writeBytes(bytes)
+        val changed = Bundle.open(FolderFiles(folder), Given.API)
+        val e = assertFailsWith<BundleException> { openEngine(changed, folder).use { SelfCheck(changed, it).run() } }
+        assertEquals(BundleFault.DAMAGED, e.fault)
+        rehash(folder)
         val bundle = Bundle.open(FolderFiles(folder), Given.API)
         val result = openEngine(bundle, folder).use { SelfCheck(bundle, it).run() }
         assertFalse(result.passed)

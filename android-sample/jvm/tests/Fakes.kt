@@ -33,7 +33,7 @@ class MemoryFiles(
         ByteArrayInputStream(files[path] ?: throw FileNotFoundException("no $path"))
 }
 
-private fun sha256(bytes: ByteArray) =
+fun sha256(bytes: ByteArray) =
     MessageDigest.getInstance("SHA-256").digest(bytes).joinToString("") { "%02x".format(it.toInt() and 0xff) }
 
 /** The text of a manifest; [more] is put before its last brace. */
@@ -72,7 +72,8 @@ fun manifestText(
         "artefacts":[{"id":"litert-fp32","format":"litert","precision":{"weights":"fp32","compute":"fp32"},
           "files":[{"path":"litert/fake.tflite","sha256":"${sha256(model)}","bytes":${model.size}}],
           "minimum_os":{"android_api":26},"allowed_compute":["cpu","gpu"],"io":{},"state_mode":"explicit",
-          "tolerance":[{"metric":"snr_db","limit":100},{"metric":"score_max_abs_error","limit":0.001}]}]$more}"""
+          "tolerance":[{"metric":"snr_db","limit":100},{"metric":"score_max_abs_error","limit":0.001}]}],
+        "files":[]$more}"""
 }
 
 val MODEL = "a model".toByteArray()
@@ -80,13 +81,12 @@ val MODEL = "a model".toByteArray()
 fun fakeFiles(
     manifest: String,
     labels: List<String> = emptyList(),
-) = MemoryFiles(
-    mutableMapOf(
-        "manifest.json" to manifest.toByteArray(),
-        "litert/fake.tflite" to MODEL,
-        "labels.txt" to labels.joinToString("") { "$it\n" }.toByteArray(),
-    ),
-)
+): MemoryFiles {
+    val text = labels.joinToString("") { "$it\n" }.toByteArray()
+    val entry = """{"path":"labels.txt","sha256":"${sha256(text)}","bytes":${text.size}}"""
+    val listed = manifest.replace("\"files\":[]", "\"files\":[$entry]").toByteArray()
+    return MemoryFiles(mutableMapOf("manifest.json" to listed, "litert/fake.tflite" to MODEL, "labels.txt" to text))
+}
 
 fun fakeEnhancer(more: String = ""): Bundle = Bundle.open(fakeFiles(manifestText(more = more)), Given.API)
 

@@ -1,6 +1,5 @@
 package hearpack.tests
 
-import hearpack.core.bundle.FolderFiles
 import hearpack.core.stream.DecisionTracker
 import hearpack.core.stream.GoldenStream
 import hearpack.core.stream.SoundEvent
@@ -32,7 +31,7 @@ class ParityTest {
     @Test fun everyOtherBundleIsPythonsBitForBit() {
         val names = Given.file("bundles").list()!!.sorted() - setOf("dtln", "yamnet")
         for (name in names) {
-            val streams = GoldenStream.read(FolderFiles(Given.bundleFolder(name)))
+            val streams = GoldenStream.read(Given.bundle(name))
             assertTrue(streams.isNotEmpty())
             for (golden in streams) {
                 val bundle = Given.bundle(name)

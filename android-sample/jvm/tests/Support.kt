@@ -9,6 +9,8 @@ import hearpack.core.bundle.FolderFiles
 import hearpack.core.bundle.floats
 import hearpack.core.stream.InferenceEngine
 import hearpack.core.stream.StreamLoop
+import org.json.JSONArray
+import org.json.JSONObject
 import java.io.File
 import kotlin.random.Random
 
@@ -28,6 +30,24 @@ object Given {
     fun scratch(name: String): File = File(root, "scratch/$name").apply { deleteRecursively() }.apply { mkdirs() }
 
     const val API = 35
+}
+
+/** Makes `files` of a bundle's manifest fit what lies in the folder, and adds [more]: what a hostile hand does, too. */
+fun rehash(
+    folder: File,
+    vararg more: String,
+) {
+    val manifest = File(folder, "manifest.json")
+    val data = JSONObject(manifest.readText())
+    val listed = data.getJSONArray("files")
+    val paths = (0 until listed.length()).map { listed.getJSONObject(it).getString("path") } + more
+    val there = paths.distinct().filter { File(folder, it).isFile }
+    val entries =
+        there.sorted().map {
+            val bytes = File(folder, it).readBytes()
+            JSONObject().put("path", it).put("sha256", sha256(bytes)).put("bytes", bytes.size)
+        }
+    manifest.writeText(data.put("files", JSONArray(entries)).toString())
 }
 
 /** The app's own adapter on a file. */

@@ -10,7 +10,7 @@ struct Probe {
         let arguments = Array(CommandLine.arguments.dropFirst())
         do {
             guard let job = arguments.first else {
-                throw HearpackError.usage("expected a job: stream, worker, check, steady, ring, plan")
+                throw HearpackError.usage("expected a job: stream, worker, check, hostile, steady, ring, plan")
             }
             let rest = Arguments(Array(arguments.dropFirst()))
             let answer: [String: Any]
@@ -18,6 +18,7 @@ struct Probe {
             case "stream": answer = try stream(rest)
             case "worker": answer = try worker(rest)
             case "check": answer = try check(rest)
+            case "hostile": answer = try hostile(rest)
             case "steady": answer = try steady(rest)
             case "ring": answer = try ring(rest)
             case "plan": answer = try plan(rest)
@@ -163,6 +164,30 @@ struct Probe {
             "events_that_differ": reports.map(\.eventsThatDiffer),
             "figures": reports.map { Dictionary(uniqueKeysWithValues: $0.checks.map { ($0.metric, $0.value) }) },
         ]
+    }
+
+    /// Every bundle of a folder through all that an app does at its start: why it was refused, empty if all is well.
+    static func hostile(_ arguments: Arguments) throws -> [String: Any] {
+        let library = try arguments.text("library")
+        var answer: [String: Any] = [:]
+        for group in try FileManager.default.contentsOfDirectory(atPath: try arguments.text("folder")) {
+            let folder = try arguments.url("folder").appendingPathComponent(group)
+            for bundle in ModelBundle.all(in: folder) { answer[group] = refusal(of: bundle, library) }
+        }
+        return answer
+    }
+
+    static func refusal(of folder: URL, _ library: String) -> String {
+        do {
+            let bundle = try ModelBundle(opening: folder)
+            let artefact = try bundle.manifest.artefact(format: "litert", in: bundle.folder)
+            try bundle.checkFiles(artefact)
+            _ = try bundle.labels()
+            let reports = try SelfCheck.run(bundle, artefact, try LiteRTEngine(bundle, artefact, library: library))
+            return reports.first { !$0.passed }.map { "the self-check failed: \($0.summary)" } ?? ""
+        } catch {
+            return translated(error) { .usage($0) }.message
+        }
     }
 
     static func plan(_ arguments: Arguments) throws -> [String: Any] {

@@ -50,7 +50,15 @@ final class DecisionTrackerTests: XCTestCase {
 
     func testBadInput() throws {
         assertThrows("off_threshold 0.3 is above on_threshold 0.2") { _ = try events([], ["on_threshold": 0.2]) }
-        assertThrows("must be at least 1, got 2 and 0") { _ = try events([], ["smoothing_windows": 0]) }
+        assertThrows("the latter at most 10000, got 2 and 0") { _ = try events([], ["smoothing_windows": 0]) }
+        assertThrows("the latter at most 10000") { _ = try events([], ["smoothing_windows": 1_000_000_000_000]) }
+        assertThrows("durations 0 to 3600000 ms") { _ = try events([], ["min_on_ms": 1e300]) }
+        assertThrows("decisions.on_treshold: unknown key; known: window_hop_samples") {
+            _ = try events([], ["on_treshold": 0.1])
+        }
+        assertThrows("decisions.per_label.dog.min_on: unknown key") {
+            _ = try events([], ["per_label": ["dog": ["min_on": 1]]])
+        }
         assertThrows("per_label names cow, which is no label") { _ = try events([], ["per_label": ["cow": [String: Any]()]]) }
         let parameters = try XCTUnwrap(try windowed(hop: 2).decisions)
         let decisions = try DecisionTracker(parameters, labels: ["dog", "cat"], sampleRateHz: 1_000)

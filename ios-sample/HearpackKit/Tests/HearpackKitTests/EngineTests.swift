@@ -95,7 +95,7 @@ final class EngineTests: XCTestCase {
         XCTAssertEqual(
             listen.parts.map(\.name),
             ["input_route", "capture_block", "resampler", "ring_wait", "framing", "model_delay", "compute"])
-        XCTAssertEqual(listen.totalMs, 12, "a block of 10 ms and a hop of 2")
+        XCTAssertEqual(listen.totalMs, 10.5, "a block of 10 ms and a hop of 0.5")
     }
 
     func testQuantilesWithinFivePercent() {

@@ -41,6 +41,11 @@ func manifest(_ change: (inout [String: Any]) -> Void = { _ in }) throws -> Mani
     try Manifest.parse(try manifestText(change), origin: "test")
 }
 
+/// An entry of a manifest's `files`.
+func fileEntry(_ path: String, _ text: String) -> [String: Any] {
+    ["path": path, "sha256": SHA256.hex(Data(text.utf8)), "bytes": text.utf8.count]
+}
+
 /// A step net: 4 samples a call, delay 6, one state of 2.
 let stepManifest = """
     {"schema": "hearpack/1", "name": "toy", "task": "enhancer", "future_field": {"ignored": true},
@@ -53,14 +58,15 @@ let stepManifest = """
        "files": [{"path": "coreml/toy.mlpackage/Data/com.apple.CoreML/model.mlmodel", "bytes": 3,
                   "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}],
        "minimum_os": {"ios": "16.0"}, "allowed_compute": ["cpu"], "io": {}, "state_mode": "explicit",
-       "tolerance": [{"metric": "snr_db", "limit": 110.0}]}]}
+       "tolerance": [{"metric": "snr_db", "limit": 110.0}]}],
+     "files": []}
     """
 
 /// Turns the toy into a windowed classifier: windows of 4, every `hop`, two labels.
 func windowed(hop: Int, decisions: [String: Any] = [:]) throws -> Manifest {
     try manifest { fields in
         fields["task"] = "classifier"
-        fields["geometry"] = ["sample_rate_hz": 1_000, "channels": 1, "window_samples": 4, "hop_samples": 2, "delay_samples": 0]
+        fields["geometry"] = ["sample_rate_hz": 4_000, "channels": 1, "window_samples": 4, "hop_samples": 2, "delay_samples": 0]
         fields["buffer"] = ["kind": "window", "hops_per_call": 1, "samples": 4]
         fields["outputs"] = [["name": "scores", "shape": [1, 2], "dtype": "float32", "range": [0, 1], "meaning": "scores"]]
         fields["states"] = [Any]()

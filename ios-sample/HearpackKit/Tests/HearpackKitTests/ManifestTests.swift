@@ -45,12 +45,38 @@ final class ManifestTests: XCTestCase {
         refused("name has another type") { $0["name"] = 3 }
     }
 
+    func testFiguresThatNoModelHas() {
+        func geometry(_ changes: [String: Any]) -> (inout [String: Any]) -> Void {
+            { fields in
+                let all: [String: Any] = [
+                    "sample_rate_hz": 16_000, "channels": 1, "window_samples": 8, "hop_samples": 4, "delay_samples": 6,
+                ]
+                fields["geometry"] = all.merging(changes) { _, new in new }
+            }
+        }
+        refused("sample_rate_hz: expected 4000 to 192000, got 1000000000000000", geometry(["sample_rate_hz": 1e15]))
+        refused("delay_samples: expected 0 to 16777216", geometry(["delay_samples": 1e12]))
+        for shape in [[], [1 << 40, 2], [0, 2], [1 << 26, 1 << 26], [1, 1, 1, 1, 1, 1, 1, 1, 1]] {
+            refused("expected 1 to 8 axes") {
+                $0["states"] = [["in": "h", "out": "h_out", "shape": shape, "dtype": "float32", "reset": "zeros"]]
+            }
+        }
+        refused("playout.prefil: unknown key; known: prefill_samples") { $0["playout"] = ["prefil": 1] }
+        refused("prefill_samples: expected 0") { $0["playout"] = ["prefill_samples": -1] }
+        refused("name ../../..: expected") { $0["name"] = "../../.." }
+        refused("starts with zeros, got float32, ../../x") {
+            $0["states"] = [["in": "h", "out": "h_out", "shape": [1, 2], "dtype": "float32", "reset": "../../x"]]
+        }
+        refused("no `files`, the list with a hash of every file") { $0.removeValue(forKey: "files") }
+        refused("a path is listed twice") { $0["files"] = [fileEntry("a", ""), fileEntry("A", "")] }
+    }
+
     func testHopSamples() throws {
         XCTAssertEqual(try manifest().hopSamples, 4)
         XCTAssertEqual(try windowed(hop: 3).hopSamples, 3)
         let withoutDecisions = try manifest { fields in
             fields["geometry"] = [
-                "sample_rate_hz": 1_000, "channels": 1, "window_samples": 4, "hop_samples": 2, "delay_samples": 0,
+                "sample_rate_hz": 4_000, "channels": 1, "window_samples": 4, "hop_samples": 2, "delay_samples": 0,
             ]
             fields["buffer"] = ["kind": "window", "hops_per_call": 1, "samples": 4]
         }
@@ -72,7 +98,11 @@ final class ManifestTests: XCTestCase {
         let model = folder.appendingPathComponent("coreml/toy.mlpackage/Data/com.apple.CoreML/model.mlmodel")
         try FileManager.default.createDirectory(at: model.deletingLastPathComponent(), withIntermediateDirectories: true)
         try Data(content.utf8).write(to: model)
-        try manifestText(change).write(to: folder.appendingPathComponent("manifest.json"))
+        let text = try manifestText { fields in
+            if let labels { fields["files"] = [fileEntry("labels.txt", labels)] }
+            change(&fields)
+        }
+        try text.write(to: folder.appendingPathComponent("manifest.json"))
         if let labels { try Data(labels.utf8).write(to: folder.appendingPathComponent("labels.txt")) }
         addTeardownBlock { try FileManager.default.removeItem(at: folder) }
         return try ModelBundle(opening: folder)
@@ -89,7 +119,7 @@ final class ManifestTests: XCTestCase {
         let longer = try bundle("abcd")
         assertThrows("got 4 bytes") { try longer.checkFiles(artefact) }
         try FileManager.default.removeItem(at: longer.folder.appendingPathComponent("coreml"))
-        assertThrows("is missing; artefact coreml-fp32 is incomplete") { try longer.checkFiles(artefact) }
+        assertThrows("model.mlmodel: missing; the bundle is incomplete") { try longer.checkFiles(artefact) }
         assertThrows("no coreml artefact is installed") { _ = try longer.manifest.artefact(format: "coreml", in: longer.folder) }
     }
 
@@ -109,7 +139,50 @@ final class ManifestTests: XCTestCase {
         }
         XCTAssertEqual(try bundle("abc", labels: "a\nb\nc\nd\n", classifier).labels(), ["a", "b", "c", "d"])
         assertThrows("expected 4 labels, one a line, got 3") { _ = try bundle("abc", labels: "a\nb\nc\n", classifier).labels() }
-        assertThrows("labels.txt cannot be read") { _ = try bundle("abc", classifier).labels() }
+        assertThrows("labels.txt is not among the manifest's `files`") { _ = try bundle("abc", classifier).labels() }
+        let turned = try bundle("abc", labels: "a\nb\nc\nd\n", classifier)
+        try Data("d\nc\nb\na\n".utf8).write(to: turned.folder.appendingPathComponent("labels.txt"))
+        assertThrows("labels.txt does not match the manifest") { _ = try turned.labels() }
+    }
+
+    func testWhatIsNoPlainFileOfTheBundleIsNotRead() throws {
+        let sound = try bundle("abc", labels: "a\n")
+        let labels = sound.folder.appendingPathComponent("labels.txt")
+        XCTAssertEqual(try sound.read("labels.txt"), Data("a\n".utf8))
+        try FileManager.default.removeItem(at: labels)
+        assertThrows("missing") { _ = try sound.read("labels.txt") }
+        try FileManager.default.createSymbolicLink(
+            at: labels, withDestinationURL: sound.folder.appendingPathComponent("manifest.json"))
+        assertThrows("goes through a link") { _ = try sound.read("labels.txt") }
+        try FileManager.default.removeItem(at: labels)
+        XCTAssertEqual(mkfifo(labels.path, 0o600), 0)
+        assertThrows("no plain file") { _ = try sound.read("labels.txt") }
+        let stranger = sound.folder.appendingPathComponent("coreml/toy.mlpackage/Data/weights.bin")
+        try Data("x".utf8).write(to: stranger)
+        let artefact = try sound.manifest.artefact(format: "coreml", in: sound.folder)
+        assertThrows("weights.bin is in no list") { try sound.checkFiles(artefact) }
+    }
+
+    func testPathsAndNamesThatLeaveTheBundle() {
+        let long = String(repeating: "a/", count: 600) + "a"
+        for path in ["", "/a", "a/", "a//b", "../a", "a/../b", ".", "a\\b", "C:/a", "a\0", "\n", "../\u{301}x", long] {
+            XCTAssertFalse(BundlePath.isInside(path), path)
+        }
+        for path in ["a", "a/b.f32", "a b/ü.txt", "..a", "a..b/c"] { XCTAssertTrue(BundlePath.isInside(path), path) }
+        for name in ["", ".git", "-x", "a/b", "a b", "ü", "a\0", String(repeating: "x", count: 129)] {
+            XCTAssertFalse(BundlePath.isName(name), name)
+        }
+        XCTAssertTrue(BundlePath.isName("tiny_2.f32-x"))
+    }
+
+    func testForeignTextIsShownAndNeverObeyed() {
+        XCTAssertEqual(printable("a\u{1b}[31m\nb"), "a\\x1b[31m\\x0ab")
+        XCTAssertEqual(printable("\u{202e}cod\u{200b}\u{e0041}"), "\\u202ecod\\u200b\\U000e0041")
+        XCTAssertEqual(printable("Vögel 🐦"), "Vögel 🐦")
+        let long = printable("expected " + String(repeating: "x", count: 5_000) + "; do this")
+        XCTAssertEqual(long.unicodeScalars.count, 300)
+        XCTAssertTrue(long.hasPrefix("expected") && long.hasSuffix("do this"))
+        XCTAssertEqual(HearpackError.bundle("\u{1b}x").message, "\\x1bx")
     }
 
     func testSHA256() {

@@ -7,7 +7,9 @@ final class WorkerTests: XCTestCase {
     private func bundle(_ text: Data) throws -> ModelBundle {
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID().uuidString).hearpack")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        try text.write(to: folder.appendingPathComponent("manifest.json"))
+        var fields = try XCTUnwrap(JSONSerialization.jsonObject(with: text) as? [String: Any])
+        fields["files"] = [fileEntry("labels.txt", "dog\ncat\n")]
+        try JSONSerialization.data(withJSONObject: fields).write(to: folder.appendingPathComponent("manifest.json"))
         try Data("dog\ncat\n".utf8).write(to: folder.appendingPathComponent("labels.txt"))
         addTeardownBlock { try FileManager.default.removeItem(at: folder) }
         return try ModelBundle(opening: folder)
@@ -143,6 +145,79 @@ final class WorkerTests: XCTestCase {
         XCTAssertEqual(trace.bundle.windowHopSamples, 4)
         let again = try readTrace(try trace.json())
         XCTAssertEqual(again, trace)
+    }
+
+    /// Each value of a manifest by turns replaced by one that nobody expects: refused, or a stream that works. What
+    /// overflows or lies out of bounds would end the process.
+    func testAnyValueOfAManifestIsRefusedOrWorks() throws {
+        let odd: [Any] = [
+            0, 1, -1, 0.5, 1 << 18, Int32.max, Int.max, Int.min, 1e15, 1e300, "", "x", "..", "\0", true, NSNull(),
+            [Any](), [String: Any](), [[1]],
+        ]
+        let enhancer = try manifestText {
+            $0["playout"] = ["prefill_samples": 4]
+            $0["dsp"] = [["kind": "gain", "gain_db": 1], ["kind": "wet_dry", "attenuation_limit_db": 3]]
+        }
+        let classifier = try manifestText {
+            $0["files"] = [fileEntry("labels.txt", "dog\ncat\n")]
+            $0["task"] = "classifier"
+            $0["geometry"] = ["sample_rate_hz": 4_000, "channels": 1, "window_samples": 4, "hop_samples": 2, "delay_samples": 0]
+            $0["buffer"] = ["kind": "window", "hops_per_call": 1, "samples": 4]
+            $0["outputs"] = [["name": "scores", "shape": [1, 2], "dtype": "float32", "range": [0, 1], "meaning": ""]]
+            $0["decisions"] = ["window_hop_samples": 2, "min_on_ms": 1.5, "per_label": ["dog": ["on_threshold": 0.5]]]
+        }
+        let folder = try bundle(enhancer).folder
+        var (refused, taken) = (0, 0)
+        for text in [enhancer, classifier] {
+            let whole = try JSONSerialization.jsonObject(with: text)
+            for place in places(whole, []) {
+                for value in odd {
+                    let changed = put(whole, place[...], value)
+                    guard JSONSerialization.isValidJSONObject(changed) else { continue }
+                    try JSONSerialization.data(withJSONObject: changed).write(to: folder.appendingPathComponent("manifest.json"))
+                    if try works(folder) { taken += 1 } else { refused += 1 }
+                }
+            }
+        }
+        XCTAssertGreaterThan(refused, 500)
+        XCTAssertGreaterThan(taken, 50)
+    }
+
+    private func works(_ folder: URL) throws -> Bool {
+        do {
+            let bundle = try ModelBundle(opening: folder)
+            let feed = CaptureFeed(ringSamples: 4_096, clock: clock)
+            feed.rateHz = 48_000
+            let engine = FakeEngine(bundle.manifest) { _, state in ([], state.tensors.first ?? []) }
+            _ = PlayoutRing.prefill(bundle.manifest, deviceRateHz: 48_000, deviceBlock: 480)
+            let worker = try StreamWorker(bundle, engine, feed: feed, playoutRateHz: 48_000, clock: clock)
+            feed.deliver([Float](repeating: 0, count: 4_096), 4_096)
+            try worker.pump()
+            return true
+        } catch is HearpackError {
+            return false
+        }
+    }
+
+    private func places(_ value: Any, _ place: [String]) -> [[String]] {
+        var found: [[String]] = place.isEmpty ? [] : [place]
+        if let fields = value as? [String: Any] {
+            for (key, inner) in fields { found += places(inner, place + [key]) }
+        } else if let list = value as? [Any] {
+            for (index, inner) in list.enumerated() { found += places(inner, place + [String(index)]) }
+        }
+        return found
+    }
+
+    private func put(_ root: Any, _ place: ArraySlice<String>, _ value: Any) -> Any {
+        guard let part = place.first else { return value }
+        if var fields = root as? [String: Any] {
+            fields[part] = put(fields[part] ?? NSNull(), place.dropFirst(), value)
+            return fields
+        }
+        guard var list = root as? [Any], let index = Int(part) else { return root }
+        list[index] = put(list[index], place.dropFirst(), value)
+        return list
     }
 
     func testTracesOfTheSharedFixture() throws {

@@ -7,12 +7,12 @@ public struct ModelBundle: Sendable {
 
     /// - Throws: `bundle`: no folder, no manifest, or an invalid one.
     public init(opening folder: URL) throws {
-        let file = folder.appendingPathComponent("manifest.json")
-        guard let data = try? Data(contentsOf: file) else {
+        guard FileManager.default.fileExists(atPath: folder.appendingPathComponent("manifest.json").path) else {
             throw HearpackError.bundle(
                 "\(folder.lastPathComponent): expected a bundle (a folder with manifest.json), found none; "
                     + "run: hearpack install BUNDLE --ios DIR")
         }
+        let data = try BundlePath.read("manifest.json", in: folder, most: BundlePath.largestManifest)
         self.folder = folder
         manifest = try Manifest.parse(data, origin: "\(folder.lastPathComponent)/manifest.json")
     }
@@ -23,14 +23,37 @@ public struct ModelBundle: Sendable {
         return found.filter { $0.pathExtension == "hearpack" }.sorted { $0.lastPathComponent < $1.lastPathComponent }
     }
 
+    /// The bytes of a file of the manifest's `files`, proven to be those that were exported.
+    ///
+    /// - Throws: `bundle`: the manifest does not list it, the gate refuses it, or it was changed.
+    public func read(_ path: String) throws -> Data {
+        guard let entry = (manifest.files ?? []).first(where: { $0.path == path }) else {
+            throw HearpackError.bundle(
+                "\(folder.lastPathComponent): \(path) is not among the manifest's `files`, so nothing vouches for it; "
+                    + "export it again")
+        }
+        let data = try BundlePath.read(entry.path, in: folder)
+        try compare(entry, data, entry.path)
+        return data
+    }
+
+    private func compare(_ entry: Manifest.File, _ data: Data, _ what: String) throws {
+        let digest = data.count == entry.bytes ? SHA256.hex(data) : ""
+        guard digest == entry.sha256 else {
+            let came = digest.isEmpty ? "\(data.count) bytes" : "sha256 \(digest.prefix(12))…"
+            throw HearpackError.bundle(
+                "\(entry.path) does not match the manifest (expected \(entry.bytes) bytes, sha256 "
+                    + "\(entry.sha256.prefix(12))…, got \(came)); \(what) was changed or damaged, install the bundle again")
+        }
+    }
+
     /// One label a line of labels.txt; empty for an enhancer.
     ///
-    /// - Throws: `bundle`: labels.txt is missing, or has another count than the scores.
+    /// - Throws: `bundle`: labels.txt is missing, was changed, or has another count than the scores.
     public func labels() throws -> [String] {
         guard manifest.task == .classifier else { return [] }
-        let file = folder.appendingPathComponent("labels.txt")
-        guard let text = try? String(contentsOf: file, encoding: .utf8) else {
-            throw HearpackError.bundle("\(folder.lastPathComponent)/labels.txt cannot be read; install the bundle again")
+        guard let text = String(data: try read("labels.txt"), encoding: .utf8) else {
+            throw HearpackError.bundle("\(folder.lastPathComponent)/labels.txt is no UTF-8 text; install the bundle again")
         }
         var labels = text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
         if labels.last == "" { labels.removeLast() }
@@ -44,30 +67,36 @@ public struct ModelBundle: Sendable {
 
     /// Hold every file of one artefact against its size and sha256.
     ///
-    /// - Throws: `bundle`: a file is missing, or is not the one that was exported.
+    /// - Throws: `bundle`: a file is missing, is not the one that was exported, or lies in the package and in no list.
     public func checkFiles(_ artefact: Manifest.Artefact) throws {
         for entry in artefact.files {
-            let url = folder.appendingPathComponent(entry.path)
+            let url = try BundlePath.file(entry.path, in: folder)
             guard let data = try? Data(contentsOf: url, options: .mappedIfSafe) else {
-                throw HearpackError.bundle(
-                    "\(entry.path) is missing; artefact \(artefact.id) is incomplete, install the bundle again")
+                throw HearpackError.bundle("\(entry.path) cannot be read; install the bundle again")
             }
-            let digest = data.count == entry.bytes ? SHA256.hex(data) : ""
-            guard digest == entry.sha256 else {
-                let came = digest.isEmpty ? "\(data.count) bytes" : "sha256 \(digest.prefix(12))…"
+            try compare(entry, data, "artefact \(artefact.id)")
+        }
+        guard artefact.path.hasSuffix(".mlpackage") else { return }
+        let known = Set(artefact.files.map(\.path))
+        let package = folder.appendingPathComponent(artefact.path)
+        for inner in try FileManager.default.subpathsOfDirectory(atPath: package.path).sorted() {
+            let path = "\(artefact.path)/\(inner)"
+            let kind = try FileManager.default.attributesOfItem(atPath: package.appendingPathComponent(inner).path)[.type]
+            guard kind as? FileAttributeType == .typeDirectory || known.contains(path) else {
                 throw HearpackError.bundle(
-                    "\(entry.path) does not match the manifest (expected \(entry.bytes) bytes, sha256 "
-                        + "\(entry.sha256.prefix(12))…, got \(came)); artefact \(artefact.id) was changed or damaged, "
-                        + "install the bundle again")
+                    "\(path) is in no list of the manifest, so nothing vouches for it; install the bundle again")
             }
         }
     }
 
     /// A raw little-endian float32 file of golden/.
-    public func floats(_ path: String) throws -> [Float] {
-        let file = folder.appendingPathComponent("golden").appendingPathComponent(path)
-        guard let data = try? Data(contentsOf: file), data.count % 4 == 0, !data.isEmpty else {
-            throw HearpackError.bundle("golden/\(path) is missing or no float32 file; install the bundle again")
+    public func floats(_ name: String) throws -> [Float] {
+        guard BundlePath.isName(name), name.hasSuffix(".f32") else {
+            throw HearpackError.bundle("golden.json: expected the name of a .f32 file of golden/, got \(name)")
+        }
+        let data = try read("golden/\(name)")
+        guard data.count % 4 == 0, !data.isEmpty else {
+            throw HearpackError.bundle("golden/\(name) is no float32 file; export the bundle again")
         }
         return data.withUnsafeBytes { raw in
             (0..<data.count / 4).map {

@@ -15,12 +15,12 @@ public enum HearpackError: Error, Equatable, Sendable {
     case permission(String)
     case output(String)
 
-    /// The one line that a screen or a log shows.
+    /// The one line that a screen or a log shows, in harmless characters: names in it may be somebody else's.
     public var message: String {
         switch self {
         case .usage(let text), .audio(let text), .bundle(let text), .artefact(let text), .permission(let text),
             .output(let text):
-            return text
+            return printable(text)
         }
     }
 }

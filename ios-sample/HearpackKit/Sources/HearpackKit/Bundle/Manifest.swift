@@ -115,6 +115,11 @@ public struct Manifest: Decodable, Equatable, Sendable {
         public let prefillSamples: Int
 
         enum CodingKeys: String, CodingKey { case prefillSamples = "prefill_samples" }
+
+        public init(from decoder: any Decoder) throws {
+            try refuseUnknownKeys(decoder, [CodingKeys.prefillSamples.rawValue])
+            prefillSamples = try decoder.container(keyedBy: CodingKeys.self).decode(Int.self, forKey: .prefillSamples)
+        }
     }
 
     public let schema: String
@@ -129,6 +134,8 @@ public struct Manifest: Decodable, Equatable, Sendable {
     public let dsp: [DSPStage]?
     public let playout: Playout?
     public let artefacts: [Artefact]
+    /// Every file of the bundle but the artefacts' own: what is not listed is not read. Never nil once it was checked.
+    public let files: [File]?
 
     /// How far the stream moves a call: a step net's buffer, a window's hop.
     public var hopSamples: Int {
@@ -181,6 +188,8 @@ public struct Manifest: Decodable, Equatable, Sendable {
 
     private func check(_ origin: String) throws {
         func refuse(_ what: String) -> HearpackError { .bundle("\(origin): \(what); export the bundle again") }
+        try checkNames(refuse)
+        try checkNumbers(refuse)
         guard geometry.channels == 1 else {
             throw refuse("this app feeds one microphone channel, the model takes \(geometry.channels)")
         }
@@ -205,18 +214,83 @@ public struct Manifest: Decodable, Equatable, Sendable {
         } catch {
             throw translated(error) { refuse($0) }
         }
+        guard task != .enhancer || outputs[0].shape.last == buffer.samples else {
+            throw refuse("\(outputs[0].name) must give \(buffer.samples) samples a call, got \(outputs[0].shape)")
+        }
         if task == .classifier {
-            guard let decisions else { throw refuse("a classifier must have decisions") }
-            try decisions.check(origin)
+            guard decisions != nil else { throw refuse("a classifier must have decisions") }
         }
         for artefact in artefacts {
             guard !artefact.files.isEmpty, !artefact.allowedCompute.isEmpty else {
                 throw refuse("artefact \(artefact.id): expected at least one file and one compute unit")
             }
-            for file in artefact.files where file.path.hasPrefix("/") || file.path.split(separator: "/").contains("..") {
-                throw refuse("artefact \(artefact.id): path \(file.path) does not stay inside the bundle")
+        }
+    }
+
+    /// What is joined to paths, and what the files are said to be.
+    private func checkNames(_ refuse: (String) -> HearpackError) throws {
+        guard let files else {
+            throw refuse("no `files`, the list with a hash of every file: made by a hearpack that had none")
+        }
+        let tensors = (inputs + outputs).map(\.name) + states.flatMap { [$0.input, $0.output] }
+        for name in [self.name] + tensors + artefacts.map(\.id) where !BundlePath.isName(name) {
+            throw refuse("name \(name): expected up to 128 letters, digits, '_', '-' and '.'")
+        }
+        let all = files + artefacts.flatMap(\.files)
+        for file in all {
+            guard BundlePath.isInside(file.path) else { throw refuse("path \(file.path) does not stay inside the bundle") }
+            guard file.sha256.utf8.count == 64, file.sha256.utf8.allSatisfy(Array("0123456789abcdef".utf8).contains),
+                (0...BundlePath.largestFile).contains(file.bytes)
+            else { throw refuse("\(file.path): expected a sha256 of 64 hexadecimal digits and a size") }
+        }
+        guard Set(all.map { $0.path.lowercased() }).count == all.count else { throw refuse("a path is listed twice") }
+        guard Set(artefacts.map(\.id)).count == artefacts.count else { throw refuse("artefact ids are not unique") }
+    }
+
+    /// What no phone's model comes near to (runtimes/bundle/manifest.py): a wrong figure is not met as a full memory.
+    private func checkNumbers(_ refuse: (String) -> HearpackError) throws {
+        try decisions?.check("decisions")
+        let most = Self.mostSamples
+        let figures = [
+            ("sample_rate_hz", geometry.sampleRateHz, Resampler.rates), ("channels", geometry.channels, 1...64),
+            ("window_samples", geometry.windowSamples, 1...most), ("hop_samples", geometry.hopSamples, 1...most),
+            ("delay_samples", geometry.delaySamples, 0...most), ("hops_per_call", buffer.hopsPerCall, 1...most),
+            ("buffer.samples", buffer.samples, 1...most), ("prefill_samples", playout?.prefillSamples ?? 0, 0...most),
+        ]
+        for (name, value, range) in figures where !range.contains(value) {
+            throw refuse("\(name): expected \(range.lowerBound) to \(range.upperBound), got \(value)")
+        }
+        for shape in (inputs + outputs).map(\.shape) + states.map(\.shape) {
+            guard Self.elements(shape) != nil else {
+                throw refuse("shape \(shape): expected 1 to 8 axes and at most \(Self.mostElements) elements")
             }
         }
+        guard buffer.kind == .step || hopSamples < 1 || hopSamples * 256 >= buffer.samples else {
+            throw refuse("a hop of \(hopSamples) makes more than 256 windows share a sample")
+        }
+        guard let decisions else { return }
+        guard buffer.kind == .window || decisions.windowHopSamples == buffer.samples else {
+            throw refuse("decisions.window_hop_samples: a step net gives scores every \(buffer.samples) samples, once a call")
+        }
+        let scores = outputs.first.flatMap { Self.elements($0.shape) } ?? 1
+        guard decisions.smoothingWindows * scores <= Self.mostElements else {
+            throw refuse("decisions.smoothing_windows: too many for \(scores) scores")
+        }
+    }
+
+    static let mostSamples = 1 << 24
+    static let mostElements = 1 << 26
+
+    /// Elements of a tensor of this shape; nil where it is none that a model has.
+    static func elements(_ shape: [Int]) -> Int? {
+        guard (1...8).contains(shape.count) else { return nil }
+        var count = 1
+        for size in shape {
+            guard (1...mostElements).contains(size) else { return nil }
+            count *= size
+            guard count <= mostElements else { return nil }
+        }
+        return count
     }
 }
 

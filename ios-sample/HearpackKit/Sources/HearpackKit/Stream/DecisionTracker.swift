@@ -13,6 +13,17 @@ public struct Decisions: Codable, Equatable, Sendable {
             case minOnMs = "min_on_ms"
             case minOffMs = "min_off_ms"
         }
+
+        static let keys = ["on_threshold", "off_threshold", "min_on_ms", "min_off_ms"]
+
+        public init(from decoder: any Decoder) throws {
+            try refuseUnknownKeys(decoder, Self.keys)
+            let fields = try decoder.container(keyedBy: CodingKeys.self)
+            onThreshold = try fields.decodeIfPresent(Double.self, forKey: .onThreshold)
+            offThreshold = try fields.decodeIfPresent(Double.self, forKey: .offThreshold)
+            minOnMs = try fields.decodeIfPresent(Double.self, forKey: .minOnMs)
+            minOffMs = try fields.decodeIfPresent(Double.self, forKey: .minOffMs)
+        }
     }
 
     public let windowHopSamples: Int
@@ -33,19 +44,35 @@ public struct Decisions: Codable, Equatable, Sendable {
         case perLabel = "per_label"
     }
 
+    public init(from decoder: any Decoder) throws {
+        try refuseUnknownKeys(decoder, ["window_hop_samples", "smoothing_windows"] + Label.keys + ["per_label"])
+        let fields = try decoder.container(keyedBy: CodingKeys.self)
+        windowHopSamples = try fields.decode(Int.self, forKey: .windowHopSamples)
+        smoothingWindows = try fields.decodeIfPresent(Int.self, forKey: .smoothingWindows) ?? 1
+        onThreshold = try fields.decodeIfPresent(Double.self, forKey: .onThreshold) ?? 0.5
+        offThreshold = try fields.decodeIfPresent(Double.self, forKey: .offThreshold) ?? 0.3
+        minOnMs = try fields.decodeIfPresent(Double.self, forKey: .minOnMs) ?? 0
+        minOffMs = try fields.decodeIfPresent(Double.self, forKey: .minOffMs) ?? 0
+        perLabel = try fields.decodeIfPresent([String: Label].self, forKey: .perLabel)
+    }
+
     /// - Throws: `bundle`: a hop or depth under 1, a figure that is not finite, or an off threshold above its on threshold.
     func check(_ origin: String) throws {
-        guard windowHopSamples >= 1, smoothingWindows >= 1 else {
+        guard (1...Manifest.mostSamples).contains(windowHopSamples), (1...10_000).contains(smoothingWindows) else {
             throw HearpackError.bundle(
-                "\(origin): decisions: hop and smoothing_windows must be at least 1, got \(windowHopSamples) and "
-                    + "\(smoothingWindows)")
+                "\(origin): decisions: hop and smoothing_windows must be at least 1, the latter at most 10000, got "
+                    + "\(windowHopSamples) and \(smoothingWindows)")
         }
         for name in [nil] + (perLabel ?? [:]).keys.sorted().map(Optional.some) {
             let rule = self.rule(name, sampleRateHz: 1_000)
             let place = name.map { "decisions of \($0)" } ?? "decisions"
-            guard rule.onThreshold.isFinite, rule.offThreshold.isFinite, rule.minOnSamples.isFinite,
-                rule.minOffSamples.isFinite
-            else { throw HearpackError.bundle("\(origin): \(place): thresholds and durations must be finite numbers") }
+            let (share, duration) = (0.0...1.0, 0.0...3_600_000.0)  // at 1,000 Hz a sample is a millisecond
+            guard share.contains(rule.onThreshold), share.contains(rule.offThreshold),
+                duration.contains(rule.minOnSamples), duration.contains(rule.minOffSamples)
+            else {
+                throw HearpackError.bundle(
+                    "\(origin): \(place): thresholds must be finite, 0 to 1, and durations 0 to 3600000 ms")
+            }
             guard rule.offThreshold <= rule.onThreshold else {
                 throw HearpackError.bundle(
                     "\(origin): \(place): off_threshold \(rule.offThreshold) is above on_threshold \(rule.onThreshold)")

@@ -19,13 +19,19 @@ public struct Golden: Codable, Equatable, Sendable {
     public let decisions: Decisions?
 
     public init(_ bundle: ModelBundle) throws {
-        let file = bundle.folder.appendingPathComponent("golden/golden.json")
+        let origin = "\(bundle.folder.lastPathComponent)/golden/golden.json"
+        let data = try bundle.read("golden/golden.json")
         do {
-            self = try JSONDecoder().decode(Golden.self, from: try Data(contentsOf: file))
+            self = try JSONDecoder().decode(Golden.self, from: data)
         } catch {
-            throw HearpackError.bundle(
-                "\(bundle.folder.lastPathComponent)/golden/golden.json cannot be read; install the bundle again")
+            throw translated(error) { _ in .bundle("\(origin) cannot be read; install the bundle again") }
         }
+        guard !streams.isEmpty else { throw HearpackError.bundle("\(origin): expected at least one stream") }
+        for stream in streams where !Resampler.rates.contains(stream.sampleRateHz) || Manifest.elements(stream.shape) == nil {
+            throw HearpackError.bundle(
+                "\(origin): a stream of \(stream.sampleRateHz) Hz and shape \(stream.shape) is none; export the bundle again")
+        }
+        try decisions?.check(origin)
     }
 }
 
@@ -78,12 +84,19 @@ public enum SelfCheck {
             throw HearpackError.bundle("golden.json has no output \(manifest.outputs[0].name); export the bundle again")
         }
         let expected = try bundle.floats(file)
+        guard expected.count == Manifest.elements(stream.shape) else {
+            throw HearpackError.bundle("golden/\(file): expected shape \(stream.shape), got \(expected.count) values")
+        }
         let run = try StreamRun(bundle, engine, inRateHz: stream.sampleRateHz, decisions: golden.decisions)
         try run.feed(try bundle.floats(stream.input), blocks: Blocks.ragged(seed: 1))
         let limits = Dictionary(artefact.tolerance.map { ($0.metric, $0.limit) }, uniquingKeysWith: { first, _ in first })
         guard run.values.count == expected.count else {
             throw HearpackError.bundle(
                 "golden/\(file): expected \(expected.count) values, the stream gave \(run.values.count); export the bundle again")
+        }
+        let metric = run.audioOut ? "snr_db" : "score_max_abs_error"
+        guard limits[metric] != nil else {
+            throw HearpackError.bundle("\(artefact.id): no tolerance for \(metric); export the bundle again")
         }
         let metrics: [String: Double]
         let first: Int?

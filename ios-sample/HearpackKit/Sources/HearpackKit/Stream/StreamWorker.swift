@@ -213,7 +213,7 @@ public final class StreamWorker {
         figures.playout = playout?.counts
         if let labels = decisions?.labels, loop.calls > 0 {
             let best = scores.indices.sorted { scores[$0] > scores[$1] }.prefix(3)
-            figures.top = best.map { (labels[$0], scores[$0]) }
+            figures.top = best.map { (printable(labels[$0]), scores[$0]) }
         }
         return figures
     }

@@ -7,7 +7,6 @@ import com.google.ai.edge.litert.TensorBuffer
 import hearpack.core.bundle.Bundle
 import hearpack.core.bundle.ComputeUnit
 import hearpack.core.bundle.EngineException
-import hearpack.core.bundle.floats
 import hearpack.core.stream.EngineInfo
 import hearpack.core.stream.InferenceEngine
 
@@ -26,7 +25,7 @@ class LiteRtEngine private constructor(
     private val artefact = bundle.artefact
     private val inPlace = info.used == ComputeUnit.CPU
     private val initial =
-        manifest.states.map { if (it.reset == "zeros") FloatArray(it.size) else bundle.files.floats(it.reset, it.size) }
+        manifest.states.map { if (it.reset == "zeros") FloatArray(it.size) else bundle.floats(it.reset, it.size) }
     private val audio = input(manifest.inputs.first().name)
     private val output = output(manifest.outputs.first().name)
     private val otherOutputs = manifest.outputs.drop(1).map { it.name to output(it.name) }
@@ -63,7 +62,11 @@ class LiteRtEngine private constructor(
             this.audio.writeFloat(audio)
             model.run(inputsOf[from], outputsOf[to])
             for (i in staged.indices) banks[to][i].writeFloat(staged[i].readFloat())
-            this.output.readFloat().copyInto(output)
+            val values = this.output.readFloat()
+            if (values.size != output.size) {
+                throw EngineException("the model gives ${values.size} values a call, the manifest says ${output.size}")
+            }
+            values.copyInto(output)
         }
     }
 

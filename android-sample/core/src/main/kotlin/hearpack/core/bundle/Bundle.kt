@@ -4,13 +4,19 @@ import java.io.File
 import java.io.FileNotFoundException
 import java.io.IOException
 import java.io.InputStream
+import java.nio.file.Files
+import java.nio.file.LinkOption
 import java.security.MessageDigest
 
 /** Where a bundle's files are: the app's assets, or a folder. */
 interface BundleFiles {
     val name: String
 
-    /** @throws FileNotFoundException there is no such file. */
+    /**
+     * @param path has come through the gate: names with "/" between them, none of them "..".
+     * @throws FileNotFoundException there is no such file.
+     * @throws IOException there is something that is no plain file, or lies behind a link.
+     */
     fun open(path: String): InputStream
 }
 
@@ -20,7 +26,18 @@ class FolderFiles(
 ) : BundleFiles {
     override val name: String get() = folder.name
 
-    override fun open(path: String): InputStream = File(folder, path).inputStream()
+    override fun open(path: String): InputStream {
+        var place = folder
+        for (part in path.split("/")) {
+            place = File(place, part)
+            if (Files.isSymbolicLink(place.toPath())) {
+                throw IOException("$path goes through a link, a bundle holds plain files")
+            }
+        }
+        if (!place.exists()) throw FileNotFoundException("no $path")
+        if (!place.isFile) throw IOException("$path is no plain file")
+        return Files.newInputStream(place.toPath(), LinkOption.NOFOLLOW_LINKS)
+    }
 }
 
 /** A bundle that was opened and checked. */
@@ -33,6 +50,19 @@ class Bundle(
     /** The model's file, relative to the bundle. */
     val modelPath: String get() = artefact.files.first().path
 
+    /**
+     * The bytes of a file of the manifest's `files`, proven to be those that were exported.
+     *
+     * @throws BundleException the manifest does not list it, the gate refuses it, or it was changed.
+     */
+    fun read(path: String): ByteArray = files.proven(manifest, path)
+
+    /** Raw little-endian float32 of such a file, [count] of them or any number if null; throws as [read]. */
+    fun floats(
+        path: String,
+        count: Int? = null,
+    ): FloatArray = files.floats(read(path), path, count)
+
     companion object {
         /**
          * Opens a bundle: manifest, hashes of the artefact, labels.
@@ -44,11 +74,12 @@ class Bundle(
             files: BundleFiles,
             androidApi: Int,
         ): Bundle {
-            val manifest = ManifestReader.parse(files.text("manifest.json"), files.name)
+            val manifest = ManifestReader.parse(files.text("manifest.json", LARGEST_MANIFEST), files.name)
             val artefact = choose(files, manifest, androidApi)
-            artefact.files.forEach { check(files, artefact, it) }
-            manifest.states.filter { it.reset != "zeros" }.forEach { files.floats(it.reset, it.size) }
-            return Bundle(files, manifest, artefact, labels(files, manifest))
+            artefact.files.forEach { check(files, it) { files.digest(it.path, it.bytes) } }
+            val bundle = Bundle(files, manifest, artefact, labels(files, manifest))
+            manifest.states.filter { it.reset != "zeros" }.forEach { bundle.floats(it.reset, it.size) }
+            return bundle
         }
 
         private fun choose(
@@ -72,28 +103,13 @@ class Bundle(
                 )
         }
 
-        private fun check(
-            files: BundleFiles,
-            artefact: Artefact,
-            entry: FileEntry,
-        ) {
-            val (bytes, sha256) = files.digest(entry.path)
-            if (bytes == entry.bytes && sha256 == entry.sha256) return
-            throw BundleException(
-                BundleFault.DAMAGED,
-                "${files.name}/${entry.path}: does not match the manifest (expected ${entry.bytes} bytes, " +
-                    "sha256 ${entry.sha256.take(12)}…, got $bytes bytes, ${sha256.take(12)}…); " +
-                    "artefact ${artefact.id} was " +
-                    "changed or damaged, install the bundle again",
-            )
-        }
-
         private fun labels(
             files: BundleFiles,
             manifest: Manifest,
         ): List<String> {
             if (manifest.task != Task.CLASSIFIER) return emptyList()
-            val labels = files.text("labels.txt").removeSuffix("\n").lines()
+            val text = files.utf8(files.proven(manifest, "labels.txt"), "labels.txt")
+            val labels = text.removeSuffix("\n").lines()
             val count =
                 manifest.outputs
                     .first()
@@ -108,70 +124,51 @@ class Bundle(
     }
 }
 
-internal fun BundleFiles.exists(path: String): Boolean =
-    try {
-        open(path).close()
-        true
-    } catch (_: FileNotFoundException) {
-        false
-    }
-
-/** @throws BundleException [path] is missing or cannot be read. */
-internal fun BundleFiles.bytes(path: String): ByteArray = reading(path) { it.readBytes() }
-
-internal fun BundleFiles.text(path: String): String = bytes(path).toString(Charsets.UTF_8)
-
-/** Raw little-endian float32; [count] of them, or any number if null. */
-fun BundleFiles.floats(
+private fun BundleFiles.proven(
+    manifest: Manifest,
     path: String,
-    count: Int? = null,
-): FloatArray {
-    val bytes = bytes(path)
-    if (bytes.size % 4 != 0 || (count != null && bytes.size != 4 * count)) {
-        val expected = if (count == null) "a multiple of 4 bytes" else "${4 * count} bytes"
-        throw BundleException(
-            BundleFault.DAMAGED,
-            "$name/$path: expected $expected, got ${bytes.size}; install it again",
-        )
+): ByteArray {
+    val entry = manifest.files.find { it.path == path }
+    if (entry == null) {
+        val message = "$name: $path is not among the manifest's `files`, so nothing vouches for it; export it again"
+        throw BundleException(BundleFault.INVALID, message)
     }
-    val values = FloatArray(bytes.size / 4)
-    java.nio.ByteBuffer
-        .wrap(bytes)
-        .order(java.nio.ByteOrder.LITTLE_ENDIAN)
-        .asFloatBuffer()
-        .get(values)
-    return values
+    val bytes = bytes(path, entry.bytes)
+    check(this, entry) { bytes.size.toLong() to sha256().digest(bytes).hex() }
+    return bytes
 }
 
-/** Size and sha256 of a file. */
-internal fun BundleFiles.digest(path: String): Pair<Long, String> =
+private fun check(
+    files: BundleFiles,
+    entry: FileEntry,
+    measured: () -> Pair<Long, String>,
+) {
+    val (bytes, sha256) = measured()
+    if (bytes == entry.bytes && sha256 == entry.sha256) return
+    throw BundleException(
+        BundleFault.DAMAGED,
+        "${files.name}/${entry.path}: does not match the manifest (expected ${entry.bytes} bytes, sha256 " +
+            "${entry.sha256.take(
+                12,
+            )}…, got $bytes bytes, ${sha256.take(12)}…); changed or damaged, install the bundle again",
+    )
+}
+
+/** Size and sha256 of a file of at most [most] bytes. */
+internal fun BundleFiles.digest(
+    path: String,
+    most: Long = LARGEST_FILE,
+): Pair<Long, String> =
     reading(path) { stream ->
-        val digest = MessageDigest.getInstance("SHA-256")
-        val block = ByteArray(1 shl 16)
+        val digest = sha256()
         var total = 0L
-        while (true) {
-            val n = stream.read(block)
-            if (n < 0) break
+        stream.each(path, most) { block, n ->
             digest.update(block, 0, n)
             total += n
         }
         total to digest.digest().hex()
     }
 
-internal fun ByteArray.hex(): String = joinToString("") { "%02x".format(it.toInt() and 0xff) }
+private fun sha256() = MessageDigest.getInstance("SHA-256")
 
-private fun <T> BundleFiles.reading(
-    path: String,
-    read: (InputStream) -> T,
-): T =
-    try {
-        open(path).use(read)
-    } catch (e: FileNotFoundException) {
-        throw BundleException(
-            BundleFault.MISSING,
-            "$name/$path: missing; the bundle is incomplete, install it again",
-            e,
-        )
-    } catch (e: IOException) {
-        throw BundleException(BundleFault.DAMAGED, "$name/$path: cannot be read (${e.message}); install it again", e)
-    }
+internal fun ByteArray.hex(): String = joinToString("") { "%02x".format(it.toInt() and 0xff) }

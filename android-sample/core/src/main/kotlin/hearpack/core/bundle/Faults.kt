@@ -18,12 +18,12 @@ enum class BundleFault {
     MISMATCH,
 }
 
-/** A bundle cannot be used. The message says what was expected, what came and what to do. */
+/** A bundle cannot be used. The message says what was expected, what came and what to do, in harmless characters. */
 class BundleException(
     val fault: BundleFault,
     message: String,
     cause: Throwable? = null,
-) : Exception(message, cause)
+) : Exception(printable(message), cause)
 
 /** An audio stream cannot go on: samples that are no numbers, or a call after the stream's end. */
 class StreamException(

@@ -36,7 +36,7 @@ data class TensorSpec(
     val size: Int get() = shape.fold(1) { product, n -> product * n }
 }
 
-/** [inName] goes into a call, [outName] is what comes out and goes into the next one. */
+/** [inName] goes into a call, [outName] is what comes out and goes into the next one; [reset] is "zeros" or a file. */
 data class StateSpec(
     val inName: String,
     val outName: String,
@@ -65,7 +65,7 @@ data class Decisions(
     val perLabel: Map<String, LabelDecisions>,
 )
 
-/** One file of an artefact. */
+/** One file of a bundle, with its hash. */
 data class FileEntry(
     val path: String,
     val sha256: String,
@@ -92,7 +92,11 @@ data class Artefact(
     fun nameInFile(ours: String): String = io[ours] ?: ours
 }
 
-/** manifest.json, as docs/bundle.md gives it: everything that the app needs to know of a model. */
+/**
+ * manifest.json, as docs/bundle.md gives it: everything that the app needs to know of a model.
+ *
+ * @property files every file of the bundle but the artefacts' own: what is not listed is not read.
+ */
 data class Manifest(
     val schema: String,
     val name: String,
@@ -106,6 +110,7 @@ data class Manifest(
     val dsp: List<Stage>,
     val prefillSamples: Int?,
     val artefacts: List<Artefact>,
+    val files: List<FileEntry>,
 ) {
     val folderName: String get() = "$name-${buffer.samples}.hearpack"
 

@@ -4,8 +4,24 @@ import hearpack.core.audio.DspReader
 import org.json.JSONArray
 import org.json.JSONException
 import org.json.JSONObject
+import org.json.JSONTokener
 
-/** Reads manifest.json and refuses what runtimes/bundle/manifest.py refuses. Unknown fields are ignored. */
+// What no phone's model comes near to (runtimes/bundle/manifest.py): a wrong figure is not met as a full memory.
+private const val MOST_SAMPLES = 1 shl 24 // of a window, a hop, a delay
+internal const val MOST_ELEMENTS = 1 shl 26 // of a tensor
+private const val MOST_AXES = 8
+private const val MOST_CHANNELS = 64
+private const val MOST_OVERLAP = 256 // windows that share a sample
+private const val MOST_SMOOTHED = 10_000
+private const val LONGEST_MS = 3_600_000.0
+internal const val LOWEST_RATE_HZ = 4_000
+internal const val HIGHEST_RATE_HZ = 192_000
+private const val END = '\u0000' // what a tokener gives after the last character
+
+/**
+ * Reads manifest.json and refuses what runtimes/bundle/manifest.py refuses. Unknown fields are ignored, but for the parts
+ * that people edit: there an unknown key is a slip of theirs.
+ */
 object ManifestReader {
     /**
      * @param text the manifest's text.
@@ -16,12 +32,7 @@ object ManifestReader {
         text: String,
         origin: String,
     ): Manifest {
-        val data =
-            try {
-                JSONObject(text)
-            } catch (e: JSONException) {
-                throw BundleException(BundleFault.INVALID, "$origin: not JSON (${e.message}); install it again", e)
-            }
+        val data = parseJson(text, origin)
         checkSchema(data.opt("schema"), origin)
         try {
             return Fields(data, "").manifest().also(::checkConsistent)
@@ -31,16 +42,25 @@ object ManifestReader {
         }
     }
 
-    /** Decisions alone, as golden.json keeps them. */
-    fun decisions(
-        data: JSONObject,
+    /** One JSON object and nothing after it. */
+    internal fun parseJson(
+        text: String,
         origin: String,
-    ): Decisions =
-        try {
-            Fields(data, "decisions.").decisions()
-        } catch (e: InvalidField) {
-            throw BundleException(BundleFault.INVALID, "$origin: ${e.message}", e)
-        }
+    ): JSONObject {
+        val why =
+            try {
+                val tokens = JSONTokener(text)
+                val data = JSONObject(tokens)
+                if (tokens.nextClean() == END) return data
+                "something stands after it"
+            } catch (e: JSONException) {
+                e.message
+            } catch (_: StackOverflowError) {
+                // the parser calls itself for what is nested
+                "nested too deeply"
+            }
+        throw BundleException(BundleFault.INVALID, "$origin: not JSON ($why); install it again")
+    }
 
     private fun checkSchema(
         schema: Any?,
@@ -72,6 +92,25 @@ object ManifestReader {
         require(m.buffer.samples == expected) {
             "buffer.samples is ${m.buffer.samples}, geometry and hops_per_call give $expected"
         }
+        require(m.hopSamples.toLong() * MOST_OVERLAP >= m.buffer.samples) {
+            "a hop of ${m.hopSamples} makes more than $MOST_OVERLAP windows share a sample"
+        }
+        require(
+            m.buffer.kind != BufferKind.STEP || m.decisions == null || m.decisions.windowHopSamples == m.hopSamples,
+        ) {
+            "decisions.window_hop_samples: a step net gives scores every ${m.hopSamples} samples, once a call"
+        }
+        val scores = m.outputs.first().size
+        require(m.task != Task.ENHANCER || scores == m.buffer.samples) {
+            "${m.outputs.first().name} must give ${m.buffer.samples} samples a call, got $scores"
+        }
+        require(m.decisions == null || m.decisions.smoothingWindows.toLong() * scores <= MOST_ELEMENTS) {
+            "decisions.smoothing_windows: too many for $scores scores"
+        }
+        val names = (m.files + m.artefacts.flatMap { it.files }).map { it.path.lowercase() }
+        require(names.size == names.toSet().size) { "files: a path is listed twice" }
+        val ids = m.artefacts.map { it.id }
+        require(ids.size == ids.toSet().size) { "artefact ids are not unique" }
         DspReader.check(m)
     }
 
@@ -95,7 +134,7 @@ internal class Fields(
     fun manifest() =
         Manifest(
             schema = string("schema"),
-            name = string("name"),
+            name = name("name"),
             task = choice("task", Task.entries),
             geometry = inner("geometry").geometry(),
             buffer = inner("buffer").buffer(),
@@ -104,14 +143,27 @@ internal class Fields(
             states = list("states", 0) { it.state() },
             decisions = optional("decisions")?.decisions(),
             dsp = if (has("dsp")) list("dsp", 0) { DspReader.stage(it) } else emptyList(),
-            prefillSamples = optional("playout")?.int("prefill_samples", 0),
+            prefillSamples = optional("playout")?.playout(),
             artefacts = list("artefacts", 1) { it.artefact() },
+            files = files(),
         )
+
+    private fun playout(): Int {
+        onlyKnown("prefill_samples")
+        return int("prefill_samples", 0)
+    }
+
+    private fun files(): List<FileEntry> {
+        if (!has("files")) {
+            throw InvalidField("no `files`, the list with a hash of every file: made by a hearpack that had none")
+        }
+        return list("files", 0) { it.file() }
+    }
 
     private fun geometry() =
         Geometry(
-            int("sample_rate_hz", 1),
-            int("channels", 1),
+            int("sample_rate_hz", LOWEST_RATE_HZ, HIGHEST_RATE_HZ),
+            int("channels", 1, MOST_CHANNELS),
             int("window_samples", 1),
             int("hop_samples", 1),
             int("delay_samples", 0),
@@ -119,24 +171,33 @@ internal class Fields(
 
     private fun buffer() = BufferSpec(choice("kind", BufferKind.entries), int("hops_per_call", 1), int("samples", 1))
 
-    private fun tensor() = float32 { TensorSpec(string("name"), ints("shape")) }
+    private fun tensor() = float32 { TensorSpec(name("name"), shape("shape")) }
 
-    private fun state() = float32 { StateSpec(string("in"), string("out"), ints("shape"), string("reset")) }
+    private fun state() = float32 { StateSpec(name("in"), name("out"), shape("shape"), path("reset")) }
 
     private fun <T> float32(make: () -> T): T {
         if (string("dtype") != "float32") fail("dtype", "float32", string("dtype"))
         return make()
     }
 
-    fun decisions(): Decisions {
+    private fun decisions(): Decisions {
+        onlyKnown(
+            "window_hop_samples",
+            "smoothing_windows",
+            "on_threshold",
+            "off_threshold",
+            "min_on_ms",
+            "min_off_ms",
+            "per_label",
+        )
         val decisions =
             Decisions(
                 windowHopSamples = int("window_hop_samples", 1),
-                smoothingWindows = if (has("smoothing_windows")) int("smoothing_windows", 1) else 1,
+                smoothingWindows = if (has("smoothing_windows")) int("smoothing_windows", 1, MOST_SMOOTHED) else 1,
                 onThreshold = numberOrNull("on_threshold", 1.0) ?: 0.5,
                 offThreshold = numberOrNull("off_threshold", 1.0) ?: 0.3,
-                minOnMs = numberOrNull("min_on_ms") ?: 0.0,
-                minOffMs = numberOrNull("min_off_ms") ?: 0.0,
+                minOnMs = numberOrNull("min_on_ms", LONGEST_MS) ?: 0.0,
+                minOffMs = numberOrNull("min_off_ms", LONGEST_MS) ?: 0.0,
                 perLabel = optional("per_label")?.labels() ?: emptyMap(),
             )
         for ((label, own) in decisions.perLabel + mapOf("" to LabelDecisions(null, null, null, null))) {
@@ -150,24 +211,28 @@ internal class Fields(
     private fun labels(): Map<String, LabelDecisions> =
         names().associateWith {
             val fields = inner(it)
+            fields.onlyKnown("on_threshold", "off_threshold", "min_on_ms", "min_off_ms")
             LabelDecisions(
                 fields.numberOrNull("on_threshold", 1.0),
                 fields.numberOrNull("off_threshold", 1.0),
-                fields.numberOrNull("min_on_ms"),
-                fields.numberOrNull("min_off_ms"),
+                fields.numberOrNull("min_on_ms", LONGEST_MS),
+                fields.numberOrNull("min_off_ms", LONGEST_MS),
             )
         }
 
     private fun artefact() =
         Artefact(
-            id = string("id"),
+            id = name("id"),
             format = string("format"),
             files = list("files", 1) { it.file() },
             androidApi =
                 optional(
                     "minimum_os",
                 )?.let { if (it.has("android_api")) it.int("android_api", 1) else 1 } ?: 1,
-            allowedCompute = strings("allowed_compute").map { unit(it) },
+            allowedCompute =
+                strings(
+                    "allowed_compute",
+                ).map { unit(it) }.ifEmpty { fail("allowed_compute", "at least one unit", "none") },
             io = optional("io")?.let { io -> io.names().associateWith { io.string(it) } } ?: emptyMap(),
             tolerance = list("tolerance", 0) { Tolerance(it.string("metric"), it.number("limit")) },
         )
@@ -176,13 +241,17 @@ internal class Fields(
         ComputeUnit.entries.find { it.name.lowercase() == name } ?: fail("allowed_compute", "cpu, gpu or npu", name)
 
     private fun file(): FileEntry {
-        val file = string("path")
-        val inside = file.isNotEmpty() && !file.startsWith("/") && '\\' !in file && ".." !in file.split("/")
-        if (!inside) fail("path", "a path inside the bundle", file)
+        val file = path("path")
         val sha256 = string("sha256")
         if (!Regex("[0-9a-f]{64}").matches(sha256)) fail("sha256", "64 hexadecimal digits", sha256)
-        return FileEntry(file, sha256, number("bytes").toLong())
+        return FileEntry(file, sha256, whole("bytes", 0, LARGEST_FILE))
     }
+
+    private fun path(name: String): String =
+        string(name).also { if (!isInside(it)) fail(name, "a path inside the bundle", it) }
+
+    private fun name(name: String): String =
+        string(name).also { if (!isName(it)) fail(name, "up to 128 letters, digits, '_', '-' and '.'", it) }
 
     fun has(name: String) = !data.isNull(name)
 
@@ -200,6 +269,12 @@ internal class Fields(
         came: Any?,
     ): Nothing = throw InvalidField("$path$name: expected $expected, got ${came ?: "nothing"}")
 
+    /** Refuses by name what is not in [known]: of the parts that people edit. */
+    private fun onlyKnown(vararg known: String) {
+        val unknown = names().firstOrNull { it !in known } ?: return
+        throw InvalidField("${path}$unknown: unknown key; known: ${known.joinToString()}")
+    }
+
     fun string(name: String): String = data.opt(name) as? String ?: fail(name, "a text", data.opt(name))
 
     fun number(name: String): Double {
@@ -209,21 +284,28 @@ internal class Fields(
 
     private fun numberOrNull(
         name: String,
-        highest: Double = Double.MAX_VALUE,
+        highest: Double,
     ): Double? {
         if (!has(name)) return null
         return number(name).also { if (it < 0.0 || it > highest) fail(name, "0 to $highest", it) }
     }
 
-    private fun int(
+    fun int(
         name: String,
         lowest: Int,
-    ): Int {
+        highest: Int = MOST_SAMPLES,
+    ): Int = whole(name, lowest.toLong(), highest.toLong()).toInt()
+
+    private fun whole(
+        name: String,
+        lowest: Long,
+        highest: Long,
+    ): Long {
         val value = number(name)
-        if (value != Math.rint(value) || value < lowest || value > Int.MAX_VALUE) {
-            fail(name, "a whole number of at least $lowest", data.opt(name))
-        }
-        return value.toInt()
+        if (value != Math.rint(value)) fail(name, "a whole number", data.opt(name))
+        if (value < lowest) fail(name, "a whole number of at least $lowest", data.opt(name))
+        if (value > highest) fail(name, "a whole number of at most $highest", data.opt(name))
+        return value.toLong()
     }
 
     private fun <T : Enum<T>> choice(
@@ -235,7 +317,7 @@ internal class Fields(
         return values.find { it.name.lowercase() == text } ?: fail(name, valid.joinToString(" or "), text)
     }
 
-    private fun inner(name: String): Fields = optional(name) ?: fail(name, "an object", data.opt(name))
+    fun inner(name: String): Fields = optional(name) ?: fail(name, "an object", data.opt(name))
 
     private fun optional(name: String): Fields? {
         if (!has(name)) return null
@@ -245,7 +327,7 @@ internal class Fields(
 
     private fun array(name: String): JSONArray = data.opt(name) as? JSONArray ?: fail(name, "a list", data.opt(name))
 
-    private fun <T> list(
+    fun <T> list(
         name: String,
         atLeast: Int,
         item: (Fields) -> T,
@@ -263,11 +345,16 @@ internal class Fields(
         return List(array.length()) { array.opt(it) as? String ?: fail("$name.$it", "a text", array.opt(it)) }
     }
 
-    private fun ints(name: String): List<Int> {
+    /** Sizes of a tensor's axes. */
+    fun shape(name: String): List<Int> {
         val array = array(name)
-        return List(array.length()) {
-            val n = (array.opt(it) as? Number)?.toInt() ?: fail("$name.$it", "a whole number", array.opt(it))
-            if (n < 1) fail("$name.$it", "at least 1", n) else n
-        }
+        if (array.length() !in 1..MOST_AXES) fail(name, "1 to $MOST_AXES axes", array.length())
+        val sizes =
+            List(array.length()) {
+                val n = (array.opt(it) as? Number)?.toDouble() ?: fail("$name.$it", "a whole number", array.opt(it))
+                if (n != Math.rint(n) || n < 1) fail("$name.$it", "a whole number of at least 1", array.opt(it)) else n
+            }
+        if (!(sizes.reduce(Double::times) <= MOST_ELEMENTS)) fail(name, "at most $MOST_ELEMENTS elements", sizes)
+        return sizes.map { it.toInt() }
     }
 }

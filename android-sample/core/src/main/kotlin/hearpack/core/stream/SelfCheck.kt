@@ -4,12 +4,15 @@ import hearpack.core.audio.Resampler
 import hearpack.core.bundle.Bundle
 import hearpack.core.bundle.BundleException
 import hearpack.core.bundle.BundleFault
-import hearpack.core.bundle.BundleFiles
 import hearpack.core.bundle.EngineException
-import hearpack.core.bundle.floats
-import hearpack.core.bundle.text
-import org.json.JSONException
-import org.json.JSONObject
+import hearpack.core.bundle.Fields
+import hearpack.core.bundle.HIGHEST_RATE_HZ
+import hearpack.core.bundle.InvalidField
+import hearpack.core.bundle.LOWEST_RATE_HZ
+import hearpack.core.bundle.ManifestReader
+import hearpack.core.bundle.Task
+import hearpack.core.bundle.isName
+import hearpack.core.bundle.utf8
 import kotlin.math.abs
 import kotlin.math.log10
 
@@ -21,32 +24,54 @@ class GoldenStream(
     val shape: List<Int>,
 ) {
     companion object {
-        /** @throws BundleException golden vectors are missing or are not what golden.json says. */
-        fun read(files: BundleFiles): List<GoldenStream> {
-            val origin = "${files.name}/golden/golden.json"
+        /** @throws BundleException golden vectors are missing, were changed, or are not what golden.json says. */
+        fun read(bundle: Bundle): List<GoldenStream> {
+            val file = "golden/golden.json"
+            val origin = "${bundle.files.name}/$file"
+            val data = ManifestReader.parseJson(bundle.files.utf8(bundle.read(file), file), origin)
             try {
-                val streams = JSONObject(files.text("golden/golden.json")).getJSONArray("streams")
-                if (streams.length() == 0) throw JSONException("no stream")
-                return List(streams.length()) { stream(files, streams.getJSONObject(it)) }
-            } catch (e: JSONException) {
+                return Fields(data, "").list("streams", 1) { stream(bundle, it) }
+            } catch (e: InvalidField) {
                 throw BundleException(BundleFault.INVALID, "$origin: ${e.message}; install the bundle again", e)
             }
         }
 
         private fun stream(
-            files: BundleFiles,
-            data: JSONObject,
+            bundle: Bundle,
+            data: Fields,
         ): GoldenStream {
-            val outputs = data.getJSONObject("outputs")
-            val file = outputs.getString(outputs.keys().next().toString())
-            val dimensions = data.getJSONArray("shape")
-            val shape = List(dimensions.length()) { dimensions.getInt(it) }
+            val output = bundle.manifest.outputs.first()
+            val shape = data.shape("shape")
+            val wanted =
+                if (bundle.manifest.task ==
+                    Task.CLASSIFIER
+                ) {
+                    listOf(shape[0], output.shape.last())
+                } else {
+                    shape.take(1)
+                }
+            if (shape != wanted) throw InvalidField("shape: $shape is not what ${output.name} gives")
+            val samples = bundle.floats(vectors(data, "input"))
+            if (samples.isEmpty()) throw InvalidField("input: no sample")
             return GoldenStream(
-                data.getInt("sample_rate_hz"),
-                files.floats("golden/" + data.getString("input")),
-                files.floats("golden/$file", shape.fold(1) { product, n -> product * n }),
+                data.int("sample_rate_hz", LOWEST_RATE_HZ, HIGHEST_RATE_HZ),
+                samples,
+                bundle.floats(vectors(data.inner("outputs"), output.name), shape.fold(1) { product, n -> product * n }),
                 shape,
             )
+        }
+
+        private fun vectors(
+            data: Fields,
+            name: String,
+        ): String {
+            val file = data.string(name)
+            if (!isName(file) ||
+                !file.endsWith(".f32")
+            ) {
+                throw InvalidField("$name: expected a .f32 of golden/, got $file")
+            }
+            return "golden/$file"
         }
     }
 }
@@ -86,7 +111,7 @@ class SelfCheck(
      * @throws EngineException the engine failed.
      */
     fun run(progress: (Double) -> Unit = {}): SelfCheckReport {
-        val streams = GoldenStream.read(bundle.files)
+        val streams = GoldenStream.read(bundle)
         val results =
             streams.mapIndexed { i, golden ->
                 judge(golden, stream(golden) { progress((i + it) / streams.size) })

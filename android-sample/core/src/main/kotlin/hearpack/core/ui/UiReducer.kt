@@ -3,6 +3,7 @@ package hearpack.core.ui
 import hearpack.core.audio.CaptureFault
 import hearpack.core.audio.OpenedCapture
 import hearpack.core.bundle.BundleFault
+import hearpack.core.bundle.printable
 import hearpack.core.stream.Failure
 import hearpack.core.stream.SelfCheckReport
 
@@ -32,7 +33,7 @@ fun reduce(
         }
 
         is UiEvent.EngineRefused -> {
-            val notice = Notice(NoticeKind.ENGINE_REFUSED, event.message, NoticeAction.TRY_AGAIN, true)
+            val notice = Notice(NoticeKind.ENGINE_REFUSED, printable(event.message), NoticeAction.TRY_AGAIN, true)
             state.broken(event.page, ModelPhase.BROKEN, notice)
         }
 
@@ -115,7 +116,7 @@ private fun ready(
     event: UiEvent.EngineReady,
 ): ModelState {
     val why = event.refused.joinToString("; ") { (unit, reason) -> "$unit: $reason" }
-    val fallback = Notice(NoticeKind.ACCELERATOR_REFUSED, why, NoticeAction.NONE, false)
+    val fallback = Notice(NoticeKind.ACCELERATOR_REFUSED, printable(why), NoticeAction.NONE, false)
     return model.copy(
         phase = ModelPhase.READY,
         name = event.name,
@@ -193,7 +194,13 @@ private fun withEvent(
 ): List<EventRow> {
     val event = came.event
     val rate = came.sampleRateHz.toDouble()
-    val row = EventRow(event.label, event.onsetSample / rate, event.offsetSample?.let { it / rate }, event.confidence)
+    val row =
+        EventRow(
+            printable(event.label),
+            event.onsetSample / rate,
+            event.offsetSample?.let { it / rate },
+            event.confidence,
+        )
     val open = rows.indexOfFirst { it.label == row.label && it.onsetSeconds == row.onsetSeconds }
     return if (open >= 0) rows.mapIndexed { i, old -> if (i == open) row else old } else (listOf(row) + rows).take(ROWS)
 }
@@ -217,6 +224,6 @@ private fun failed(
             CaptureFault.UNAVAILABLE, CaptureFault.ROUTE_CHANGED -> NoticeKind.MIC_UNAVAILABLE
             else -> NoticeKind.STREAM_FAILED
         }
-    val notice = Notice(kind, failure.message, NoticeAction.TRY_AGAIN, true)
+    val notice = Notice(kind, printable(failure.message), NoticeAction.TRY_AGAIN, true)
     return state.copy(stream = StreamPhase.IDLE, notice = notice, canShare = state.opened != null)
 }
