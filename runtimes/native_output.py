@@ -43,7 +43,9 @@ def quiet() -> Iterator[Captured]:
         os.dup2(scratch.fileno(), 2)
         previous = sys.stderr
         live = (
-            os.fdopen(os.dup(saved), "w", buffering=1, encoding="utf-8", errors="replace")
+            os.fdopen(
+                os.dup(saved), "w", buffering=1, encoding=_of(previous, "encoding"), errors=_of(previous, "errors")
+            )
             if _is_fd2(previous)
             else None
         )
@@ -73,6 +75,10 @@ def flush(stream: io.TextIOBase | object) -> None:
     """Flush a stream that may be absent or closed already."""
     with contextlib.suppress(ValueError, OSError, AttributeError):
         stream.flush()  # type: ignore[union-attr]
+
+
+def _of(stream: object, what: str) -> str:
+    return str(getattr(stream, what, None) or {"encoding": "utf-8", "errors": "replace"}[what])
 
 
 def _is_fd2(stream: object) -> bool:

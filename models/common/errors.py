@@ -16,16 +16,21 @@ A message says what was expected, what came, and what to do. Anything else that 
 
 from __future__ import annotations
 
+import re
+
 from models.common.printable import printable
 
 MOST_CHARACTERS = 290  # of a message: a line of 300 with who says it
+# What Python adds to an OSError's words: its number before them, and after them the path that a message begins with.
+_ERRNO = re.compile(r"\[Errno -?\d+\] ([^:;,.)]+)(?:: b?(?:'[^']*'|\"[^\"]*\")(?: -> '[^']*')?)?")
 
 
 class HearpackError(Exception):
     """Base of all errors that hearpack raises on purpose; as text, one printable line (`args` has the whole)."""
 
     def __str__(self) -> str:
-        return printable(" ".join(super().__str__().split()), MOST_CHARACTERS)
+        text = _ERRNO.sub(r"\1", " ".join(super().__str__().split()))
+        return printable(text, MOST_CHARACTERS)
 
 
 class UsageError(HearpackError):

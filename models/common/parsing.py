@@ -14,8 +14,11 @@ import re
 import tomllib
 from typing import Any
 
+from models.common.printable import printable
+
 _LARGEST = 2**63 - 1
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_NAME_BYTE = re.compile("[\udc80-\udcff]")
 _HALF = re.compile("[\ud800-\udfff]")
 
 
@@ -35,15 +38,20 @@ def _real(text: str) -> float:
     return float(text)
 
 
-def _refuse_halves(value: Any) -> None:
-    """Half of a surrogate pair can be written with an escape, and no file, terminal or page can hold it."""
-    if isinstance(value, str) and _HALF.search(value):
-        raise _FigureError("a text with half of a surrogate pair")
-    if isinstance(value, dict):
-        value = [*value, *value.values()]
-    if isinstance(value, list):
-        for part in value:
-            _refuse_halves(part)
+def _without_halves(value: Any) -> Any:
+    """The value with bytes of file names that are not UTF-8, which Python keeps as halves of pairs, shown as escapes.
+
+    Any other half of a surrogate pair is refused: no file, terminal or page can hold it.
+    """
+    if isinstance(value, str):
+        value = _NAME_BYTE.sub(lambda byte: printable(byte.group()), value)
+        if _HALF.search(value):
+            raise _FigureError("a text with half of a surrogate pair")
+    elif isinstance(value, dict):
+        return {_without_halves(key): _without_halves(part) for key, part in value.items()}
+    elif isinstance(value, list):
+        return [_without_halves(part) for part in value]
+    return value
 
 
 def parse_json(text: str) -> Any:
@@ -56,7 +64,7 @@ def parse_json(text: str) -> Any:
     try:
         value = json.loads(text, parse_int=_whole, parse_float=_real, parse_constant=_real)
         if _ESCAPED_SURROGATE.search(text):
-            _refuse_halves(value)
+            value = _without_halves(value)
         return value
     except _FigureError as exc:
         raise json.JSONDecodeError(str(exc), text, 0) from exc

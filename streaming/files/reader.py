@@ -6,6 +6,7 @@ Memory does not grow with the file. A file is read forwards only: a seek makes t
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.common.errors import AudioError
+from runtimes.native_output import quiet
 from streaming.core.resample import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 from streaming.files.containers import Container, look_at, truncated
 from streaming.files.levels import InputLevel, LevelMeter
@@ -27,6 +29,13 @@ BLOCK_FRAMES = 1 << 16
 _UNKNOWN_FRAMES = 1 << 62
 _MPEG_SLACK_FRAMES = 2  # a decoder may keep back a first or a last frame
 _FLOATS = ("FLOAT", "DOUBLE")
+# What libsndfile says, where it is not what is meant.
+_SAID = {
+    "File does not exist or is not a regular file": "no sound can be decoded from it",
+    "Format not recognised": "its format is not known",
+    "Unspecified internal error": "it is damaged",
+    "Supported file format but file is malformed": "it is damaged",
+}
 
 
 class AudioReader:
@@ -72,7 +81,7 @@ class AudioReader:
             self._under = self._mpeg(scan)
         elif container.patches:
             self._under = _patched(self._file, container)
-        self._sound = _forwards()(self._file if self._under is None else self._under)
+        self._sound = _forwards()(os.fsencode(self._file) if self._under is None else self._under)
         if self._under is None and str(self._sound.subtype).startswith("MPEG"):
             scan = scan_mpeg(self._file)
             self._under = self._mpeg(scan)
@@ -223,9 +232,11 @@ def _in_our_words(file: Path) -> Iterator[None]:
     import soundfile  # late: loads a native library that the command's --help has no use for
 
     try:
-        yield
+        with quiet():  # libmpg123 writes its complaints to the terminal
+            yield
     except soundfile.SoundFileError as exc:
-        detail = str(getattr(exc, "error_string", exc)).strip().rstrip(".")
+        said = str(getattr(exc, "error_string", exc)).strip().rstrip(".")
+        detail = next((ours for theirs, ours in _SAID.items() if theirs in said), f"libsndfile says: {said}")
         raise AudioError(
             f"{file}: is not an audio file that can be read ({detail}); expected WAV, FLAC, Ogg, AIFF or MP3; "
             f"others can be converted: ffmpeg -i {file.name} out.wav"

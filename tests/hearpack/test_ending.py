@@ -130,3 +130,18 @@ def test_a_terminal_of_ascii(environment: dict[str, str], arguments: str) -> Non
     assert "Traceback" not in done.stderr
     assert done.stdout.isascii()
     assert done.stderr.isascii()
+
+
+@pytest.mark.parametrize("environment", [{}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}])
+def test_names_that_the_locale_cannot_spell(environment: dict[str, str], tmp_path: Path) -> None:
+    """A bundle and a sound with an umlaut, and one whose name is not UTF-8: run, simulate and report as with others."""
+    from tests.fuzz.bundles import make_bundle
+
+    place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xc3\xbcndel \xe9"))
+    place.mkdir()
+    make_bundle(place / "tiny-256.hearpack")
+    lines = ('run "$B" "$D/sound.wav" -o "$D/ä.csv"', 'simulate "$B" "$D/sound.wav" --compute-ms 1 -o "$D/ä.run"')
+    for line in (*lines, 'report "$D/ä.run" -o "$D/ä.html"', 'inspect "$B"'):
+        done = shell(f'D={tmp_path}/b*; D=$(echo $D); B=$D/tiny-256.hearpack; "$@" {line}', **environment)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr

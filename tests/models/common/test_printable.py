@@ -92,3 +92,20 @@ def test_json_with_half_a_surrogate_pair_is_none(text: str) -> None:
     with pytest.raises(ValueError, match="half of a surrogate pair"):
         parse_json(text)
     assert parse_json(r'"\ud83d\ude00"') == "😀"
+
+
+def test_json_with_a_file_name_that_is_not_utf_8_shows_its_bytes() -> None:
+    assert parse_json(r'{"a": ["x\udce9.wav", "\ud800\udc80"]}') == {"a": ["x\\xe9.wav", "\U00010080"]}
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (IsADirectoryError(21, "Is a directory", "/x"), "Is a directory"),
+        (OSError(18, "Invalid cross-device link", "a", None, "b"), "Invalid cross-device link"),
+        (FileNotFoundError(2, "No such file or directory", b"/x"), "No such file or directory"),
+    ],
+)
+def test_a_message_has_the_words_of_the_system_and_not_its_numbers(error: OSError, words: str) -> None:
+    assert str(BundleError(f"/x: cannot be read: {error}; do that")) == f"/x: cannot be read: {words}; do that"
+    assert str(BundleError(f"/x: ({error})")) == f"/x: ({words})"
