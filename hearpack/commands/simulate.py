@@ -245,9 +245,9 @@ def _lines(record: RunRecord) -> Iterator[str]:
             f"{'passed' if check.passed else 'FAILED'}"
         )
     yield (
-        f"counted: {counted(counts.calls, 'call')}, {counts.misses} past their deadline, {counts.skipped_hops} skipped, "
-        f"{counts.failed_calls} failed; ring: {counts.written} written = {counts.read} read + {counts.held} held + "
-        f"{counts.dropped} dropped, at most {record.ring.high_water_samples} of {record.ring.capacity_samples} held"
+        f"counted: {counted(counts.calls, 'call')}, {counts.misses} past their deadline, "
+        f"{counts.skipped_hops} skipped, {counts.failed_calls} failed; ring: {counts.written} written = "
+        f"{counts.read} read + {counts.held} held + {counts.dropped} dropped, at most {record.ring.high_water_samples} of {record.ring.capacity_samples} held"
     )
     if counts.nan_samples or counts.limited_samples or counts.nan_outputs:
         yield (
