@@ -165,6 +165,7 @@ def _graph(
 ) -> tuple[Graph, tuple[int, ...]]:
     """One subgraph, and the numbers of those that it calls."""
     tensors, buffers, held = [], [], set()
+    shapes: list[tuple[int, ...] | None] = []
     for index, tensor in enumerate(table.tables(0)):
         code, buffer = tensor.scalar(1, "b"), tensor.scalar(2, "I")
         in_range(code, len(DTYPES), f"tensor {index}", "element type")
@@ -176,6 +177,7 @@ def _graph(
             held.add(index)
         tensors.append(info)
         buffers.append(buffer)
+        shapes.append(None if min(info.shape, default=0) < 0 else shape)
     ops: list[tuple[int, tuple[int, ...], tuple[int, ...]]] = []
     calls: list[int] = []
     for number, op in enumerate(table.tables(3)):
@@ -188,7 +190,7 @@ def _graph(
     inputs, outputs = table.ints(1), table.ints(2)
     for index in (*inputs, *outputs):
         in_range(index, len(tensors), "a subgraph", "tensor")
-    check_ops(ops, opcodes, inputs, outputs, frozenset(held))
+    check_ops(ops, opcodes, inputs, outputs, frozenset(held), shapes)
     return Graph(tuple(tensors), tuple(buffers), inputs, outputs, tuple(ops)), tuple(calls)
 
 

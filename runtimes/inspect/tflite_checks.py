@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from models.common.errors import ArtefactError
 from runtimes.inspect.flatbuffer import Table
-from runtimes.inspect.tflite_ops import NEVER, SUBGRAPHS, arity, op_name
+from runtimes.inspect.tflite_ops import BROADCAST, NEVER, SAME_ELEMENTS, SAME_SHAPE, SUBGRAPHS, arity, op_name
 
 # Largest tensor that is computed, and largest dimension. The largest of the catalogue is 8 MB.
 MOST_BYTES = 1 << 29
@@ -28,6 +28,8 @@ _BITS = {
     "int2": 2,
 }
 _UNSIZED = ("string", "resource", "variant")
+_SHAPED = SAME_SHAPE | SAME_ELEMENTS | BROADCAST
+Shape = tuple[int, ...]
 Op = tuple[int, tuple[int, ...], tuple[int, ...]]
 
 
@@ -86,6 +88,7 @@ def check_ops(
     inputs: Sequence[int],
     outputs: Sequence[int],
     held: frozenset[int],
+    shapes: Sequence[Shape | None],
 ) -> None:
     """Raise ArtefactError unless every operator has its tensors, and every tensor that is read was written before.
 
@@ -94,12 +97,14 @@ def check_ops(
         opcodes: (builtin code, custom name) by index.
         inputs, outputs: of the subgraph.
         held: tensors that need no writer: constants, variables and empty ones.
+        shapes: of the tensors, None where one is dynamic.
     """
     if len(set(inputs)) != len(inputs):
         raise damaged("a subgraph names an input twice")
     written = set(inputs)
     for number, (opcode, ins, outs) in enumerate(ops):
-        wrong = _wrong_op(opcodes[opcode][0], ins, outs, written, held)
+        code = opcodes[opcode][0]
+        wrong = _wrong_op(code, ins, outs, written, held) or _wrong_shape(code, ins, outs, shapes)
         if wrong:
             raise damaged(f"op {number} ({op_name(*opcodes[opcode])}) {wrong}")
         written.update(outs)
@@ -128,6 +133,31 @@ def _wrong_op(code: int, ins: tuple[int, ...], outs: tuple[int, ...], written: s
         if index < 0 or index in written or index in held:
             return f"writes tensor {index}, which is not its own"
     return ""
+
+
+def _wrong_shape(code: int, ins: tuple[int, ...], outs: tuple[int, ...], shapes: Sequence[Shape | None]) -> str:
+    """What is wrong with the shape of an element by element operator's result; empty where nothing is."""
+    if code not in _SHAPED:
+        return ""
+    given, result = shapes[ins[0]], shapes[outs[0]]
+    if given is None or result is None:
+        return ""
+    fits = True
+    if code in SAME_SHAPE:
+        fits = given == result
+    elif code in SAME_ELEMENTS:
+        fits = math.prod(given) == math.prod(result)
+    else:
+        other = shapes[ins[1]]
+        fits = other is None or _broadcast(given, other) == result
+    return "" if fits else f"gives {list(result)}, which is not what it makes of {list(given)}"
+
+
+def _broadcast(one: Shape, two: Shape) -> Shape | None:
+    """The shape of two broadcast, None where they do not fit."""
+    rank = max(len(one), len(two))
+    pairs = list(zip((1,) * (rank - len(one)) + one, (1,) * (rank - len(two)) + two, strict=True))
+    return tuple(b if a == 1 else a for a, b in pairs) if all(1 in p or p[0] == p[1] for p in pairs) else None
 
 
 def called(op: Table, code: int, count: int) -> tuple[int, ...]:

@@ -81,6 +81,16 @@ _OPTIONAL: Mapping[int, Arity] = {
 }
 # Codes that stand in the schema and in no file: DELEGATE, PLACEHOLDER_FOR_GREATER_OP_CODES.
 NEVER = frozenset({51, 127})
+# Whose result has the shape of the first input, of both broadcast, or as many elements as the first input. XNNPACK
+# writes past the end of a result that is declared smaller.
+SAME_SHAPE = frozenset(
+    (
+        *(6, 8, 11, 13, 14, 19, 20, 21, 25, 28, 47, 50, 53, 54, 59, 66, 73, 75, 76, 80, 87, 92, 93, 98, 101, 104, 108),
+        *(111, 114, 116, 117, 128, 150, 152, 158),
+    )
+)
+BROADCAST = frozenset((0, 18, 41, 42, 55, 57, 58, 61, 62, 63, 71, 72, 78, 84, 86, 90, 95, 99, 156, 160, 161))
+SAME_ELEMENTS = frozenset((22, 39, 43, 70))  # RESHAPE, TRANSPOSE, SQUEEZE, EXPAND_DIMS
 # Where an operator's options name subgraphs: (field of the operator, fields of its options).
 SUBGRAPHS: Mapping[int, tuple[int, tuple[int, ...]]] = {
     31: (4, (0,)),  # CALL

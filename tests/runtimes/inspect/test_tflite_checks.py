@@ -46,6 +46,14 @@ def leave_out(name: str, place: int) -> Callable[[Any], None]:
     return change
 
 
+def result_of(name: str, shape: list[int]) -> Callable[[Any], None]:
+    def change(model: Any) -> None:
+        tensor = model.subgraphs[0].tensors[first(model, name).outputs[0]]
+        tensor.shape, tensor.shapeSignature = shape, None
+
+    return change
+
+
 def shape_of_the_input(*shape: int) -> Callable[[Any], None]:
     def change(model: Any) -> None:
         model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]].shape = list(shape)
@@ -107,6 +115,9 @@ def write_into_a_constant(model: Any) -> None:
         (write_twice, "writes tensor [0-9]+, which is not its own"),
         (write_into_a_constant, "writes tensor [0-9]+, which is not its own"),
         (lambda m: setattr(m.subgraphs[0], "operators", []), "gives out tensor [0-9]+, which nothing has written"),
+        (result_of("LOGISTIC", [1, 31]), r"\(LOGISTIC\) gives \[1, 31\], which is not what it makes of"),
+        (result_of("MUL", [1, 1]), r"\(MUL\) gives \[1, 1\], which is not what it makes of"),
+        (result_of("RESHAPE", [7]), r"\(RESHAPE\) gives \[7\], which is not what it makes of"),
         (lambda m: setattr(m, "signatureDefs", m.signatureDefs * 65), "more than 64 signatures"),
         (lambda m: setattr(first(m, "LOGISTIC"), "outputs", [9, 9]), "has 2 outputs, expected 1"),
         (lambda m: setattr(m.subgraphs[0], "inputs", [0, 0]), "names an input twice"),
