@@ -8,7 +8,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,7 @@ Array = NDArray[np.float32]
 
 STRESS_SECONDS = 4.0
 SHORTEST_SECONDS = 2.0
+_NOT_KEPT = ("level", "warnings", "not_kept")
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class VerifyReport:
         material, seconds: the stream.
         artefacts: one report for each artefact and engine.
         passed: all of them passed.
+        level, warnings: of a file of your own: a line about its level, and what a person has to know of it.
         not_kept: why there is no parity/MACHINE.json of it (a bundle that cannot be written); empty where there is.
     """
 
@@ -98,7 +100,18 @@ class VerifyReport:
     seconds: float
     artefacts: tuple[ArtefactReport, ...]
     passed: bool
+    level: str = ""
+    warnings: tuple[str, ...] = ()
     not_kept: str = ""
+
+
+class _Material(NamedTuple):
+    """The stream that is compared, and what a person has to know of it if it is a file of theirs."""
+
+    name: str
+    samples: Array
+    level: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,6 +123,8 @@ class _Truth:
     samples: Array
     output: StreamOutput
     stress: dict[str, tuple[Array, StreamOutput]]
+    level: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def verify(
@@ -174,13 +189,15 @@ def verify(
         seconds=truth.samples.shape[-1] / bundle.manifest.geometry.sample_rate_hz,
         artefacts=tuple(reports),
         passed=all(r.passed for r in reports),
+        level=truth.level,
+        warnings=truth.warnings,
     )
     return dataclasses.replace(report, not_kept=_keep(bundle, report))
 
 
 def _keep(bundle: Bundle, report: VerifyReport) -> str:
     """Write parity/MACHINE.json; says why where that cannot be, because the figures are there all the same."""
-    fields = {name: value for name, value in dataclasses.asdict(report).items() if name != "not_kept"}
+    fields = {name: value for name, value in dataclasses.asdict(report).items() if name not in _NOT_KEPT}
     folder = bundle.path / PARITY
     if folder.is_symlink():
         return f"{folder}: is a link; expected a folder, take it out"
@@ -191,14 +208,14 @@ def _keep(bundle: Bundle, report: VerifyReport) -> str:
     return ""
 
 
-def _samples(manifest: Manifest, entry: ModelEntry, seconds: float | None, audio: Path | None) -> tuple[str, Array]:
+def _samples(manifest: Manifest, entry: ModelEntry, seconds: float | None, audio: Path | None) -> _Material:
     rate = manifest.geometry.sample_rate_hz
     if audio is None:
         length_s = VERIFY_SECONDS if seconds is None else seconds
         if manifest.geometry.channels == 2:
-            return "speech in the street at 5 dB, in stereo", stereo_programme(rate, length_s)
+            return _Material("speech in the street at 5 dB, in stereo", stereo_programme(rate, length_s))
         what = "street recording" if entry.test_material == "street" else "speech in the street at 5 dB"
-        return what, programme(entry.test_material, rate, length_s)
+        return _Material(what, programme(entry.test_material, rate, length_s))
     clip = read_wav(audio)
     if manifest.sources:
         channels = clip.spread(manifest.geometry.channels)
@@ -210,7 +227,7 @@ def _samples(manifest: Manifest, entry: ModelEntry, seconds: float | None, audio
     length = samples.shape[-1]
     if length < SHORTEST_SECONDS * rate:
         raise UsageError(f"{audio}: expected at least {SHORTEST_SECONDS:g} s to verify with, got {length / rate:.2f} s")
-    return audio.name, samples
+    return _Material(audio.name, samples, "" if clip.level is None else clip.level.line(), clip.warnings)
 
 
 def _truth(
@@ -230,14 +247,17 @@ def _truth(
         if audio is not None or weights is not None or own != (None, None):
             raise
         return _golden_truth(bundle, str(exc))
-    material, samples = _samples(manifest, entry, seconds, audio)
+    material = _samples(manifest, entry, seconds, audio)
+    samples = material.samples
     stress = _stress(samples, manifest.geometry.sample_rate_hz)
     return _Truth(
         "torch original",
-        material,
+        material.name,
         samples,
         original(manifest, net, samples, entry),
         {name: (signal, original(manifest, net, signal, entry)) for name, signal in stress.items()},
+        material.level,
+        material.warnings,
     )
 
 

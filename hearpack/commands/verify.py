@@ -53,6 +53,10 @@ def verify(
 
 def show(report: VerifyReport) -> None:
     """The report as text: a table of the stream, one of the stress streams, a verdict."""
+    if report.level:
+        say(report.level, err=True)
+    for warning in report.warnings:
+        say(f"warning: {warning}", err=True)
     out = console()
     out.print(
         f"{report.bundle} against the {report.reference}: {report.seconds:.0f} s of {report.material}, {report.machine}"
@@ -70,7 +74,7 @@ def show(report: VerifyReport) -> None:
     ]
     show_table(("artefact", "engine", "figure", "measured", "limit", ""), rows)
     for item in report.artefacts:
-        out.print(f"{item.artefact} on {item.engine}: {_worst(item)}")
+        out.print(f"{item.artefact} on {item.engine}: {_worst(item, report.seconds)}")
     if any(item.stress for item in report.artefacts):
         _show_stress(report)
     for sentence in dict.fromkeys(s for item in report.artefacts for s in item.lax):
@@ -80,14 +84,18 @@ def show(report: VerifyReport) -> None:
     out.print(f"passed{held}" if report.passed else "FAILED: an artefact is past its tolerance" if failed else "FAILED")
 
 
-def _worst(item: ArtefactReport) -> str:
-    from streaming.metrics.parity import AudioParity
+def _worst(item: ArtefactReport, seconds: float) -> str:
+    """The worst place of a stream so long, and how it began and ended (short ones: by halves)."""
+    from streaming.metrics.parity import ENDS_S, AudioParity
 
     figures = item.figures
     if isinstance(figures, AudioParity):
+        ends = ("first half", "last half")
+        if seconds >= 2.0 * ENDS_S:
+            ends = (f"first {ENDS_S:g} s", f"last {ENDS_S:g} s")
         return (
             f"worst frame {figures.worst_frame_snr_db:.1f} dB at {figures.worst_frame_s:.1f} s; "
-            f"first 10 s {figures.first_snr_db:.1f} dB, last 10 s {figures.last_snr_db:.1f} dB"
+            f"{ends[0]} {figures.first_snr_db:.1f} dB, {ends[1]} {figures.last_snr_db:.1f} dB"
         )
     return (
         f"worst window at {figures.worst_window_s:.1f} s, mean error {figures.score_mean_abs_error:.2g}, "

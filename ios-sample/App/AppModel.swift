@@ -38,7 +38,7 @@ final class AppModel: ObservableObject {
 
     // MARK: What the screens call
 
-    var modelRateHz: Int { bundle?.manifest.geometry.sampleRateHz ?? 1 }
+    var manifest: Manifest? { bundle?.manifest }
 
     func open() {
         let folder = Bundle.main.bundleURL.appendingPathComponent("Bundles")

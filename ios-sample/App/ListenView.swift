@@ -27,7 +27,7 @@ struct ListenSections: View {
                 HStack {
                     Text(printable(row.event.label))
                     Spacer()
-                    Text(row.span(rateHz: model.modelRateHz)).font(.body.monospacedDigit()).foregroundStyle(.secondary)
+                    Text(row.span(model.manifest)).font(.body.monospacedDigit()).foregroundStyle(.secondary)
                 }
                 .accessibilityElement(children: .combine)
             }
@@ -45,10 +45,13 @@ struct EventRow {
     var id: String { "\(event.index) \(event.onsetSample)" }
 
     /// Seconds from the stream's start.
-    func span(rateHz: Int) -> String {
-        let onset = Format.seconds(event.onsetSample, rateHz)
-        guard let offset = event.offsetSample else { return "\(onset) …" }
-        return "\(onset) to \(Format.seconds(offset, rateHz))"
+    func span(_ manifest: Manifest?) -> String {
+        guard let manifest else { return "" }
+        let rateHz = manifest.geometry.sampleRateHz
+        let span = eventSpan(event, hopSamples: manifest.hopSamples, firstEnd: manifest.buffer.samples)
+        let begin = Format.seconds(span.begin, rateHz)
+        guard let end = span.end else { return "\(begin) …" }
+        return "\(begin) to \(Format.seconds(end, rateHz))"
     }
 }
 

@@ -142,13 +142,18 @@ class ScreenTest {
 
     @Test fun labelsAppearWhenTheyBeginAndTheSameRowEnds() {
         val begun = SoundEvent("Bell", 1, 16000, null, 0.5, 24000)
-        val on = state(UiEvent.EventCame(begun, 16000), from = running)
+        val on = state(came(begun), from = running)
         assertEquals(1.0, on.events.single().onsetSeconds)
         assertNull(on.events.single().offsetSeconds)
-        val ended = UiEvent.EventCame(begun.copy(offsetSample = 32000, confidence = 0.9), 16000)
-        val off = state(UiEvent.EventCame(begun.copy(label = "Dog"), 16000), ended, from = on)
-        assertEquals(listOf("Dog" to null, "Bell" to 2.0), off.events.map { it.label to it.offsetSeconds })
+        val ended = came(begun.copy(offsetSample = 32000, confidence = 0.9))
+        val off = state(came(begun.copy(label = "Dog")), ended, from = on)
+        // It lasts to the end of its last window's hop.
+        assertEquals(listOf("Dog" to null, "Bell" to 2.5), off.events.map { it.label to it.offsetSeconds })
+        val first = state(came(begun.copy(onsetSample = 8000, offsetSample = 8000)), from = running).events.single()
+        assertEquals(0.0 to 1.0, first.onsetSeconds to first.offsetSeconds) // on in the first window
     }
+
+    private fun came(event: SoundEvent) = UiEvent.EventCame(event, 16000, 8000, 16000)
 
     @Test fun aPageIsNotChangedWhileAStreamRuns() {
         assertEquals(Page.LISTEN, state(UiEvent.PageChosen(Page.ENHANCE), from = running).page)

@@ -70,4 +70,15 @@ final class DecisionTrackerTests: XCTestCase {
             try [0, 0].withUnsafeBufferPointer { try decisions.push($0, windowEndSample: 4) { _ in } }
         }
     }
+
+    func testTimesForPeople() {
+        func span(_ onset: Int, _ offset: Int?) -> [Int?] {
+            let event = SoundEvent(label: "dog", index: 0, onsetSample: onset, offsetSample: offset, confidence: 1)
+            let found = eventSpan(event, hopSamples: 500, firstEnd: 1_000)
+            return [found.begin, found.end]
+        }
+        XCTAssertEqual(span(1_000, 1_000), [1_000, 1_500])  // one window lasts a hop
+        XCTAssertEqual(span(500, 3_000), [0, 3_500])  // on in the first window
+        XCTAssertEqual(span(1_200, nil), [1_200, nil])
+    }
 }

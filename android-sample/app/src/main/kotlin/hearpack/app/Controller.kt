@@ -232,13 +232,11 @@ class Controller(
 
     override fun onEvent(event: SoundEvent) {
         main.post {
-            val rate =
-                loaded[state.page]
-                    ?.bundle
-                    ?.manifest
-                    ?.geometry
-                    ?.sampleRateHz
-            if (rate != null) send(UiEvent.EventCame(event, rate))
+            val manifest = loaded[state.page]?.bundle?.manifest
+            if (manifest != null) {
+                val rate = manifest.geometry.sampleRateHz
+                send(UiEvent.EventCame(event, rate, manifest.hopSamples, manifest.buffer.samples))
+            }
         }
     }
 

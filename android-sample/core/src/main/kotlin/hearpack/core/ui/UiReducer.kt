@@ -6,6 +6,7 @@ import hearpack.core.bundle.BundleFault
 import hearpack.core.bundle.printable
 import hearpack.core.stream.Failure
 import hearpack.core.stream.SelfCheckReport
+import hearpack.core.stream.eventSpan
 
 private const val ROWS = 50
 private val OF_PERMISSION = setOf(NoticeKind.PERMISSION_DENIED, NoticeKind.PERMISSION_DENIED_FOR_GOOD)
@@ -194,13 +195,8 @@ private fun withEvent(
 ): List<EventRow> {
     val event = came.event
     val rate = came.sampleRateHz.toDouble()
-    val row =
-        EventRow(
-            printable(event.label),
-            event.onsetSample / rate,
-            event.offsetSample?.let { it / rate },
-            event.confidence,
-        )
+    val (begin, end) = eventSpan(event, came.hopSamples, came.firstEnd)
+    val row = EventRow(printable(event.label), begin / rate, end?.let { it / rate }, event.confidence)
     val open = rows.indexOfFirst { it.label == row.label && it.onsetSeconds == row.onsetSeconds }
     return if (open >= 0) rows.mapIndexed { i, old -> if (i == open) row else old } else (listOf(row) + rows).take(ROWS)
 }

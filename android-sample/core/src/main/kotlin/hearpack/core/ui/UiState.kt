@@ -159,6 +159,8 @@ sealed interface UiEvent {
     data class EventCame(
         val event: SoundEvent,
         val sampleRateHz: Int,
+        val hopSamples: Int,
+        val firstEnd: Int,
     ) : UiEvent
 
     data class FiguresCame(
