@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import html
+import io
 import json
 import math
 from pathlib import Path
 from typing import Any
 
-from converters.verify import ArtefactReport, VerifyReport
+from converters.verify import ArtefactReport
 from hearpack.demo.figures import score_timeline, spectrograms
-from hearpack.demo.run import DemoResult, Enhancement, run_all
+from hearpack.demo.run import BELL, DemoResult, Enhancement, run_all
 from models.common.files import write_atomic
+from models.common.printable import counted
 from models.common.progress import Progress, silent
 from runtimes.bundle import Bundle
 from streaming.files.wav import read_wav
 from streaming.metrics.quality import Metric
-
-_STYLE = """
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: .5rem 0 1.5rem; display: block; overflow-x: auto; }
-th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #8884; white-space: nowrap; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
-img { max-width: 100%; background: #fff; border-radius: 4px; }
-.bad { color: #c22; font-weight: 600; }
-"""
+from streaming.report.charts import details, table, tag, text
+from streaming.report.page import KINDS, sheet
+from streaming.report.run_sections import Section
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,57 +107,127 @@ def _metric(metric: Metric) -> dict[str, Any]:
     return plain
 
 
-def _row(cells: list[str], tag: str = "td") -> str:
-    return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in cells) + "</tr>"
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    return "<table>" + _row([html.escape(h) for h in header], "th") + "".join(_row(r) for r in rows) + "</table>"
-
-
 def _page(result: DemoResult, files: DemoFiles) -> str:
-    parts = [
-        "<!doctype html><html lang='en'><meta charset='utf-8'>",
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>",
-        f"<title>hearpack demo</title><style>{_STYLE}</style><h1>hearpack demo</h1>",
-        "<h2>Bundles</h2>",
-        _bundle_table(result),
-        "<h2>Against the PyTorch original</h2>",
-        *(_verification(v) for v in result.verifications),
-        "<h2>Enhancers: speech in a real street</h2>",
-        _quality_table(result.enhancements),
-        _picture(files.spectrogram, "Spectrogram before and after the enhancer"),
-        "<h2>Classifier: the street, with bicycle bells</h2>",
-        _event_table(result),
-        _picture(files.timeline, "Scores over time with the labelled bells shaded"),
-        "</html>\n",
+    sections = [
+        Section("summary", "in short", "In short", _summary(result)),
+        Section("listen", "listen", "Listen", _players(result.enhancements)),
+        Section("quality", "speech in a street", "Enhancers: speech in a real street", _quality(result, files)),
+        Section("events", "bells in a street", "Classifier: a street with bicycle bells", _events(result, files)),
+        Section("equal", "equal to the original", "Every artefact against its original", _verifications(result)),
+        Section("bundles", "bundles", "What was exported", _bundles(result)),
     ]
-    return "\n".join(parts)
-
-
-def _bundle_table(result: DemoResult) -> str:
-    rows = []
-    for path in result.bundles:
-        for artefact in Bundle.open(path).manifest.artefacts:
-            size = f"{artefact.size_bytes / 1e6:.2f} MB"
-            rows.append([path.name, artefact.id, size, artefact.precision.weights, artefact.precision.compute])
-    return _table(["bundle", "artefact", "size", "weights", "compute"], rows)
-
-
-def _verification(report: VerifyReport) -> str:
-    caption = (
-        f"{report.bundle}: {report.seconds:.0f} s of {report.material} against the {report.reference}, {report.machine}"
+    lead = (
+        "<p class='lead'>Three nets with their published weights, exported for both phones, run here as the phones run "
+        "them, and heard on real audio.</p>" + KINDS
     )
-    rows = [_verification_row(item) for item in report.artefacts]
-    header = ["artefact", "engine", "checks (measured, limit)", "worst stress stream", "verdict"]
-    note = "<p>mil-fp16 emulates half precision; it is not Apple's hardware.</p>"
-    return f"<h3>{html.escape(caption)}</h3>" + _table(header, rows) + note
+    stored = json.dumps(_plain(result), sort_keys=True)
+    return sheet("hearpack demo", lead, [("Demo", sections)], ("hearpack", "demo"), stored)
 
 
-def _verification_row(item: ArtefactReport) -> list[str]:
-    checks = "<br>".join(f"{c.metric} {c.value:.4g} ({c.direction} {c.limit:g})" for c in item.checks)
-    verdict = "ok" if item.passed else "<span class='bad'>past its tolerance</span>"
-    return [item.artefact, item.engine, checks, worst_stress(item), verdict]
+def _summary(result: DemoResult) -> str:
+    checks = [item.passed for report in result.verifications for item in report.artefacts]
+    best = max(result.enhancements, key=lambda e: _gained(e, "si_sdr") or -math.inf)
+    heard = [e for e in result.timeline.events if e.label == BELL]
+    found = sum(any(e.onset_s < end and e.offset_s > begin for e in heard) for begin, end in result.timeline.labelled)
+    labelled = len(result.timeline.labelled)
+    tiles = [
+        ("Artefacts like their original", f"{sum(checks)} of {len(checks)}", "within their tolerance", "measured",
+         all(checks)),
+        ("Bells heard", f"{found} of {labelled}", "stretches that a person labelled", "measured", None),
+        ("Exports", f"{result.export_seconds:.0f} <small>s</small>",
+         "from the cache" if all(result.cached) else "converted and executed", "measured", None),
+    ]  # fmt: skip
+    gained = _gained(best, "si_sdr")
+    if gained is not None:
+        under = f"SI-SDR, {best.model}, speech at {best.snr_db:g} dB"
+        tiles.insert(1, ("Most gained", f"{gained:.1f} <small>dB</small>", under, "measured", None))
+    drawn = []
+    for title, value, under, source, good in tiles:
+        mood = "" if good is None else " good" if good else " bad"
+        drawn.append(
+            f'<div><dt>{text(title)}</dt><dd><div class="v{mood}">{value}</div><div class="u">{text(under)}</div>'
+            f"{tag(source)}</dd></div>"
+        )
+    return f'<dl class="tiles">{"".join(drawn)}</dl>'
+
+
+def _gained(enhancement: Enhancement, name: str) -> float | None:
+    values = {m.name: m.value for m in enhancement.before}, {m.name: m.value for m in enhancement.after}
+    before, after = (v.get(name) for v in values)
+    return None if before is None or after is None else after - before
+
+
+def _players(enhancements: tuple[Enhancement, ...]) -> str:
+    parts = []
+    for snr_db in dict.fromkeys(e.snr_db for e in enhancements):
+        mixed = [e for e in enhancements if e.snr_db == snr_db]
+        rows = [("before", mixed[0].noisy_file)]
+        rows += [(f"after {e.model}", e.enhanced_file) for e in mixed]
+        rows.append(("the speech alone", mixed[0].clean_file))
+        drawn = "".join(f"<span>{text(what)}</span>{_player(file, what)}" for what, file in rows)
+        parts.append(f"<h3>Speech {snr_db:g} dB over the street</h3><div class='players'>{drawn}</div>")
+    return "".join(parts) + "<p class='note'>The same sounds lie beside this page as .wav files.</p>"
+
+
+def _player(file: Path, what: str) -> str:
+    """The sound inside the page, as FLAC of 16 bits."""
+    import soundfile
+
+    clip, packed = read_wav(file), io.BytesIO()
+    soundfile.write(packed, clip.samples.T.clip(-1.0, 1.0), clip.sample_rate_hz, format="FLAC", subtype="PCM_16")
+    data = base64.b64encode(packed.getvalue()).decode()
+    return f"<audio controls preload='metadata' aria-label='{text(what)}' src='data:audio/flac;base64,{data}'></audio>"
+
+
+def _quality(result: DemoResult, files: DemoFiles) -> str:
+    rows = [
+        (e.model, f"{e.snr_db:g} dB", f"{m.name} ({m.unit})", shown(m), shown(after))
+        for e in result.enhancements
+        for m, after in zip(e.before, e.after, strict=True)
+    ]
+    header = ("enhancer", "mixed at", "figure", "before", "after")
+    return (
+        f"<p>{tag('measured')} against the speech alone; SI-SDR in dB, PESQ and DNSMOS from 1 to 5.</p>"
+        f"{table(header, rows, '', 3)}{_picture(files.spectrogram, 'Spectrogram before and after the enhancer')}"
+    )
+
+
+def _events(result: DemoResult, files: DemoFiles) -> str:
+    timeline = result.timeline
+    rows = [(e.label, f"{e.onset_s:.2f}", f"{e.offset_s:.2f}", f"{e.confidence:.2f}") for e in timeline.events]
+    bells = ", ".join(f"{begin:.2f} to {end:.2f} s" for begin, end in timeline.labelled)
+    events = table(("label", "onset, s", "offset, s", "confidence"), rows)
+    return (
+        f"<p>{tag('measured')} {counted(len(rows), 'event')}. Bells labelled by hand: {bells}.</p>"
+        f"{_picture(files.timeline, 'Scores over time with the labelled bells shaded')}"
+        f"{details(f'All {len(rows)} events as a table', events)}"
+    )
+
+
+def _verifications(result: DemoResult) -> str:
+    parts = []
+    for report in result.verifications:
+        rows = [
+            (f"{item.artefact}, {item.engine}", "ok" if item.passed else "PAST ITS TOLERANCE",
+             "; ".join(f"{c.metric} {c.value:.4g} ({c.direction} {c.limit:g})" for c in item.checks),
+             worst_stress(item))
+            for item in report.artefacts
+        ]  # fmt: skip
+        header = ("artefact, engine", "verdict", "checks (limit)", "worst stress stream")
+        said = f"{report.seconds:.0f} s of {report.material} against the {report.reference}, {report.machine}"
+        parts.append(
+            f"<h3>{text(report.bundle)}</h3><p>{tag('measured')} {text(said)}.</p>{table(header, rows, '', 9)}"
+        )
+    return "".join(parts) + "<p class='note'>mil-fp16 emulates half precision; it is not Apple's hardware.</p>"
+
+
+def _bundles(result: DemoResult) -> str:
+    rows = [
+        (f"{path.name}, {a.id}", f"{a.size_bytes / 1e6:.2f}", a.precision.weights, a.precision.compute)
+        for path in result.bundles
+        for a in Bundle.open(path).manifest.artefacts
+    ]
+    return f"<p>{tag('counted')}</p>{table(('bundle, artefact', 'MB', 'weights', 'compute'), rows)}"
 
 
 def worst_stress(item: ArtefactReport) -> str:
@@ -184,25 +248,6 @@ def shown(metric: Metric) -> str:
     return f"{round(metric.value, 2) + 0.0:.2f}"  # adding 0.0 makes -0.00 into 0.00
 
 
-def _quality_table(enhancements: tuple[Enhancement, ...]) -> str:
-    rows = [
-        [e.model, f"{e.snr_db:g} dB", m.name, m.unit, html.escape(shown(m)), html.escape(shown(after))]
-        for e in enhancements
-        for m, after in zip(e.before, e.after, strict=True)
-    ]
-    return _table(["enhancer", "mixed at", "metric", "unit", "before", "after"], rows)
-
-
-def _event_table(result: DemoResult) -> str:
-    timeline = result.timeline
-    rows = []
-    for event in timeline.events:
-        times = [f"{event.onset_s:.2f} s", f"{event.offset_s:.2f} s"]
-        rows.append([*times, f"{event.confidence:.2f}", html.escape(event.label)])
-    bells = ", ".join(f"{begin:.2f}–{end:.2f} s" for begin, end in timeline.labelled)
-    return f"<p>Bells labelled by hand: {bells}.</p>" + _table(["onset", "offset", "confidence", "label"], rows)
-
-
 def _picture(path: Path, alt: str) -> str:
     data = base64.b64encode(path.read_bytes()).decode()
-    return f"<p><img alt='{html.escape(alt)}' src='data:image/png;base64,{data}'></p>"
+    return f"<img class='picture' alt='{text(alt)}' src='data:image/png;base64,{data}'>"

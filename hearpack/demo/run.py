@@ -57,12 +57,13 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Enhancement:
-    """Speech in the street before and after an enhancer."""
+    """Speech in the street before and after an enhancer, and the speech alone."""
 
     model: str
     hop_ms: float
     snr_db: float
     sample_rate_hz: int
+    clean_file: Path
     noisy_file: Path
     enhanced_file: Path
     before: tuple[Metric, ...]
@@ -125,6 +126,8 @@ def labelled_bells() -> tuple[tuple[float, float], ...]:
 def _enhance(bundle: Bundle, output: Path, snr_db: float, progress: Progress) -> Enhancement:
     rate = bundle.manifest.geometry.sample_rate_hz
     clean, noisy = noisy_speech(rate, CLIP_SECONDS, snr_db)
+    clean_file = output / "speech.wav"
+    write_wav(clean_file, clean, rate)
     noisy_file = output / f"speech-in-street-{snr_db:g}dB.wav"
     enhanced_file = output / f"speech-in-street-{snr_db:g}dB.{bundle.manifest.name}.wav"
     write_wav(noisy_file, noisy, rate)
@@ -141,6 +144,7 @@ def _enhance(bundle: Bundle, output: Path, snr_db: float, progress: Progress) ->
         geometry.ms(geometry.hop_samples),
         snr_db,
         rate,
+        clean_file,
         noisy_file,
         enhanced_file,
         before,

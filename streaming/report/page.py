@@ -9,13 +9,20 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from models.common.version import __version__
 from streaming.metrics.intervals import digits
 from streaming.report.charts import BarPart, BarRow, bar_rows, details, legend, linear_axis, short, table, tag, text
 from streaming.report.data import Data, dump
 from streaming.report.run_sections import Section, run_sections
 
 _STYLE_FILE = Path(__file__).with_name("report.css")
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
+
+
+KINDS = (
+    f'<p class="note">{tag("measured")} a clock or a meter of the machine that made this said so. {tag("modelled")} a '
+    f"measurement or an assumption, times a device profile's figures. {tag('counted')} exact.</p>"
+)
 
 
 def page(data: Data) -> str:
@@ -33,21 +40,36 @@ def page(data: Data) -> str:
     ]
     apart += [Section(f"advice-{n}", "Which buffer", "Which buffer", _advice(a)) for n, a in enumerate(data["advice"])]
     groups.append(("More", apart))
+    return sheet(_title(data), _lead(data), groups, data["command"], dump(_without_pictures(data)))
+
+
+def sheet(
+    title: str, lead: str, groups: Sequence[tuple[str, Sequence[Section]]], command: Sequence[str], data: str
+) -> str:
+    """A page of sections under a line of links.
+
+    Args:
+        title: in words.
+        lead: HTML below the title.
+        groups: sections by the name of their line of links; without sections a group is left out.
+        command: how the page was made, as words.
+        data: JSON of what the page shows.
+    """
     groups = [(name, sections) for name, sections in groups if sections]
     body = "".join(
         f'<section id="{s.key}"><h2>{text(s.title)}</h2>{s.inner}</section>' for _, sections in groups for s in sections
     )
-    stored = dump(_without_pictures(data)).replace("<", "\\u003c")
+    stored = data.replace("<", "\\u003c")
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>\n"
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         "<meta name='viewport' content='width=device-width, initial-scale=1'>\n"
         "<meta name='color-scheme' content='light dark'>\n"
-        f"<title>{text(_title(data))}</title>\n<style>{_STYLE_FILE.read_text(encoding='utf-8')}</style></head>\n"
-        f"<body><header><h1>{text(_title(data))}</h1>{_lead(data)}"
+        f"<title>{text(title)}</title>\n<style>{_STYLE_FILE.read_text(encoding='utf-8')}</style></head>\n"
+        f"<body><header><h1>{text(title)}</h1>{lead}"
         f'<nav aria-label="Sections">{_links(groups)}</nav></header>\n<main>{body}</main>\n'
-        f'<footer><p class="note">hearpack {text(data["hearpack"])}. Made with: <code>'
-        f"{text(shlex.join(data['command']))}</code></p></footer>\n"
+        f'<footer><p class="note">hearpack {text(__version__)}. Made with: <code>'
+        f"{text(shlex.join(command))}</code></p></footer>\n"
         f'<script type="application/json" id="report-data">{stored}</script></body></html>\n'
     )
 
@@ -84,10 +106,7 @@ def _lead(data: Data) -> str:
             f'<p class="lead">{text(name)}{text(r["artefact"])} on {text(r["engine"])}, {r["simulated_s"]:.1f} s of '
             f"{text(r['audio']['name'])} on the {text(r['clock'])} clock as {text(r['profile']['title'])} hears it.</p>"
         )
-    return "".join(said) + (
-        f'<p class="note">{tag("measured")} a clock of the machine that made this said so. {tag("modelled")} a '
-        f"measurement or an assumption, times a device profile's figures. {tag('counted')} exact.</p>"
-    )
+    return "".join(said) + KINDS
 
 
 def _comparison(found: Data) -> str:
