@@ -81,7 +81,7 @@ def _version(module: str) -> str:
 def _abilities(quick: bool, progress: Progress) -> list[Ability]:
     with ThreadPoolExecutor(max_workers=2) as pool:
         checks = []
-        for ability in pool.map(lambda entry: _ability(*entry, quick), _ABILITIES):
+        for ability in pool.map(lambda a: _ability(a[0], a[1], a[2], quick), _ABILITIES):
             checks.append(ability)
             progress("trying", len(checks) / len(_ABILITIES))
     mac = platform.system() == "Darwin" and importlib.util.find_spec("coremltools") is not None

@@ -247,7 +247,8 @@ def _lines(record: RunRecord) -> Iterator[str]:
     yield (
         f"counted: {counted(counts.calls, 'call')}, {counts.misses} past their deadline, "
         f"{counts.skipped_hops} skipped, {counts.failed_calls} failed; ring: {counts.written} written = "
-        f"{counts.read} read + {counts.held} held + {counts.dropped} dropped, at most {record.ring.high_water_samples} of {record.ring.capacity_samples} held"
+        f"{counts.read} read + {counts.held} held + {counts.dropped} dropped, at most "
+        f"{record.ring.high_water_samples} of {record.ring.capacity_samples} held"
     )
     if counts.nan_samples or counts.limited_samples or counts.nan_outputs:
         yield (

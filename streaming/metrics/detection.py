@@ -131,7 +131,7 @@ def detections(heard: Heard, decisions: Decisions) -> tuple[Detection, ...]:
             duration_s=heard.end_s,
         )
         begin_s = min(max(begin_s, heard.begin_s), end_s)
-        label, told_s = heard.labels[event.index], event.told_sample / rate
+        label, told_s = heard.labels[event.label], event.told_sample / rate
         found.append(Detection(label, begin_s, end_s, told_s, event.confidence))
     return tuple(sorted(found, key=lambda e: (e.begin_s, e.label)))
 

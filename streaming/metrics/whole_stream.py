@@ -21,9 +21,10 @@ _LONGEST = 2**62
 
 
 class WholeEvent(NamedTuple):
-    """A finished event; samples at the model's rate. `told_sample`: end of the window that turned it on."""
+    """A finished event of the label in column `label`; samples at the model's rate. `told_sample`: end of the window
+    that turned it on."""
 
-    index: int
+    label: int
     onset_sample: int
     offset_sample: int
     told_sample: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -90,9 +91,7 @@ class Search:
         for number, smoothing in enumerate(SMOOTHING):
             picks = {}
             for turn, label in enumerate(self.heard.labels, number * len(self.heard.labels)):
-                picks[label] = self._best_of(
-                    label, smoothing, lambda done, at=turn: progress(_TRYING, (at + done) / turns)
-                )
+                picks[label] = self._best_of(label, smoothing, partial(_told, progress, turn, turns))
             qualities = [q for _, q in picks.values()]
             delays = [q.delay_s.median for q in qualities if q.delay_s is not None]
             rank = (
@@ -144,6 +143,10 @@ class Search:
                     CurvePoint(label, on, q.recall, q.false_alarms_per_hour, delay, on == setting.on_threshold)
                 )
         return tuple(points)
+
+
+def _told(progress: Progress, turn: int, turns: int, done: float) -> None:
+    progress(_TRYING, (turn + done) / turns)
 
 
 def _delay(quality: DecisionQuality) -> float:

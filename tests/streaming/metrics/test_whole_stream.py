@@ -82,4 +82,4 @@ def test_many_labels_keep_their_index() -> None:
     ends = HOP * np.arange(2, 82, dtype=np.int64)
     whole = whole_stream(decisions, labels, RATE, ends, scores)
     assert sorted(whole) == by_windows(decisions, labels, ends, scores)
-    assert {e.index for e in whole} == set(range(37))
+    assert {e.label for e in whole} == set(range(37))
