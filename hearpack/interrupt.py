@@ -8,6 +8,7 @@ and when the command has not ended of itself a moment later, removes its tempora
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -49,15 +50,22 @@ def _heard() -> Iterator[None]:
         return
     ear, mouth = os.pipe()
     os.set_blocking(mouth, False)
-    signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
+    before = signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
     terminal = os.dup(2)  # converters send 2 elsewhere
     threading.Thread(target=_watch, args=(ear, terminal), daemon=True).start()
-    yield
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(mouth)
 
 
 def _watch(ear: int, terminal: int) -> None:
-    while signal.SIGINT not in os.read(ear, 64):
-        pass
+    while signal.SIGINT not in (heard := os.read(ear, 64)):
+        if not heard:  # the command has ended
+            os.close(ear)
+            os.close(terminal)
+            return
     mine = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     time.sleep(MOMENT_S if mine else CLOSING_MOMENT_S)
     _ending.set()
@@ -92,6 +100,9 @@ def _one_scratch() -> Iterator[None]:
         try:
             yield
         finally:
+            with contextlib.suppress(OSError):
+                if any(folder.iterdir()):
+                    gc.collect()  # objects of libraries remove their files while the folder is there, or complain later
             tempfile.tempdir = before
             os.environ.pop("TMPDIR")
             if chosen is not None:

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.common.errors import OutputError, UsageError
-from models.common.files import save_text
+from models.common.errors import UsageError
+from models.common.files import atomic_folder, save_text
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
@@ -49,10 +49,12 @@ def scaffold(name: str, *, task: str = "classifier", output: str | Path = ".") -
     there = [path for path in files if path.exists()]
     if there:
         raise UsageError(f"{there[0]}: is there already and was left alone; choose another name or --output")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise OutputError(f"{folder}: cannot be made: {exc.strerror}; choose another place with --output") from exc
-    for path, text in files.items():
-        save_text(path, text.replace("NAME", name))
+    texts = {path: text.replace("NAME", name) for path, text in files.items()}
+    if folder.exists():
+        for path, text in texts.items():
+            save_text(path, text)
+    else:
+        with atomic_folder(folder) as made:
+            for path, text in texts.items():
+                (made / path.name).write_text(text, encoding="utf-8")
     return Scaffold(folder, tuple(files))
