@@ -111,10 +111,16 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line.
+    """Run the command line; `hearpack.__main__` does so too, and hears Ctrl-C while all of this is imported."""
+    with interruptible():
+        run_line()
+
+
+def run_line() -> None:
+    """Run the command line; Ctrl-C is somebody else's.
 
     Exit codes: 0 done, 1 a verification is past its tolerance, 2 wrong input or a place that cannot be used (one line
     on stderr), 3 a fault of hearpack (one line too), 130 interrupted.
     """
-    with interruptible(), in_one_line(debug=take_debug_switch(sys.argv)):
+    with in_one_line(debug=take_debug_switch(sys.argv)):
         app()

@@ -23,6 +23,7 @@ from models.common.temporary import remove_live, scratch
 
 MOMENT_S = 0.6
 CLOSING_MOMENT_S = 1.4  # for a command that has a handler of its own: it closes what it has got so far
+_LINE = b"hearpack: interrupted; nothing half-written was left\n"
 _ending = threading.Event()
 
 
@@ -37,6 +38,10 @@ def interruptible() -> Iterator[None]:
             if exc.code == INTERRUPTED:
                 _end()
             raise
+        except KeyboardInterrupt:  # before the command began
+            with contextlib.suppress(OSError):
+                os.write(2, _LINE)
+            _end()
         finally:
             if _ending.is_set():  # it failed because its temporaries are being removed: nothing to tell
                 threading.Event().wait()
@@ -72,7 +77,7 @@ def _watch(ear: int, terminal: int) -> None:
     remove_live()
     with contextlib.suppress(OSError):
         show_cursor = b"\x1b[?25h" if os.isatty(terminal) else b""  # a progress bar hides it
-        os.write(terminal, show_cursor + b"hearpack: interrupted; nothing half-written was left\n")
+        os.write(terminal, show_cursor + _LINE)
     os._exit(INTERRUPTED)
 
 

@@ -54,7 +54,7 @@ def test_wheel_offers_the_command_and_the_extras(wheel: Path) -> None:
     for extra in ("export", "keras", "live", "dev"):
         assert f"Provides-Extra: {extra}" in text
     (entry,) = (n for n in archive.namelist() if n.endswith("entry_points.txt"))
-    assert "hearpack = hearpack.cli:main" in archive.read(entry).decode()
+    assert "hearpack = hearpack.__main__:main" in archive.read(entry).decode()
 
 
 def test_wheel_carries_our_licence_and_the_notice_of_audiosets_labels(wheel: Path) -> None:
