@@ -8,8 +8,7 @@ take the outer values they use as further arguments, so no call shares slots wit
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -18,82 +17,13 @@ from torch import Tensor
 
 from models.common.errors import ArtefactError
 from runtimes.mil.blob import Value
+from runtimes.mil.code import CALL_ERRORS, CHECKED, UNKNOWN, Call, Code, accumulated, several, with_deaths
 from runtimes.mil.graph import Block, Function, Named, Operation, ValueType
 from runtimes.mil.graph import Literal as Immediate
-from runtimes.mil.limits import MAX_CONSTANT_ELEMENTS, MAX_ELEMENTS, MAX_LIVING_ELEMENTS, Budget, held
+from runtimes.mil.limits import MAX_CONSTANT_ELEMENTS, MAX_ELEMENTS, MAX_LIVING_ELEMENTS, Budget
 from runtimes.mil.ops.table import TABLE, TORCH_DTYPES, Entry, Kernel, Node, SubProgram
 
 Mode = Literal["fp32", "fp16"]
-
-UNKNOWN, CHECKED = -1, -2
-# What the functions that a kernel calls raise on values that do not fit.
-CALL_ERRORS = (
-    RuntimeError,
-    ValueError,
-    IndexError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    OverflowError,
-    ZeroDivisionError,
-    MemoryError,
-)
-
-
-class Call(NamedTuple):
-    """One call: slots[out] = fn(*slots[args]), then the `dead` slots are emptied.
-
-    `size` is what its one result has by declaration, in elements; UNKNOWN where that shows at the call,
-    CHECKED where `fn` itself looks.
-    """
-
-    fn: Callable[..., Any]
-    args: tuple[int, ...]
-    out: int | slice
-    dead: tuple[int, ...]
-    place: str
-    size: int
-
-
-@dataclass(frozen=True)
-class Code:
-    """A compiled block.
-
-    Attributes:
-        calls: in order.
-        template: the slots at the start of a call: constants in place, the rest empty.
-        inputs: slots of the inputs, then of captured outer values.
-        outputs: slots of the outputs.
-        counted: whether living values are counted at a call, since not all sizes are declared.
-    """
-
-    calls: tuple[Call, ...]
-    template: tuple[Any, ...]
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    counted: bool
-
-    def __call__(self, *values: Any) -> tuple[Any, ...]:
-        slots = list(self.template)
-        for slot, value in zip(self.inputs, values, strict=True):
-            slots[slot] = value
-        place, counted = "", self.counted
-        living = sum(map(held, values)) if counted else 0
-        try:
-            for fn, args, out, dead, place, size in self.calls:  # noqa: B007  the handler below names the place
-                value = slots[out] = fn(*[slots[a] for a in args])
-                if size >= 0 and value.numel() != size:
-                    raise ValueError(f"declared with {size} elements, computed as {list(value.shape)}")
-                if counted:
-                    living += held(value)
-                    if living > MAX_LIVING_ELEMENTS:
-                        raise ValueError(f"more than {MAX_LIVING_ELEMENTS} elements live at the same time; refused")
-                    living -= sum(held(slots[slot]) for slot in dead)
-                for slot in dead:
-                    slots[slot] = None
-        except CALL_ERRORS as exc:
-            raise ArtefactError(f"{place} failed: {exc}") from exc
-        return tuple(slots[slot] for slot in self.outputs)
 
 
 def round_to_half(x: Tensor) -> Tensor:
@@ -166,14 +96,16 @@ class Settings(NamedTuple):
 class _Scope:
     """Compiles one block; inner blocks get a scope each."""
 
-    def __init__(self, block: Block, settings: Settings, outer: _Scope | None = None) -> None:
+    def __init__(
+        self, block: Block, settings: Settings, outer: _Scope | None = None, in_place: Iterable[str] = ()
+    ) -> None:
         self._block, self._settings, self._outer = block, settings, outer
         self._slots: dict[str, int] = {}
         self._template: list[Any] = []
         self._captured: list[str] = []
         self.statics: dict[str, Any] = {} if outer is None else dict(outer.statics)
         self.types: dict[str, ValueType] = {} if outer is None else dict(outer.types)
-        self._anonymous = 0
+        self._anonymous, self._in_place = 0, frozenset(in_place)
 
     def _new_slots(self, names: Iterable[str]) -> list[int]:
         places = []
@@ -232,9 +164,12 @@ class _Scope:
     def _subprogram(self, operation: Operation, index: int) -> SubProgram:
         if index >= len(operation.blocks):
             raise ArtefactError(f"{operation.type} (output {operation.name!r}) lacks its block {index}")
-        scope = _Scope(operation.blocks[index], self._settings, self)
+        body = operation.blocks[index]
+        is_round = operation.type == "while_loop" and index == 1
+        carried, copied = accumulated(body) if is_round else ({}, frozenset())
+        scope = _Scope(body, self._settings, self, carried.keys() | copied)
         code = scope.compile()
-        return SubProgram(code, tuple(scope._captured))
+        return SubProgram(code, tuple(scope._captured), tuple(carried.values()))
 
     def _rounded(self, kernel: Kernel, entry: Entry, outputs: tuple[Named, ...]) -> Kernel:
         """The kernel with half outputs rounded, where the mode asks for it."""
@@ -302,6 +237,7 @@ class _Scope:
             self.types,
             lambda i: self._subprogram(operation, i),
             settings.strict,
+            operation.name in self._in_place,
         )
         try:
             kernel = self._rounded(entry.build(node), entry, operation.outputs)
@@ -332,7 +268,7 @@ class _Scope:
             sizes = [CHECKED] * len(sizes)
         if len(places) == 1:
             return Call(kernel.fn, args, out, (), node.place, sizes[0])
-        return Call(_several(kernel.fn, sizes), args, out, (), node.place, UNKNOWN if UNKNOWN in sizes else CHECKED)
+        return Call(several(kernel.fn, sizes), args, out, (), node.place, UNKNOWN if UNKNOWN in sizes else CHECKED)
 
     def compile(self) -> Code:
         """The block as code."""
@@ -342,7 +278,7 @@ class _Scope:
         outputs = tuple(self.slot(name) for name in self._block.outputs)
         captured = [self._slots[name] for name in self._captured]
         constants = {s for s, value in enumerate(self._template) if value is not None}
-        calls = list(_with_deaths(calls, {*outputs, *constants}))
+        calls = list(with_deaths(calls, {*outputs, *constants}))
         self._check_memory(calls)
         counted = any(c.size == UNKNOWN for c in calls)
         return Code(tuple(calls), tuple(self._template), (*inputs, *captured), outputs, counted)
@@ -360,33 +296,6 @@ class _Scope:
                     f"{call.place}: more than {MAX_LIVING_ELEMENTS} elements would live at the same time; refused"
                 )
             living -= sum(sizes[slot] for slot in call.dead)
-
-
-def _several(fn: Callable[..., Any], sizes: list[int]) -> Callable[..., Any]:
-    """fn, checked to give results of these sizes: a wrong number of them would move every slot behind."""
-
-    def run(*values: Any) -> Any:
-        results = fn(*values)
-        if not isinstance(results, (tuple, list)) or len(results) != len(sizes):
-            raise ValueError(f"the program expects {len(sizes)} results of it")
-        for result, size in zip(results, sizes, strict=True):
-            if size >= 0 and result.numel() != size:
-                raise ValueError(f"declared with {size} elements, computed as {list(result.shape)}")
-        return results
-
-    return run
-
-
-def _with_deaths(calls: list[Call], kept: set[int]) -> tuple[Call, ...]:
-    """The calls, each told which slots nobody reads after it."""
-    seen = set(kept)
-    backwards: list[Call] = []
-    for call in reversed(calls):
-        made = range(call.out.start, call.out.stop) if isinstance(call.out, slice) else (call.out,)
-        dead = tuple(sorted({*call.args, *made} - seen))
-        seen.update(dead)
-        backwards.append(call._replace(dead=dead))
-    return tuple(reversed(backwards))
 
 
 def compile_function(function: Function, mode: Mode, strict: bool = False) -> Code:

@@ -15,7 +15,7 @@ pytest.importorskip("torch")
 
 from models.common.errors import ArtefactError, HearpackError
 from runtimes.mil import Program
-from runtimes.mil.compile import CALL_ERRORS
+from runtimes.mil.code import CALL_ERRORS
 from runtimes.mil.graph import Block, Function, Named, Operation, ValueType
 from runtimes.mil.limits import MAX_ELEMENTS, MAX_LIST, Budget, held, room, room_to_broadcast, room_to_pad
 from tests.runtimes.mil_programs import const, kind, ones, op, program
@@ -212,7 +212,7 @@ def test_a_result_that_is_not_as_declared_stops_the_call() -> None:
 
 
 def test_values_of_unknown_size_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtimes.mil.compile.MAX_LIVING_ELEMENTS", 40)
+    monkeypatch.setattr("runtimes.mil.code.MAX_LIVING_ELEMENTS", 40)
     free, names = kind(None), [f"v{i}" for i in range(6)]
     kept = [op("add", free, {"x": "a", "y": const(1.0)}, name) for name in names]
     total = op("concat", free, {"values": tuple(names), "axis": const(0)})

@@ -37,6 +37,11 @@ def while_loop(node: Node) -> Kernel:
 
     def run(*values: Any) -> Any:
         current, outer_test, outer_body = values[:count], values[count : count + split], values[count + split :]
+        if body.in_place:
+            current = tuple(
+                v.clone(memory_format=torch.contiguous_format) if i in body.in_place and isinstance(v, Tensor) else v
+                for i, v in enumerate(current)
+            )
         for _ in range(MAX_ITERATIONS):
             if not bool(test.run(*current, *outer_test)[0]):
                 return current[0] if single else current

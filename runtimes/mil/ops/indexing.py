@@ -74,6 +74,15 @@ def _batched(batch: int, pick: Callable[[Tensor, Tensor], Tensor]) -> Kernel:
 @op("gather", rounds=False)
 def gather(node: Node) -> Kernel:
     """Slices of x along an axis, chosen by index; the first `batch_dims` axes go together."""
+    kernel = _gather(node)
+    fn = kernel.fn
+    if not node.in_place or fn is None:
+        return kernel
+    # x is written in place afterwards: what was read stays.
+    return kernel._replace(fn=lambda *values: fn(*values).clone())
+
+
+def _gather(node: Node) -> Kernel:
     axis, batch, resolved = node.axis("axis", 0), node.integer("batch_dims", 0), positive(node)
     sizes = node.type().shape
     size = sizes[axis] if sizes else None
@@ -92,6 +101,10 @@ def gather(node: Node) -> Kernel:
                 return Kernel(lambda x: x.index_select(axis, known), ("x",))
 
     def pick(x: Tensor, indices: Tensor, along: int) -> Tensor:
+        if indices.numel() == 1:
+            index = int(indices)
+            if 0 <= index < x.shape[along]:
+                return x.narrow(along, index, 1).reshape(*x.shape[:along], *indices.shape, *x.shape[along + 1 :])
         _room_to_pick(x, x.shape[along], indices.numel())
         chosen = x.index_select(along, resolved(indices, x.shape[along]).reshape(-1))
         return chosen.reshape(*x.shape[:along], *indices.shape, *x.shape[along + 1 :])
@@ -167,6 +180,7 @@ def scatter(node: Node) -> Kernel:
     axis, mode, resolved = node.axis("axis", 0, of="data"), _mode(node), positive(node)
     loose = node.opset >= VALIDATED_SINCE and not node.flag("validate_indices", False)
     no_negative = node.opset == VALIDATED_SINCE
+    in_place = node.in_place and axis == 0 and mode in ("add", "update")
 
     def run(data: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
         size = data.shape[axis]
@@ -181,7 +195,12 @@ def scatter(node: Node) -> Kernel:
             if not bool(inside.all()):
                 node.undefined(f"an index outside an axis of size {size}")
             valid = valid & inside
-            place, rows = place[valid], rows[valid]
+            if not bool(valid.all()):
+                place, rows = place[valid], rows[valid]
+        if in_place and data.is_contiguous():
+            flat = data.view(size, inner)
+            flat = flat.index_add_(0, place, rows) if mode == "add" else flat.index_copy_(0, place, rows)
+            return data
         flat = combine(moved.reshape(size, inner), place, rows, mode)
         return flat.reshape(moved.shape).movedim(0, axis)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -62,6 +62,50 @@ def _scan(gates: Tensor, state: tuple[Tensor, ...], step: Step, backwards: bool)
     return torch.stack(hidden), state
 
 
+# torch's own layer takes over from here on; below, setting it up costs more than it saves.
+FUSED_FROM_STEPS = 4
+
+
+def _torch_order(value: Tensor, order: tuple[int, ...]) -> Tensor:
+    """Rows of gates in torch's order."""
+    parts = value.chunk(len(order))
+    return torch.cat([parts[k] for k in order]).contiguous()
+
+
+def _fused(
+    layer: Callable[..., tuple[Tensor, ...]],
+    ways: list[tuple[_Weights, Tensor | None]],
+    order: tuple[int, ...],
+) -> Callable[[Tensor, tuple[Tensor, ...]], tuple[Tensor, ...]]:
+    """torch's layer over a whole sequence, forwards, or in both directions where there are two `ways`.
+
+    Args:
+        layer: torch.lstm or torch.gru.
+        ways: of each direction its weights and its hidden bias.
+        order: MIL's gates in torch's order.
+
+    Returns:
+        function of x [s, b, I] and states [directions, b, H], as the layer.
+    """
+    flat: list[Tensor] = []
+    for weights, hidden_bias in ways:
+        zeros = torch.zeros(len(weights.input))
+        biases = (zeros if weights.bias is None else weights.bias, zeros if hidden_bias is None else hidden_bias)
+        flat += [_torch_order(value, order) for value in (weights.input, weights.hidden, *biases)]
+
+    def run(x: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        room([*x.shape[:2], len(flat[0]) * len(ways)])
+        start = states if len(states) > 1 else states[0]
+        return layer(x, start, flat, True, 1, 0.0, False, len(ways) == 2, False)
+
+    return run
+
+
+def _per_direction(state: Tensor, count: int) -> Tensor:
+    """[b, directions * H] as [directions, b, H]."""
+    return torch.stack(state.chunk(count, -1)).contiguous()
+
+
 def _direction(node: Node) -> str:
     direction = node.text("direction", "forward").lower()
     if direction not in ("forward", "reverse", "bidirectional"):
@@ -104,7 +148,22 @@ def lstm(node: Node) -> Kernel:
         back = _weights(node, "_back")
         ways.append((back, _lstm_step(node, back, node.tensor("peephole_back")), True))
 
+    usual = _is_usual(
+        node, ("recurrent_activation", "cell_activation", "activation"), ("sigmoid", "tanh", "tanh")
+    ) and not (node.has("clip") or node.has("peephole") or node.has("peephole_back"))
+    fused = _fused(torch.lstm, [(weights, None) for weights, _, _ in ways], (0, 1, 3, 2)) if usual else None
+
+    def at_once(fused: Any, x: Tensor, initial_h: Tensor, initial_c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        # A single layer in reverse gives its steps as computed.
+        turned = x.flip(0) if direction == "reverse" else x
+        starts = tuple(_per_direction(state, len(ways)) for state in (initial_h, initial_c))
+        sequence, h, c = fused(turned, starts)
+        h, c = torch.cat(h.unbind(0), -1), torch.cat(c.unbind(0), -1)
+        return (sequence if whole else h.unsqueeze(0)), h, c
+
     def run(x: Tensor, initial_h: Tensor, initial_c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if fused and len(x) >= FUSED_FROM_STEPS and x.shape[1] == len(initial_h) == len(initial_c):
+            return at_once(fused, x, initial_h, initial_c)
         sequences: list[Tensor] = []
         finals: list[tuple[Tensor, ...]] = []
         starts = zip(initial_h.chunk(len(ways), -1), initial_c.chunk(len(ways), -1), strict=True)
@@ -119,11 +178,18 @@ def lstm(node: Node) -> Kernel:
     return Kernel(run, ("x", "initial_h", "initial_c"))
 
 
-def _single(node: Node, weights: _Weights, step: Step) -> Kernel:
-    """A layer with one state, in one direction."""
+def _is_usual(node: Node, parameters: tuple[str, ...], usual: tuple[str, ...]) -> bool:
+    return all(node.text(p, u).lower() == u for p, u in zip(parameters, usual, strict=True))
+
+
+def _single(node: Node, weights: _Weights, step: Step, fused: Any = None) -> Kernel:
+    """A layer with one state, in one direction; `fused` runs it over a whole sequence."""
     whole, backwards = node.flag("output_sequence", False), _direction(node) == "reverse"
 
     def run(x: Tensor, initial_h: Tensor) -> tuple[Tensor, Tensor]:
+        if fused and len(x) >= FUSED_FROM_STEPS and x.shape[1] == len(initial_h):
+            sequence, last = fused(x.flip(0) if backwards else x, (initial_h.unsqueeze(0).contiguous(),))
+            return (sequence if whole else last), last[0]
         sequence, (h,) = _scan(_gates(x, weights), (initial_h,), step, backwards)
         return (sequence if whole else h.unsqueeze(0)), h
 
@@ -158,7 +224,11 @@ def gru(node: Node) -> Kernel:
         o_h = r * F.linear(h, hidden_o, reset_bias) if after else F.linear(r * h, hidden_o)
         return ((1.0 - z) * out(o_in + o_h) + z * h,)
 
-    return _single(node, _Weights(node.need("weight_ih"), hidden, total), step)
+    weights, fused = _Weights(node.need("weight_ih"), hidden, total), None
+    if after and _is_usual(node, ("recurrent_activation", "activation"), ("sigmoid", "tanh")):
+        # Only with reset_after is it torch's cell; its hidden bias is `bias`, its other one `input_bias`.
+        fused = _fused(torch.gru, [(weights._replace(bias=input_bias), bias)], (0, 2, 1))
+    return _single(node, weights, step, fused)
 
 
 @op("rnn")

@@ -56,10 +56,14 @@ class Kernel(NamedTuple):
 
 
 class SubProgram(NamedTuple):
-    """An inner block: `run` takes its inputs, then the `captured` outer values, and returns its outputs."""
+    """An inner block: `run` takes its inputs, then the `captured` outer values, and returns its outputs.
+
+    It writes into its inputs at the places `in_place`; the caller gives values there that nobody else has.
+    """
 
     run: Callable[..., tuple[Any, ...]]
     captured: tuple[str, ...]
+    in_place: tuple[int, ...] = ()
 
 
 class Node:
@@ -72,6 +76,7 @@ class Node:
         types: type of every value seen so far, by name.
         subprogram: compiles an inner block.
         strict: stop at undefined behaviour, see `undefined`.
+        in_place: whether the operation may write into its data.
     """
 
     def __init__(
@@ -82,10 +87,12 @@ class Node:
         types: Mapping[str, ValueType],
         subprogram: Callable[[int], SubProgram],
         strict: bool = False,
+        in_place: bool = False,
     ) -> None:
         self.operation = operation
         self.opset = opset
         self.subprogram = subprogram
+        self.in_place = in_place
         self._strict, self._warned = strict, False
         self._statics = statics
         self._types = types
