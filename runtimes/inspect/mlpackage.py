@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runtimes.inspect.coreml_features import TensorInfo, class_labels, tensor
 from runtimes.mil.blob import STORED, stored_bytes
 from runtimes.mil.graph import Function, Literal, Operation, ValueType, read_function
 from runtimes.mil.package import MINIMUM_IOS, Package, open_package
@@ -15,16 +16,8 @@ WAVEFORM_AXIS = 16_384
 STATE_MULTIPLE = 32
 HIGH_RANK = 5
 _INTEGER = ("int", "uint")
-_COMPARING_OR_MOVING = {"cast", "shape", "gather", "concat", "reshape", "slice_by_index", "select", "const"}
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """A named tensor of the package; a size of None is chosen at the call."""
-
-    name: str
-    shape: tuple[int | None, ...]
-    dtype: str
+# They compare, move, or name a class; none computes with integers.
+_NOT_COMPUTING = {"classify", "cast", "shape", "gather", "concat", "reshape", "slice_by_index", "select", "const"}
 
 
 @dataclass(frozen=True)
@@ -71,6 +64,7 @@ class MlPackageReport:
         minimum_ios: oldest iOS that loads this version.
         opset: of the program, "CoreML7" and the like.
         inputs, outputs, states: tensors by name.
+        labels: a classifier's classes, in order.
         operations: (type, count), most frequent first; constants not counted.
         weights: stored constants by type and compression.
         weight_bytes: their sum.
@@ -88,6 +82,7 @@ class MlPackageReport:
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     states: tuple[TensorInfo, ...]
+    labels: tuple[str | int, ...]
     operations: tuple[tuple[str, int], ...]
     weights: tuple[WeightInfo, ...]
     weight_bytes: int
@@ -100,10 +95,6 @@ class MlPackageReport:
 
 
 Tensors = tuple[TensorInfo, ...]
-
-
-def _tensor(name: str, kind: ValueType) -> TensorInfo:
-    return TensorInfo(name, kind.shape, kind.dtype or kind.kind)
 
 
 def _literals(operation: Operation) -> list[Literal]:
@@ -187,7 +178,7 @@ def _lint_operations(function: Function) -> list[Lint]:
     integers = [
         o
         for o in function.walk()
-        if o.type not in _COMPARING_OR_MOVING
+        if o.type not in _NOT_COMPUTING
         and not o.type.startswith("constexpr_")
         and any(out.type.kind == "tensor" and out.type.dtype.startswith(_INTEGER) for out in o.outputs)
     ]
@@ -215,7 +206,9 @@ def _lint_operations(function: Function) -> list[Lint]:
 
 def _lint_io(inputs: Tensors, outputs: Tensors, states: Tensors) -> list[Lint]:
     lints: list[Lint] = []
-    flexible = [t.name for t in inputs if any(n is None for n in t.shape)]
+    # Sizes from a list are what coremltools recommends for the Neural Engine.
+    listed = {t.name for t in inputs if t.shapes or (t.image is not None and t.image.sizes)}
+    flexible = [t.name for t in inputs if any(n is None for n in t.shape) and t.name not in listed]
     if flexible:
         lints.append(
             Lint(
@@ -263,9 +256,15 @@ def describe(path: Path | str, function: str | None = None) -> MlPackageReport:
     entry = read_function(package, function)
     types = {o.name: o.type for operation in entry.block.operations for o in operation.outputs}
     types |= {i.name: i.type for i in entry.block.inputs}
-    inputs = tuple(_tensor(i.name, i.type) for i in entry.block.inputs if i.type.kind != "state")
-    states = tuple(_tensor(i.name, i.type) for i in entry.block.inputs if i.type.kind == "state")
-    outputs = tuple(_tensor(name, types.get(name, ValueType("unknown"))) for name in dict.fromkeys(entry.block.outputs))
+    whole = package.spec.description
+    described = next((f for f in whole.functions if f.name == entry.name), whole)
+    features = {str(f.name): f for f in (*described.output, *described.input)}
+    inputs = tuple(tensor(i.name, i.type, features.get(i.name)) for i in entry.block.inputs if i.type.kind != "state")
+    states = tuple(tensor(i.name, i.type) for i in entry.block.inputs if i.type.kind == "state")
+    outputs = tuple(
+        tensor(name, types.get(name, ValueType("unknown")), features.get(name))
+        for name in dict.fromkeys(entry.block.outputs)
+    )
     counts = Counter(o.type for o in entry.walk() if o.type != "const")
     weights = _weights(entry)
     return MlPackageReport(
@@ -278,6 +277,7 @@ def describe(path: Path | str, function: str | None = None) -> MlPackageReport:
         inputs=inputs,
         outputs=outputs,
         states=states,
+        labels=class_labels(entry),
         operations=tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0]))),
         weights=weights,
         weight_bytes=sum(w.bytes for w in weights),
