@@ -18,6 +18,7 @@ BENCHES = (
     "cli_start",
     "export_time",
     "mil_speed",
+    "mil_busy",
     "mil_compressed",
     "android_loop",
     "simulator_cost",

@@ -18,7 +18,7 @@ from runtimes.mil.limits import room
 from runtimes.mil.package import open_package
 
 if TYPE_CHECKING:
-    from runtimes.mil.compile import Code
+    from runtimes.mil.code import Code
 
 Mode = Literal["fp32", "fp16"]
 
