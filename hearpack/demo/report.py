@@ -181,14 +181,14 @@ def _player(file: Path, what: str) -> str:
 
 def _quality(result: DemoResult, files: DemoFiles) -> str:
     rows = [
-        (e.model, f"{e.snr_db:g} dB", f"{m.name} ({m.unit})", shown(m), shown(after))
+        (f"{e.model} at {e.snr_db:g} dB: {m.name}", shown(m), shown(after))
         for e in result.enhancements
         for m, after in zip(e.before, e.after, strict=True)
     ]
-    header = ("enhancer", "mixed at", "figure", "before", "after")
+    header = ("enhancer, speech over street", "before", "after")
     return (
         f"<p>{tag('measured')} against the speech alone; SI-SDR in dB, PESQ and DNSMOS from 1 to 5.</p>"
-        f"{table(header, rows, '', 3)}{_picture(files.spectrogram, 'Spectrogram before and after the enhancer')}"
+        f"{table(header, rows)}{_picture(files.spectrogram, 'Spectrogram before and after the enhancer')}"
     )
 
 
