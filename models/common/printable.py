@@ -14,7 +14,7 @@ _HIDDEN = "\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\
 _HARMFUL = re.compile(f"[\x00-\x1f\x7f-\x9f\ud800-\udfff{_HIDDEN}]")
 _HARMFUL_BUT_LINES = re.compile(f"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff{_HIDDEN}]")
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
-_LONG_WORD = 60  # characters; beyond, a word of a message that is too long is a value, not a sentence
+_LONG_WORD = 64  # characters; beyond, a word of a message that is too long is a value, not a sentence
 _ASCII = {"█": "#", "…": "...", "·": "-", "─": "-", "│": "|"}
 ENCODING_ERRORS = "hearpack-ascii"
 

