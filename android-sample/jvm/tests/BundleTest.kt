@@ -157,7 +157,7 @@ class BundleTest {
         broken("\"sample_rate_hz\":16000", "\"sample_rate_hz\":1e15", "sample_rate_hz", "at most 192000")
         broken("\"shape\":[1,2]", "\"shape\":[1099511627776,2]", "states.0.shape", "elements")
         broken("\"shape\":[1,2]", "\"shape\":[]", "states.0.shape", "1 to 8 axes")
-        broken("\"reset\":\"zeros\"", "\"reset\":\"../../build.gradle.kts\"", "states.0.reset", "inside the bundle")
+        broken("\"reset\":\"zeros\"", "\"reset\":\"../../build.gradle.kts\"", "states.0.reset", "zeros")
         broken("\"name\":\"fake\"", "\"name\":\"../../..\"", "name", "letters")
         broken("\"name\":\"enhanced\"", "\"name\":\"../enhanced\"", "outputs.0.name", "letters")
         refused(BundleFault.INVALID, "something stands after it") { parse(good + "{}") }

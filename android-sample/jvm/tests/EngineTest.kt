@@ -85,29 +85,6 @@ class EngineTest {
         assertTrue("soul" in e.message!!, e.message)
     }
 
-    @Test fun aStateIsResetFromTheFileThatTheManifestNames() {
-        fun edited(text: String) = text.replaceFirst("\"reset\": \"zeros\"", "\"reset\": \"golden/reset.f32\"")
-        val folder = copyOf("dtln", ::edited)
-        val reset = File(folder, "golden/reset.f32")
-        val samples = Given.floats("bundles/dtln/golden/input.f32").copyOf(1600)
-
-        fun first(): FloatArray {
-            rehash(folder, "golden/reset.f32")
-            val bundle = Bundle.open(FolderFiles(folder), Given.API)
-            return openEngine(bundle, folder).use { Streamed(bundle, it, 16000, samples, listOf(1600)).flat }
-        }
-        reset.writeBytes(ByteArray(4 * 384))
-        val zeros = first()
-        val python = Given.floats("python/dtln-16000.f32")
-        assertContentEquals(python.copyOf(1280), zeros.copyOf(1280))
-        reset.writeBytes(ByteArray(4 * 384) { if (it % 4 == 3) 0x3d else 0 }) // 0.03 and the like
-        assertFalse(first().contentEquals(zeros))
-        reset.writeBytes(ByteArray(4 * 383))
-        val e = assertFailsWith<BundleException> { first() }
-        assertEquals(BundleFault.DAMAGED, e.fault)
-        assertTrue("reset.f32" in e.message!! && "1536 bytes" in e.message!!, e.message)
-    }
-
     @Test fun aFileThatIsNoModelIsRefused() {
         val folder = Given.scratch("no-model")
         File(folder, "litert").mkdirs()

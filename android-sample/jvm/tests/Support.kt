@@ -32,15 +32,12 @@ object Given {
     const val API = 35
 }
 
-/** Makes `files` of a bundle's manifest fit what lies in the folder, and adds [more]: what a hostile hand does, too. */
-fun rehash(
-    folder: File,
-    vararg more: String,
-) {
+/** Makes `files` of a bundle's manifest fit what lies in the folder: what a hostile hand does, too. */
+fun rehash(folder: File) {
     val manifest = File(folder, "manifest.json")
     val data = JSONObject(manifest.readText())
     val listed = data.getJSONArray("files")
-    val paths = (0 until listed.length()).map { listed.getJSONObject(it).getString("path") } + more
+    val paths = (0 until listed.length()).map { listed.getJSONObject(it).getString("path") }
     val there = paths.distinct().filter { File(folder, it).isFile }
     val entries =
         there.sorted().map {

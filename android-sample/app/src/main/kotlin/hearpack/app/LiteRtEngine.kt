@@ -24,8 +24,7 @@ class LiteRtEngine private constructor(
     private val manifest = bundle.manifest
     private val artefact = bundle.artefact
     private val inPlace = info.used == ComputeUnit.CPU
-    private val initial =
-        manifest.states.map { if (it.reset == "zeros") FloatArray(it.size) else bundle.floats(it.reset, it.size) }
+    private val initial = manifest.states.map { FloatArray(it.size) }
     private val audio = input(manifest.inputs.first().name)
     private val output = output(manifest.outputs.first().name)
     private val otherOutputs = manifest.outputs.drop(1).map { it.name to output(it.name) }

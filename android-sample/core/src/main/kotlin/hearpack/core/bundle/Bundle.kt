@@ -77,9 +77,7 @@ class Bundle(
             val manifest = ManifestReader.parse(files.text("manifest.json", LARGEST_MANIFEST), files.name)
             val artefact = choose(files, manifest, androidApi)
             artefact.files.forEach { check(files, it) { files.digest(it.path, it.bytes) } }
-            val bundle = Bundle(files, manifest, artefact, labels(files, manifest))
-            manifest.states.filter { it.reset != "zeros" }.forEach { bundle.floats(it.reset, it.size) }
-            return bundle
+            return Bundle(files, manifest, artefact, labels(files, manifest))
         }
 
         private fun choose(

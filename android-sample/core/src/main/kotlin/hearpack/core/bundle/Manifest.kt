@@ -36,12 +36,11 @@ data class TensorSpec(
     val size: Int get() = shape.fold(1) { product, n -> product * n }
 }
 
-/** [inName] goes into a call, [outName] is what comes out and goes into the next one; [reset] is "zeros" or a file. */
+/** [inName] goes into a call, [outName] is what comes out and goes into the next one; a reset makes it zeros. */
 data class StateSpec(
     val inName: String,
     val outName: String,
     val shape: List<Int>,
-    val reset: String,
 ) {
     val size: Int get() = shape.fold(1) { product, n -> product * n }
 }

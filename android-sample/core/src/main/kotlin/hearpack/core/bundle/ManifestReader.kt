@@ -173,7 +173,11 @@ internal class Fields(
 
     private fun tensor() = float32 { TensorSpec(name("name"), shape("shape")) }
 
-    private fun state() = float32 { StateSpec(name("in"), name("out"), shape("shape"), path("reset")) }
+    private fun state() =
+        float32 {
+            if (string("reset") != "zeros") fail("reset", "zeros", string("reset"))
+            StateSpec(name("in"), name("out"), shape("shape"))
+        }
 
     private fun <T> float32(make: () -> T): T {
         if (string("dtype") != "float32") fail("dtype", "float32", string("dtype"))
