@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field, ValidationError
 
 from models.common.errors import HearpackError, UsageError
+from models.common.files import read_text
 from models.common.parsing import parse_json
 
 T = TypeVar("T")
@@ -63,8 +64,8 @@ class DocumentKind:
     def text(self, file: Path) -> str:
         """The text of a file; raises `self.error` if it is missing or no UTF-8 text."""
         try:
-            return file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as exc:
+            return read_text(file)
+        except (OSError, ValueError) as exc:
             missing = isinstance(exc, FileNotFoundError)
             raise self._error(str(file), (missing and self.missing) or self.unreadable, exc) from exc
 

@@ -207,6 +207,23 @@ def _same_file(stream: TextIO, path: Path) -> bool:
     return False
 
 
+MOST_TEXT_BYTES = 256 * 1024 * 1024
+
+
+def read_text(path: Path) -> str:
+    """The text of a file of people or of a tool, a bounded one: a device that never ends is no file.
+
+    Raises:
+        OSError: it cannot be read, or holds more than `MOST_TEXT_BYTES`.
+        UnicodeDecodeError: it is no UTF-8.
+    """
+    with path.open("rb") as file:
+        data = file.read(MOST_TEXT_BYTES + 1)
+    if len(data) > MOST_TEXT_BYTES:
+        raise OSError(errno.EFBIG, f"holds more than {MOST_TEXT_BYTES >> 20} MB")
+    return data.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+
+
 def encoded(text: str) -> bytes:
     """UTF-8; half a surrogate pair, as names of files that are not UTF-8 have them, as its escape."""
     return text.encode("utf-8", "backslashreplace")

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from models.common.errors import UsageError
+from models.common.files import read_text
 from models.common.parsing import parse_toml
 from models.custom.entry import CustomEntry
 from models.geometry import StateSpec, StreamGeometry, TensorSpec
@@ -30,6 +31,7 @@ from models.layers.front_end_spec import FEATURE_LAYOUTS, WAVEFORM_LAYOUTS, Fron
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _TENSOR = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MISSING = object()
+MOST_FFT = 65_536  # the DFT is a matrix in the graph: no phone takes one of this size
 
 
 class _Table:
@@ -81,7 +83,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         UsageError: no such file, not TOML, or no readable file of labels.
     """
     try:
-        data = parse_toml(path.read_text(encoding="utf-8"))
+        data = parse_toml(read_text(path))
     except FileNotFoundError as exc:
         raise UsageError(f"{path}: no such file; expected a geometry.toml (hearpack scaffold NAME writes one)") from exc
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
@@ -90,8 +92,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     if isinstance(labels, Mapping) and "file" in labels:
         file = path.parent / str(labels["file"])
         try:
-            names = file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as exc:
+            names = read_text(file).splitlines()
+        except (OSError, ValueError) as exc:  # ValueError: a NUL in the name, no UTF-8 in the file
             raise UsageError(f"{path}: labels.file {labels['file']!r} cannot be read: {exc}") from exc
         data["labels"] = {"names": names}
     return data
@@ -251,7 +253,11 @@ def _front_end(values: Any, where: str, geometry: StreamGeometry, form: str, ass
 
 def _check_front_end(spec: FrontEndSpec, where: str, form: str, geometry: StreamGeometry) -> None:
     faults = (
-        (spec.n_fft < 2 or spec.n_fft % 2 != 0, f"n_fft must be even and positive, got {spec.n_fft}"),
+        (
+            not 2 <= spec.n_fft <= MOST_FFT or spec.n_fft % 2 != 0,
+            f"n_fft must be even, positive and at most {MOST_FFT}, got {spec.n_fft}",
+        ),
+        (spec.bands > MOST_FFT, f"bands must be at most {MOST_FFT}, got {spec.bands}"),
         (not 1 <= spec.window_samples <= spec.n_fft, f"window_samples must be 1 to n_fft, got {spec.window_samples}"),
         (not 1 <= spec.hop_samples <= spec.frame_samples, f"hop_samples must be 1 to a frame, got {spec.hop_samples}"),
         (spec.power not in (1, 2), f"power must be 1 or 2, got {spec.power}"),
@@ -263,7 +269,7 @@ def _check_front_end(spec: FrontEndSpec, where: str, form: str, geometry: Stream
         (form == "causal" and spec.center, "center looks ahead by n_fft / 2: a causal net needs center = false"),
         (form == "causal" and spec.top_db is not None, "top_db needs the whole recording: leave it out for a stream"),
         (
-            form == "causal" and geometry.hop_samples % spec.hop_samples != 0,
+            form == "causal" and geometry.hop_samples % max(1, spec.hop_samples) != 0,
             f"geometry.hop_samples must be a multiple of the front end's hop of {spec.hop_samples}",
         ),
     )

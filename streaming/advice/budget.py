@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from models.common.errors import UsageError
-from models.common.files import save_text
+from models.common.files import read_text, save_text
 from models.common.parsing import parse_toml
 from models.common.printable import printable
 
@@ -106,7 +106,7 @@ def read_budget(path: Path) -> dict[str, float]:
         UsageError: no such file, no TOML, no [budget], a figure that is unknown, or a limit that is no number.
     """
     try:
-        data = parse_toml(path.read_text(encoding="utf-8"))
+        data = parse_toml(read_text(path))
     except (OSError, UnicodeDecodeError) as exc:
         raise UsageError(f"{path}: the budget cannot be read: {exc}") from exc
     except tomllib.TOMLDecodeError as exc:

@@ -54,6 +54,8 @@ def main() -> int:
 
 def _tell(tally: Tally) -> None:
     sys.stderr.write(f"  {tally.kind}: {sum(tally.counts.values())} ({dict(tally.counts)})\n")
+    if tally.bad:
+        sys.stderr.write(bad_cases([tally]) + "\n")
 
 
 def as_table(tallies: list[Tally]) -> str:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from models.common.errors import UsageError
+from models.common.files import read_text
 from models.common.parsing import parse_toml
 from streaming.core.resample import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 from streaming.runs.record import ProfileFigure, ProfileRecord
@@ -180,7 +181,7 @@ def load_profile(name_or_path: str | Path) -> DeviceProfile:
     path = Path(name_or_path)
     if path.suffix == ".toml":
         try:
-            return parse_profile(path.read_text(encoding="utf-8"), path.stem, str(path))
+            return parse_profile(read_text(path), path.stem, str(path))
         except FileNotFoundError as exc:
             raise UsageError(f"{path}: no such profile file; see: hearpack devices") from exc
         except (OSError, UnicodeDecodeError) as exc:

@@ -105,3 +105,19 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         read_toml(tmp_path / "geometry.toml")
     (tmp_path / "labels.txt").write_text("x\ny\n")
     assert read_toml(tmp_path / "geometry.toml")["labels"] == {"names": ["x", "y"]}
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "nul\\u0000", "x" * 300, "."])
+def test_labels_in_what_is_no_file_are_refused_before_memory_is_full(tmp_path: Path, name: str) -> None:
+    (tmp_path / "geometry.toml").write_text(f'[labels]\nfile = "{name}"\n')
+    with pytest.raises(UsageError, match=r"labels\.file .* cannot be read"):
+        read_toml(tmp_path / "geometry.toml")
+
+
+@pytest.mark.parametrize("figure", ["hop_samples", "n_fft", "bands"])
+def test_figures_of_a_front_end_have_bounds(figure: str) -> None:
+    wrong = {**FRONT_END, figure: 0 if figure == "hop_samples" else 2**31}
+    for form in ("window", "causal"):
+        net = {"form": form, "layout": "bands_frames"} if form == "causal" else {"form": form}
+        with pytest.raises(UsageError, match="front_end"):
+            parse(changed(CLASSIFIER, net=net, front_end=wrong), "geometry.toml", "net")
