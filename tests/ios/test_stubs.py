@@ -138,6 +138,17 @@ def test_app_and_engine_pass_the_type_check(kit: Kit, modules: list[str | Path])
     assert "warning:" not in done.stderr, done.stderr
 
 
+def test_the_code_of_the_page_passes_the_type_check(kit: Kit, modules: list[str | Path], tmp_path: Path) -> None:
+    page = (SAMPLE.parent / "docs" / "your-own-app.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```swift\n(.*?)^```$", page, re.M | re.S)
+    assert len(blocks) == 1
+    own = tmp_path / "Own.swift"
+    own.write_text(blocks[0], encoding="utf-8")
+    done = kit.swift.run("swiftc", "-typecheck", "-module-name", "Own", *modules, own)
+    assert done.returncode == 0, done.stderr
+    assert "warning:" not in done.stderr, done.stderr
+
+
 TYPOS = {
     "AppModel.swift": ("AudioSession.activate(task", "AudioSession.activated(task"),
     "AudioSession.swift": ("setPreferredSampleRate(Double", "setPreferredSampleRates(Double"),
