@@ -156,7 +156,7 @@ def doctor(*, quick: bool = False, progress: Progress = silent) -> Diagnosis:
     """Say what this machine can and cannot do, and what to install.
 
     Args:
-        quick: only look what is installed; otherwise each library is loaded in a process of its own.
+        quick: only look at what is installed; otherwise each library is loaded in a process of its own.
         progress: called with (what, fraction done).
 
     Returns:

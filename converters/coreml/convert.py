@@ -193,7 +193,7 @@ def _first_line(exc: Exception) -> str:
 
 
 def _check_program(program: Any, signature: GraphSignature, fp32_modules: tuple[str, ...]) -> None:
-    """Hold the converted program against what was asked for.
+    """Compare the converted program with what was asked for.
 
     Raises:
         ConversionError: a loop, integer arithmetic, a lost name, an aliased output, an unread input,

@@ -28,7 +28,7 @@ def advise(
     output: Path | None = typer.Option(None, "--output", "-o", help="Keep the advice in this JSON file, for report."),
     json_output: bool = JsonOption,
 ) -> None:
-    """Weigh delay against load against misses on simulated devices, and recommend a buffer for each."""
+    """Compare delay, load and misses on simulated devices, and recommend a buffer for each."""
     from models.common.files import check_place
     from streaming.advice.advise import advise as run_advise
 

@@ -52,7 +52,7 @@ def show(calibration: Calibration, times: Sequence[CallTimes]) -> None:
     import numpy as np
 
     out = console()
-    out.print(f"measured on {calibration.machine}; ms a call, copies in and out included")
+    out.print(f"measured on {calibration.machine}; ms per call, copies in and out included")
     rows = []
     for entry, measured in zip(calibration.entries, times, strict=True):
         paced, dense = measured.paced_us, measured.back_to_back_us

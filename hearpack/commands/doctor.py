@@ -8,7 +8,7 @@ from hearpack.commands.shared import JsonOption, print_json, progress_bars, say
 
 
 def doctor(
-    quick: bool = typer.Option(False, "--quick", help="Only look what is installed; load nothing."),
+    quick: bool = typer.Option(False, "--quick", help="Only look at what is installed; load nothing."),
     json_output: bool = JsonOption,
 ) -> None:
     """Say what this machine can and cannot do, and what to install."""

@@ -13,7 +13,7 @@ from hearpack.commands.shared import JsonOption, megabytes, print_json, progress
 def export(
     name: str = typer.Argument(..., help="A model of `hearpack models`, or path/net.py:build, path/model.keras."),
     output: Path = typer.Option(Path(), "--output", "-o", help="Folder for the bundles."),
-    hops: str | None = typer.Option(None, help="Hops a call takes; several make several bundles: 1,4."),
+    hops: str | None = typer.Option(None, help="Hops per call; several make several bundles: 1,4."),
     buffer_ms: float | None = typer.Option(None, help="Buffer of a call in ms instead of --hops."),
     formats: str = typer.Option("litert,coreml", "--format", help="litert, coreml, or both."),
     precisions: str = typer.Option("fp32,fp16", "--precision", help="fp32, fp16, or both."),

@@ -32,5 +32,5 @@ def _weights(m: ModelSummary) -> str:
     if m.weights_from:
         return f"--weights: {m.weights_from}"
     if not pretrained.is_pinned(m.name):
-        return "--weights: your own; none can be had here"
+        return "--weights: your own; no pretrained weights, train them"
     return "cached" if m.weights_cached else f"hearpack pull {m.name}"

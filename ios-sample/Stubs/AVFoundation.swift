@@ -1,6 +1,6 @@
 // A stand-in for AVFoundation and the C types it brings, for the type check on machines without it. Compile-only.
 // After each declaration: the Objective-C member it stands for (as in the published typings) and since which iOS;
-// tests/ios/test_stubs.py holds them against each other. C types and functions carry their header instead.
+// tests/ios/test_stubs.py compares them with each other. C types and functions carry their header instead.
 @_exported import Foundation
 
 public typealias AVAudioFrameCount = UInt32

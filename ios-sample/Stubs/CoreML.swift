@@ -1,6 +1,6 @@
 // A stand-in for Core ML, for the type check on machines without it. Compile-only: nothing here does anything.
 // After each declaration: the Objective-C member it stands for (as in the published typings) and since which iOS;
-// tests/ios/test_stubs.py holds them against each other.
+// tests/ios/test_stubs.py compares them with each other.
 @_exported import Foundation
 
 public enum MLComputeUnits: Int, Sendable {

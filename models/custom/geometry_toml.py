@@ -164,7 +164,7 @@ def parse(values: Mapping[str, Any], where: str, default_name: str, keras: bool 
         spec = TensorSpec(output, (1, geometry.hop_samples), (-1.0, 1.0), meaning)
     return CustomEntry(
         name=name,
-        task=task,  # type: ignore[arg-type]  # choice() has held it against the literals
+        task=task,  # type: ignore[arg-type]  # choice() has compared it with the literals
         summary=summary,
         factory="",
         geometry=geometry,

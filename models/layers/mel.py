@@ -1,6 +1,6 @@
 """Matrices of a front end, in float64: windowed DFT, mel triangles, DCT. Light: numpy only.
 
-The formulas are librosa's (McFee et al., "librosa", SciPy 2015); tests hold each against it.
+The formulas are librosa's (McFee et al., "librosa", SciPy 2015); tests compare each with it.
 """
 
 from __future__ import annotations

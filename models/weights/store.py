@@ -70,7 +70,7 @@ def user_file(path: str | Path) -> WeightsFile:
 
 
 def check_sidecar(file: WeightsFile, published: str) -> None:
-    """Hold a published checkpoint against the sha256 that the user was given with it, in FILE.sha256.
+    """Compare a published checkpoint with the sha256 that the user was given with it, in FILE.sha256.
 
     Nobody but the user can say what the file should be; asking for it once makes a truncated download or a renamed
     file a message here, and not a net that hears nothing.

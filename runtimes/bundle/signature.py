@@ -83,7 +83,7 @@ def sign(bundle: Bundle | str | Path, key: str | Path, password: str | None = No
 
 
 def check_signature(bundle: Bundle, public_key: str | Path) -> None:
-    """Hold a bundle against its signature and every file of it against the manifest that was signed.
+    """Compare a bundle with its signature, and every file of it with the manifest that was signed.
 
     Args:
         bundle: the opened bundle.

@@ -1,13 +1,13 @@
-"""Which buffer? Every bundle and artefact given, on every device: delay against load against misses, and advice.
+"""Which buffer? Delay, load and misses of every bundle and artefact given, on every device, and advice.
 
 Modelled throughout: compute times measured on this machine, times a device profile's factors, in runs of the virtual
 clock without the net (a probe takes its place, its times stay). Another buffer is another bundle
 (`hearpack export NAME --hops 1,4,16`).
 
-Recommended for a device is, of what ran clean (no late call, and nothing dropped or played dry but what this device
-would drop and play dry with a net that takes no time) with the 99th percentile of a call within `MARGIN` of its hop,
-what delays least; between delays closer than `ALIKE_MS`, what loads least. Where nothing ran clean, nothing is
-recommended.
+Of the bundles that ran clean with the 99th percentile of a call below `MARGIN` of a hop, the one with the least delay is
+recommended for a device; within `ALIKE_MS`, the one with the least load. Clean: no late call, and nothing dropped or
+played dry that this device would not drop or play dry with a net that takes no time. Where nothing ran clean, nothing
+is recommended.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Candidate:
         delay_p50_ms, delay_p95_ms: microphone to ear (enhancer), or to the scores' window (classifier).
         calls, misses, dropped, underruns: late calls, samples dropped, playout reads run dry.
         own_dropped, own_underruns: what the device drops and plays dry even with a net that takes no time (a route
-            that changes in mid-stream, callbacks that come late): no buffer of the net mends that.
+            that changes in mid-stream, callbacks that come late): no choice of buffer can fix that.
         ring_ms: most that the capture ring held.
     """
 
@@ -165,7 +165,7 @@ def advise(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Advice:
-    """Which buffer and artefact for which device: delay against load against misses, all modelled.
+    """Which buffer and artefact for which device: delay, load and misses, all modelled.
 
     Args:
         bundles: bundles or their folders, of one model in several buffers, or of several models of one task.

@@ -136,9 +136,8 @@ def _load_early(report: ColdStart, worst: ConditionSummary) -> str:
     samples = math.ceil(worst.ready_ms.most * report.sample_rate_hz / 1000.0)
     return (
         f"Load the model before the microphone is opened, or let a ring hold what comes meanwhile: ready after "
-        f"{_ms(worst.ready_ms)} ({worst.name}), so a ring of {samples} samples "
-        f"({1000.0 * samples / report.sample_rate_hz:.0f} ms, the slowest run) loses nothing here; without one, that "
-        f"audio is lost."
+        f"{_ms(worst.ready_ms)} ({worst.name}), so a ring of {samples:,} samples "
+        f"({1000.0 * samples / report.sample_rate_hz:,.0f} ms, the slowest run) would have lost nothing here."
     )
 
 

@@ -1,8 +1,8 @@
 """Cold start: how long from the launch of a process to the first decision, measured in fresh processes.
 
 Every run is a new interpreter (streaming.measure.cold_start_process) that does what an app does: start, import, open
-the bundle, map the file, check it, load the model, allocate its tensors, take audio. The microphone is thought to run
-since the launch, so a first decision comes no sooner than its audio. Runs of all conditions take turns, so that a
+the bundle, map the file, check it, load the model, allocate its tensors, take audio. The microphone is assumed to
+run from launch on, so a first decision comes no sooner than its audio. Runs of all conditions take turns, so that a
 busy machine slows all alike. Everything here is measured on this machine; nothing of it is a phone's.
 """
 

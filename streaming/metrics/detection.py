@@ -137,7 +137,7 @@ def detections(heard: Heard, decisions: Decisions) -> tuple[Detection, ...]:
 
 
 def judge(heard: Heard, decisions: Decisions, reference: Sequence[Interval], collar_s: float) -> DecisionQuality:
-    """Hold the events of some decisions against the labels.
+    """Compare the events of some decisions with the labels.
 
     Args:
         heard: scores of exactly the labels that are judged.

@@ -267,7 +267,7 @@ class Check:
 
 
 def judge(figures: AudioParity | ScoreParity | Mapping[str, float], tolerances: Iterable[ToleranceLike]) -> list[Check]:
-    """Hold figures against tolerances.
+    """Compare figures with tolerances.
 
     Args:
         figures: a report, or figures by metric.

@@ -27,7 +27,7 @@ _LEAST_HOPS, _MOST_HOPS = 16, 256
 
 
 def prove(entry: CustomEntry, stream: ExternalStateGraph) -> float:
-    """Hold every value of a stream against the offline net's.
+    """Compare every value of a stream with the offline net's.
 
     Args:
         entry: the net.

@@ -1,6 +1,6 @@
 """DeepFilterNet3 as phones run it: the weights of models/nets/deepfilternet3/net.py, one hop a call, state in and out.
 
-What is rewritten, each an identity (tests hold the result against the offline net):
+What is rewritten, each an identity (tests compare the result with the offline net):
 
 - Everything stands channels last, [1, frames, frequencies, channels]: 1x1 convolutions are matrix products on the rows.
 - The transposed depthwise convolutions that double the frequency axis are sub-pixels: the even steps see one tap, the

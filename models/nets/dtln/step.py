@@ -1,7 +1,7 @@
 """DTLN as phones run it: the weights of models/nets/dtln/net.py, rewritten so that one call is few operations and few
 weights.
 
-What is rewritten, each an identity (tests hold the result against the offline net):
+What is rewritten, each an identity (tests compare the result with the offline net):
 
 - The 512-point DFT is 16 times 32: a DFT over 16, twiddle factors, a DFT over 32. 56 k multiplications a hop with
   6 k constants instead of 263 k of each: the caches of a phone are kept for the LSTMs. Only half of the bins of real

@@ -12,7 +12,7 @@ def _make(members: Mapping[str, bytes]) -> dict[str, bytes]:
     from models.nets.gtcrn.weights import read_onnx
 
     (graph,) = members.values()
-    # The authors' graph stays beside the weights: tests and benches hold ours against it.
+    # The authors' graph stays beside the weights: tests and benches compare ours with it.
     return {"gtcrn.safetensors": to_safetensors(read_onnx(graph)), "gtcrn_simple.onnx": graph}
 
 

@@ -1,7 +1,7 @@
 """GTCRN as phones run it: the weights of models/nets/gtcrn/net.py, rewritten so that one call is few and small
 operations.
 
-What is rewritten, each an identity (tests hold the result against the offline net):
+What is rewritten, each an identity (tests compare the result with the offline net):
 
 - Everything stands channels last, [1, hops, frequencies, channels], as XNNPACK computes it: 1x1 convolutions and
   recurrences are matrix products on the rows. Batch norms are part of the convolution before them.

@@ -6,7 +6,7 @@ LSTM from chunk to chunk; one score.
 
 `SileroVAD` is the offline form, written to be read. `StepGraph` is the form for phones: the convolutions are matrix
 products on rows of neighbouring frames, the last one keeps only its middle tap (the others see padding), and the LSTM
-is written out. Tests hold one against the other, and both against the authors' graph.
+is written out. Tests compare one with the other, and both with the authors' graph.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ def unet_separator(width: int) -> ModelEntry:
     return ModelEntry(
         name="unet-separator",
         task="separator",
-        summary="vocals, drums, bass, other from stereo, mask U-Net, 44.1 kHz; no weights can be had here: bring them",
+        summary="vocals, drums, bass, other from stereo, mask U-Net, 44.1 kHz; no pretrained weights; bring your own",
         factory="models.unet:build",
         package=__package__,
         geometry=StreamGeometry(44100, 2, window_samples=2048, hop_samples=512, delay_samples=1536),

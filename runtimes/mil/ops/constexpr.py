@@ -13,7 +13,7 @@ from runtimes.mil.ops.table import Kernel, Node, op
 
 
 def _declared(node: Node, elements: int, output: int = 0) -> None:
-    """Hold what would be expanded against the declaration before it is made."""
+    """Compare what would be expanded with the declaration before it is made."""
     if elements != node.declared_elements(output):
         kind = node.outputs[output].type
         raise node.refuse(f"declared as {kind}, its parts make {elements} elements; the package is corrupt")

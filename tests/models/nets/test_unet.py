@@ -348,7 +348,7 @@ def test_what_takes_one_channel_refuses_it_in_a_line(bundle: Path, tmp_path: Pat
         with pytest.raises(UsageError, match=message):
             refuse()
     listed = CliRunner().invoke(app, ["models"]).output
-    assert "none can be had here" in listed
+    assert "no pretrained weights" in listed
     edited = opened.manifest.model_dump(mode="json", by_alias=True, exclude_none=True)
     edited["dsp"] = [{"kind": "highpass", "cutoff_hz": 80.0}]
     with pytest.raises(ValueError, match="no stage works with a separator"):

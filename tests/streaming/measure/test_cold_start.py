@@ -190,7 +190,7 @@ def test_advice_follows_from_the_figures() -> None:
     assert "Make 1 throwaway call with zeros" in slow
     assert "a quarter of the first calls or more misses its hop of 8 ms" in slow
     assert "loading takes 40.0 ms (95 % interval 40.0 to 40.0) longer when the file's pages are cold" in slow
-    assert "a ring of 3207 samples" in slow  # 200.4 ms, the slowest run, rounded up
+    assert "a ring of 3,207 samples" in slow  # 200.4 ms, the slowest run, rounded up
     assert "loading is what it waits for" in slow
     middling = " ".join(advice(synthetic(first_ms=2.0, load_cold_ms=10.0)))
     assert "more than 4 times slower they would not" in middling

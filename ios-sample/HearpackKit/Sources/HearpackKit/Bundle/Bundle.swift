@@ -65,7 +65,7 @@ public struct ModelBundle: Sendable {
         return labels
     }
 
-    /// Hold every file of one artefact against its size and sha256.
+    /// Compare every file of one artefact with its size and sha256.
     ///
     /// - Throws: `bundle`: a file is missing, is not the one that was exported, or lies in the package and in no list.
     public func checkFiles(_ artefact: Manifest.Artefact) throws {

@@ -139,7 +139,7 @@ public enum Parity {
         scores.indices.sorted { scores[$0] != scores[$1] ? scores[$0] > scores[$1] : $0 < $1 }
     }
 
-    /// Hold figures against tolerances.
+    /// Compare figures with tolerances.
     ///
     /// - Throws: `bundle`: a metric that this app does not measure.
     public static func judge(_ metrics: [String: Double], _ tolerances: [Manifest.Tolerance]) throws -> [Check] {

@@ -1,6 +1,6 @@
 /*
  * Calls that need a newer Android than minSdk, an object a level. Each use stands behind a check of SDK_INT;
- * tests/android/test_api_levels.py holds both against the platform's declarations.
+ * tests/android/test_api_levels.py compares both with the platform's declarations.
  */
 package hearpack.app
 
