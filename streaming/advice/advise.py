@@ -4,8 +4,8 @@ Modelled throughout: compute times measured on this machine, times a device prof
 clock without the net (a probe takes its place, its times stay). Another buffer is another bundle
 (`hearpack export NAME --hops 1,4,16`).
 
-Of the bundles that ran clean with the 99th percentile of a call below `MARGIN` of a hop, the one with the least delay is
-recommended for a device; within `ALIKE_MS`, the one with the least load. Clean: no late call, and nothing dropped or
+Of the bundles that ran clean with the 99th percentile of a call below `MARGIN` of a hop, the one with the least delay
+is recommended for a device; within `ALIKE_MS`, the one with the least load. Clean: no late call, and nothing dropped or
 played dry that this device would not drop or play dry with a net that takes no time. Where nothing ran clean, nothing
 is recommended.
 """
