@@ -2,7 +2,7 @@
 
 Kong et al., "PANNs", IEEE/ACM TASLP 28 (2020), arXiv:1912.10211; MobileNet after Howard et al., arXiv:1704.04861.
 Trained on clips of 10 s; both pool over time, so that a shorter window works, less sure of what lasts long. The
-published mean average precisions (0.431 and 0.389) are of 10 s and were not measured here: no weights can be had.
+published mean average precisions (0.431 and 0.389) are of 10 s and were not measured here, for want of the weights.
 
 - The waveform is folded to [rows, 320] at the input: no axis inside is longer than 2,048, as the Neural Engine wants.
   A frame of 1,024 samples is put together from the ends of four rows; the reflected edges are folded likewise.

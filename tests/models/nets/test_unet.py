@@ -1,6 +1,6 @@
 """models.unet: geometry, the streamed form against the whole, Open-Unmix's vectors, and a separator's bundle whole.
 
-No weights can be had here. The tests write some, small and random, but alive: scaling vectors and batch statistics are
+There are no pretrained weights. The tests write some, small and random, but alive: scaling vectors and batch statistics are
 those of real audio going through the net, as training would leave them, so that the masks move with the input.
 """
 
@@ -247,11 +247,11 @@ def test_without_weights_or_of_another_width_it_is_told(file: Path, tmp_path: Pa
         export("unet-separator", tmp_path)
     with pytest.raises((UsageError, ConversionError), match=r"weights have 4 channels in their first layer"):
         export("unet-separator", tmp_path, weights=file)
-    assert "no weights can be had here" in UNET_SEPARATOR.summary
+    assert "no pretrained weights" in UNET_SEPARATOR.summary
     root = Path(unet.__file__).parents[3]
     rows = [line for line in (root / "docs" / "models.md").read_text().splitlines() if "| unet-separator |" in line]
     assert len(rows) == 1
-    assert "no weights can be had here" in rows[0]
+    assert "no pretrained weights" in rows[0]
 
 
 # --- the bundle -------------------------------------------------------------------------------------------
@@ -278,7 +278,7 @@ def test_both_formats_are_verified(bundle: Path, file: Path) -> None:
     shapes = {tuple(t.shape) for t in Bundle.open(bundle).manifest.outputs}
     assert shapes == {(1, 2, HOP)}
     card = (bundle / "MODEL_CARD.md").read_text()
-    assert "no weights can be had here" in card
+    assert "no pretrained weights" in card
     assert "Open-Unmix" in card
 
 
