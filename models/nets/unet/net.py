@@ -5,7 +5,7 @@ U-Net Convolutional Networks", ISMIR 2017, made causal: the encoder looks back i
 looks ahead. Frames of 2048 samples every 512, Hann before and after; a source is its mask times the mix's spectrum,
 whose phase it keeps. Spectra are scaled at both ends as in Open-Unmix (models/nets/unet/weights.py).
 
-There are no pretrained weights. The net here is the offline form, written to be read: it is the truth that every export is
+No pretrained weights exist. The net here is the offline form, written to be read: it is the truth that every export is
 compared with. The form for phones, the same weights rewritten, is models/nets/unet/step.py.
 """
 

@@ -1,6 +1,6 @@
 """models.panns: our folded nets against the plain ones, checkpoints in the authors' layout, and an export whole.
 
-There are no pretrained weights here. The checkpoints are random, but the nets are alive: their batch statistics are those of
+No weights are at hand. The checkpoints are random, but the nets are alive: their batch statistics are those of
 real audio going through them, as training would leave them, so that scores move with the input.
 """
 

@@ -1,6 +1,6 @@
 """models.unet: geometry, the streamed form against the whole, Open-Unmix's vectors, and a separator's bundle whole.
 
-There are no pretrained weights. The tests write some, small and random, but alive: scaling vectors and batch statistics are
+No pretrained weights exist. The tests write some, small and random, but alive: scaling vectors and batch statistics are
 those of real audio going through the net, as training would leave them, so that the masks move with the input.
 """
 
