@@ -16,7 +16,7 @@ from converters.bundle.golden import check_golden, read_golden
 from converters.install.ios import check_ios
 from converters.tolerances import lax
 from models.common.errors import BundleError, MissingDependencyError, UsageError
-from models.common.files import atomic_folder
+from models.common.files import atomic_folder, read_text
 from runtimes.bundle import MANIFEST, Artefact, Bundle, Format, inside, require_output
 from runtimes.bundle.signature import check_signature
 from runtimes.engines import Choice, engines_for, open_runtime
@@ -193,7 +193,10 @@ def _check_sample(bundle: Bundle, platform: Platform, sample: Path) -> None:
         raise UsageError(
             f"{sample}: expected a sample app's folder (android-sample or ios-sample), which has {SCHEMA_FILE}"
         )
-    known = file.read_text(encoding="utf-8").split()
+    try:
+        known = read_text(file).split()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise UsageError(f"{file}: cannot be read as UTF-8 text: {exc}; take it from the sample again") from exc
     schema = bundle.manifest.schema_id
     if schema.split(".")[0] not in known:
         raise BundleError(

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -210,18 +211,29 @@ def _same_file(stream: TextIO, path: Path) -> bool:
 MOST_TEXT_BYTES = 256 * 1024 * 1024
 
 
-def read_text(path: Path) -> str:
-    """The text of a file of people or of a tool, a bounded one: a device that never ends is no file.
+def read_file(path: Path) -> bytes:
+    """A whole file of people or of a tool, a bounded one: a device never ends, and a pipe may never begin.
 
     Raises:
-        OSError: it cannot be read, or holds more than `MOST_TEXT_BYTES`.
-        UnicodeDecodeError: it is no UTF-8.
+        OSError: it cannot be read, is no plain file, or holds more than `MOST_TEXT_BYTES`.
     """
-    with path.open("rb") as file:
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "is no plain file")
         data = file.read(MOST_TEXT_BYTES + 1)
     if len(data) > MOST_TEXT_BYTES:
         raise OSError(errno.EFBIG, f"holds more than {MOST_TEXT_BYTES >> 20} MB")
-    return data.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+    return data
+
+
+def read_text(path: Path) -> str:
+    """The text of such a file, lines ended by line feeds.
+
+    Raises:
+        OSError: as `read_file`.
+        UnicodeDecodeError: it is no UTF-8.
+    """
+    return read_file(path).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def encoded(text: str) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from models.common.errors import ArtefactError
-from models.common.files import copy_tree
+from models.common.files import copy_tree, read_text
 from models.common.parsing import parse_json
 from runtimes.mil.deps import require_model_proto
 
@@ -71,7 +71,7 @@ class Package:
 def _model_path(root: Path) -> Path:
     manifest = root / "Manifest.json"
     try:
-        fields: Any = parse_json(manifest.read_text(encoding="utf-8"))
+        fields: Any = parse_json(read_text(manifest))
         item = fields["itemInfoEntries"][fields["rootModelIdentifier"]]["path"]
         path = (root / "Data" / item).resolve()
         usable = path.is_relative_to(root.resolve()) and path.is_file()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.common.errors import UsageError
+from models.common.files import read_file
 
 # Names of columns without their unit, the surer first; see _plain_name.
 _ONSET = (
@@ -107,7 +108,7 @@ def read_rows(path: Path) -> tuple[LabelRow, ...]:
 
 def _text(path: Path) -> str:
     try:
-        data = path.read_bytes()
+        data = read_file(path)
         wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")  # Audacity and Excel on Windows, Praat
         text = data.decode("utf-16" if wide else "utf-8-sig")
     except (OSError, UnicodeDecodeError) as exc:

@@ -116,6 +116,7 @@ def _make(folder: Path) -> None:
     app = folder / "app" / "app" / "src" / "main"
     app.mkdir(parents=True)
     (app / "AndroidManifest.xml").write_text("<manifest/>")
+    (folder / "app" / "bundle-schema.txt").write_text("hearpack/1\n")
 
 
 def _relist(folder: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from models.common.errors import OutputError
 from models.common.exchange import exchange
-from models.common.files import atomic_folder, cannot_write, exclusive, free_to_remove, is_full, write_atomic
+from models.common.files import atomic_folder, cannot_write, exclusive, free_to_remove, is_full, read_text, write_atomic
 
 
 def names(folder: Path) -> list[str]:
@@ -205,3 +205,12 @@ def test_text_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
         write_atomic(tmp_path / "a.json" / "b", "x")
     assert names(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("what", ["pipe", "device", "folder"])
+def test_what_never_ends_or_begins_is_not_waited_for(tmp_path: Path, what: str) -> None:
+    path = {"pipe": tmp_path / "pipe", "device": Path("/dev/zero"), "folder": tmp_path}[what]
+    if what == "pipe":
+        os.mkfifo(path)
+    with pytest.raises(OSError, match=r"no plain file|directory"):
+        read_text(path)
