@@ -16,7 +16,7 @@ help:
 	@echo "make demo    set everything up and do the main job on real audio"
 	@echo "make test    set everything up and run the tests"
 	@echo "make test-slow  the tests that take many minutes: a kill at every file operation of every command"
-	@echo "make fuzz    damaged files for every reader, for hours; SEED=2 COUNT=10000 (cases a kind); tables in build/fuzz"
+	@echo "make fuzz    damaged files for every reader, for hours; SEED=2 COUNT=10000 (cases per kind); tables in build/fuzz"
 	@echo "make peer-tests  coremltools' own tests on the evaluator; tables in build/peer-tests (4 min of CPU time on each of 2 cores)"
 	@echo "make android-toolchain  what compiles and tests the Android sample (Debian, 280 MB, once; root for four packages)"
 	@echo "make test-android  the Android sample's tests alone (make test runs them too where the toolchain is)"

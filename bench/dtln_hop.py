@@ -1,4 +1,4 @@
-"""DTLN's hop in LiteRT: our graph, transforms inside, against the authors' .tflite pair without any; and hops a call.
+"""DTLN's hop in LiteRT: our graph, transforms inside, against the authors' .tflite pair without any; and hops per call.
 
     python bench/dtln_hop.py [--tflite FILE] [--hops 1,4,16] [--blocks 40] [--calls 40] [--json FILE]
 
@@ -6,7 +6,7 @@ The ratio: ai-edge-litert's Interpreter, one thread, `invoke()` alone, blocks of
 busy machine slows both; medians over all calls. A second ratio has the copies of all inputs and outputs in it, as a
 host pays them. Cost per hop: our runtime on CompiledModel, what phones call, copies included, with and without
 XNNPACK's weight cache.
-Inputs are noise at -20 dBFS: the time does not depend on them. --tflite gives the file of one hop a call.
+Inputs are noise at -20 dBFS: the time does not depend on them. --tflite gives the file of one hop per call.
 """
 
 from __future__ import annotations
@@ -79,11 +79,11 @@ def main() -> None:
         print(f"against the authors' pair: skipped, {result['against_authors']['skipped']}")
     else:
         print_ratios("against the authors' pair", result["against_authors"])
-    print("us a hop, CompiledModel         plain  weight cache")
+    print("us per hop, CompiledModel         plain  weight cache")
     for hops, row in result["per_hop_us"].items():
-        print(f"  {hops:>2s} hops a call {row['plain']:22.1f} {row['weight_cache']:13.1f}")
+        print(f"  {hops:>2s} hops per call {row['plain']:22.1f} {row['weight_cache']:13.1f}")
     for hops, ops in result["ops"].items():
-        print_ops(f"{hops:>2s} hops a call: ", ops)
+        print_ops(f"{hops:>2s} hops per call: ", ops)
     save(arguments.json, result)
 
 

@@ -5,8 +5,8 @@
 The ratio: ai-edge-litert's Interpreter, `invoke()` alone, against `session.run`, one thread each, blocks of calls of
 the two by turns so that a busy machine slows both; medians over all calls. ONNX Runtime's figure has the copies of its
 four inputs and outputs in it, so a second ratio has ours too. Our graph has both transforms inside, theirs neither.
-Cost per hop of several hops a call: our runtime on CompiledModel, what phones call, copies included.
-Inputs are noise at -20 dBFS: the time does not depend on them. --tflite gives the file of one hop a call.
+Cost per hop of several hops per call: our runtime on CompiledModel, what phones call, copies included.
+Inputs are noise at -20 dBFS: the time does not depend on them. --tflite gives the file of one hop per call.
 """
 
 from __future__ import annotations
@@ -68,10 +68,10 @@ def main() -> None:
     hops = sorted({1, *arguments.hops})
     result = measure(arguments.tflite, hops, arguments.blocks, arguments.calls)
     print_ratios("against the authors' ONNX", result["against_authors"])
-    print("us a hop, CompiledModel, copies included")
+    print("us per hop, CompiledModel, copies included")
     for count, us in result["per_hop_us"].items():
-        print(f"  {count:>2s} hops a call {us:22.1f}")
-    print_ops("1 hop a call: ", result["ops"])
+        print(f"  {count:>2s} hops per call {us:22.1f}")
+    print_ops("1 hop per call: ", result["ops"])
     save(arguments.json, result)
 
 

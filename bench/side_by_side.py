@@ -40,9 +40,9 @@ def save(file: Path | None, figures: Any, sort_keys: bool = False) -> None:
 def hop_options(doc: str | None, blocks: int, calls: int) -> argparse.ArgumentParser:
     """The options of a bench of one hop."""
     parser = options(doc)
-    parser.add_argument("--tflite", type=Path, help="a .tflite of one hop a call, instead of converting one")
+    parser.add_argument("--tflite", type=Path, help="a .tflite of one hop per call, instead of converting one")
     parser.add_argument("--blocks", type=int, default=blocks)
-    parser.add_argument("--calls", type=int, default=calls, help="calls a block")
+    parser.add_argument("--calls", type=int, default=calls, help="calls per block")
     return parser
 
 
@@ -62,7 +62,7 @@ def parse_hops(parser: argparse.ArgumentParser, net: str) -> argparse.Namespace:
 
 
 def convert(net: str, hops: int, file: Path) -> Path:
-    """Write the .tflite of `hops` hops a call, as an export makes it."""
+    """Write the .tflite of `hops` hops per call, as an export makes it."""
     from converters.litert.convert import convert as to_tflite
 
     entry = CATALOG[net]

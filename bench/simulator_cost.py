@@ -17,7 +17,7 @@ playout's reads between them. The run stays the same to the byte: tests/streamin
 docs/simulator.md has the table of --seconds 120: processor time, medians of five rounds by turns, one thread of a quiet
 x86-64 machine. Over 300 s YAMNet's share above bare is between -4 and 4 %: resampling five minutes as a whole runs out
 of the cache. The larger part of the cost above the calls is resampling: 73 us for each third of a second of 48 kHz,
-exact in any partition. Without any (both rates 16 kHz, 4 ms blocks) DTLN costs 7 us a block above its calls and YAMNet
+exact in any partition. Without any (both rates 16 kHz, 4 ms blocks) DTLN costs 7 us per block above its calls, YAMNet
 0.5 us, 6 to 7 % of a window that takes 0.82 ms here.
 """
 

@@ -132,7 +132,7 @@ def main() -> None:
     figures = measure(arguments.blocks, arguments.calls)
     for name in ("ours", "plain"):
         typical, least = figures[f"{name}_ms"], figures[f"{name}_min_ms"]
-        print(f"{name:5} {typical:.3f} ms a call (least {least:.3f}), {figures['bytes'][name]} bytes")
+        print(f"{name:5} {typical:.3f} ms per call (least {least:.3f}), {figures['bytes'][name]} bytes")
     print(f"ratio {figures['ratio']:.3f} (ours / plain, median of {figures['blocks']} pairs of blocks)")
     save(arguments.json, figures, sort_keys=True)
 

@@ -118,7 +118,7 @@ class ModelEntry:
         if self.buffer_kind == "window":
             if buffer_samples != self.geometry.window_samples:
                 raise UsageError(
-                    f"{self.name} takes a window of exactly {self.geometry.window_samples} samples a call "
+                    f"{self.name} takes a window of exactly {self.geometry.window_samples} samples per call "
                     f"({self.geometry.ms(self.geometry.window_samples):g} ms), got {buffer_samples}; "
                     f"leave --buffer-ms and --hops out"
                 )

@@ -3,7 +3,7 @@
 LiteRT is native code that trusts its input: what the checks of runtimes/inspect let through may still end, hang or fill
 the process that opens it. So a file whose hash is not known here is given to a child first, which opens it in both
 engines and calls each. A death of the child is an error of one line. What was exported here, or tried before with this
-LiteRT, is known by an empty file in the cache, so that the child costs its start once a file. It is no sandbox: the
+LiteRT, is known by an empty file in the cache, so that the child costs its start once per file. It is no sandbox: the
 child has the user's rights.
 """
 

@@ -104,7 +104,7 @@ def seal(folder: Path, manifest: Manifest) -> Manifest:
 
 
 def _decisions(spec: ExportSpec) -> Decisions | None:
-    """The entry's decisions; a step net gives scores once a call, whatever the call takes."""
+    """The entry's decisions; a step net gives scores once per call, whatever the call takes."""
     if not spec.model.decisions:
         return None
     fields = dict(spec.model.decisions)

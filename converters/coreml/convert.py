@@ -126,7 +126,7 @@ def _check_labels(metadata: CoreMLMetadata, signature: GraphSignature) -> None:
     if len(metadata.labels) != classes:
         raise ConversionError(f"{signature.outputs[0].name} has {classes} classes, got {len(metadata.labels)} labels")
     if any("\n" in label or "\r" in label for label in metadata.labels):
-        raise ConversionError("a label must be one line: labels are stored one a line")
+        raise ConversionError("a label must be one line: labels are stored one per line")
 
 
 def _to_program(
@@ -279,4 +279,4 @@ def _describe(model: Any, signature: GraphSignature, metadata: CoreMLMetadata) -
     for key, value in facts.items():
         model.user_defined_metadata[f"hearpack.{key}"] = str(value)
     if metadata.labels:
-        model.user_defined_metadata["hearpack.labels"] = "\n".join(metadata.labels)  # one a line, index = line
+        model.user_defined_metadata["hearpack.labels"] = "\n".join(metadata.labels)  # one per line, index = line

@@ -28,7 +28,7 @@ def calibrate(
     threads: int = typer.Option(1, help="Compute threads."),
     json_output: bool = JsonOption,
 ) -> None:
-    """Measure calls paced at the hop's real interval, and back to back beside it."""
+    """Measure calls paced as in a stream, and back to back."""
     from models.common.files import check_place
     from streaming.measure.calibrate import calibrate as measure
 

@@ -17,7 +17,7 @@ def run(
         None,
         "--output",
         "-o",
-        help="Enhancer: the .wav to write (separator: one a source). Classifier: .csv, .json or .txt (Audacity).",
+        help="Enhancer: the .wav to write (separator: one per source). Classifier: .csv, .json or .txt (Audacity).",
     ),
     artefact: str | None = typer.Option(None, help="Artefact id (see: hearpack inspect); litert-fp32 by default."),
     engine: str | None = typer.Option(None, help="litert-interpreter, litert-compiled, coreml, mil-fp32, mil-fp16."),

@@ -21,12 +21,12 @@ def tune(
     labels: Path = typer.Argument(
         ..., help="Its labels: onset,offset,label in seconds, or another form (docs/decisions.md)."
     ),
-    label: str | None = typer.Option(None, help="The label that is meant where lines name none."),
+    label: str | None = typer.Option(None, help="Label of the lines that name none."),
     false_alarms: float = typer.Option(0.0, help="False alarms per hour that may remain."),
     collar: float | None = typer.Option(
         None, help="Seconds around a label in which an event is no false alarm; one window by default."
     ),
-    only: bool = typer.Option(False, help="Let only the labels that the CSV names turn on."),
+    only: bool = typer.Option(False, help="Silence every label that the CSV does not name."),
     artefact: str | None = typer.Option(None, help="Artefact that listens; litert-fp32 by default."),
     judge_recording: Path | None = typer.Option(None, help="Another recording, to judge the result on."),
     judge_labels: Path | None = typer.Option(None, help="Its labels."),

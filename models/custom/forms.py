@@ -127,7 +127,7 @@ def graph(entry: CustomEntry, hops_per_call: int) -> nn.Module:
         ConversionError: a causal net whose state cannot be taken out.
     """
     if not 1 <= hops_per_call <= entry.max_hops:
-        raise UsageError(f"{entry.name} takes 1 to {entry.max_hops} hops a call, got {hops_per_call}")
+        raise UsageError(f"{entry.name} takes 1 to {entry.max_hops} hops per call, got {hops_per_call}")
     if entry.form in ("window", "keras"):
         return WindowGraph(entry).eval()
     if entry.form == "step":

@@ -293,7 +293,7 @@ class Manifest(_Frozen):
         if self.buffer.kind == "step" and decisions is not None and decisions.window_hop_samples != self.buffer.samples:
             raise ValueError(
                 f"decisions.window_hop_samples is {decisions.window_hop_samples}; a step net gives scores every "
-                f"{self.buffer.samples} samples, once a call, and nothing else can be chosen"
+                f"{self.buffer.samples} samples, once per call, and nothing else can be chosen"
             )
         ids = [a.id for a in self.artefacts]
         if len(set(ids)) != len(ids):

@@ -147,7 +147,7 @@ class Bundle:
             raise BundleError(f"{file}: labels cannot be read: {exc}; export the bundle again") from exc
         count = self.manifest.outputs[0].shape[-1]
         if len(labels) != count:
-            raise BundleError(f"{file}: expected {count} labels, one a line, got {len(labels)}")
+            raise BundleError(f"{file}: expected {count} labels, one per line, got {len(labels)}")
         return labels
 
     def check_files(self, artefacts: Sequence[Artefact] | None = None) -> None:

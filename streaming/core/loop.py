@@ -227,7 +227,7 @@ class StreamLoop:
         got = values.shape[-1]
         if self.audio_out and got != self.buffer_samples:
             self._ended = True
-            raise ArtefactError(f"{self.output_name}: expected {self.buffer_samples} samples a call, got {got}")
+            raise ArtefactError(f"{self.output_name}: expected {self.buffer_samples} samples per call, got {got}")
         self.calls += 1
         end = self._start + self.buffer_samples
         self._out_samples += got

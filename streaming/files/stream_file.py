@@ -52,7 +52,7 @@ class RunResult:
         calls: calls of the graph.
         real_time_factor: time spent in the graph by duration of the audio, measured here, back to back.
         output: file written, if any.
-        outputs: a separator's files, one a source.
+        outputs: a separator's files, one per source.
         events: what a classifier heard.
         level: what the input looks like.
         warnings: what a person has to know of the file.

@@ -1,6 +1,6 @@
 """What a call of a bundle costs on this machine: paced as a stream paces it, and back to back beside it.
 
-A loop that calls a net as fast as it can keeps caches, clock and core for itself; a stream calls it once a hop and
+A loop that calls a net as fast as it can keeps caches, clock and core for itself; a stream calls it once per hop and
 sleeps in between. Phones have shown factors of 2 to 30 between the two (tensorflow 48190, 49158), so a simulator that
 draws from back-to-back times promises too much. Both are measured in short turns, so that a busy machine slows both.
 """

@@ -42,7 +42,7 @@ class CalibrationEntry:
         engine, engine_version, threads: who computed.
         buffer_samples: samples a call takes.
         interval_ns: time between the begins of two paced calls (the hop's).
-        paced_ns, back_to_back_ns: sorted ns a call: all samples, or equally spaced quantiles from 0 to 1.
+        paced_ns, back_to_back_ns: sorted ns per call: all samples, or equally spaced quantiles from 0 to 1.
         paced_count, back_to_back_count: calls measured (may exceed the points kept).
     """
 
@@ -96,7 +96,7 @@ class Calibration:
                 return entry
         there = "; ".join(f"{e.artefact} on {e.engine}, {e.buffer_samples} samples, {e.threads}" for e in self.entries)
         raise UsageError(
-            f"calibration: no times of {artefact} on {engine} with {buffer_samples} samples a call and {threads} "
+            f"calibration: no times of {artefact} on {engine} with {buffer_samples} samples per call and {threads} "
             f"thread(s); it has: {there or 'none'}; measure again"
         )
 

@@ -167,7 +167,7 @@ def edge_click_db(audio: Array, hop: int) -> float:
 
     Args:
         audio: float32 [n], calls of `hop` samples one after the other.
-        hop: samples a call.
+        hop: samples per call.
     """
     rough = np.abs(np.diff(audio.astype(np.float64), 2))
     place = (np.arange(len(rough)) + 2) % hop  # the second difference at n looks at n, n+1, n+2

@@ -179,7 +179,7 @@ def _dnsmos(signal: Signal, sample_rate_hz: int, model: Path | None) -> tuple[di
         return {}, f"{model.name} cannot be run by onnxruntime {onnxruntime.__version__}: {str(exc).splitlines()[0]}"
     table = np.asarray(raw, np.float64)
     if table.shape[1:] != (3,) or not np.isfinite(table).all():
-        return {}, f"{model.name}: expected three finite scores a window, got {list(table.shape[1:])}"
+        return {}, f"{model.name}: expected three finite scores per window, got {list(table.shape[1:])}"
     fits = enumerate(_DNSMOS_FIT.items())
     return {key: float(np.mean(np.polyval(fit, table[:, column]))) for column, (key, fit) in fits}, None
 

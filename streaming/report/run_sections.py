@@ -215,7 +215,7 @@ def _compute(run: Data) -> str:
         f"{ms(hop_ns)} ms (dashed). Processors slow down between paced calls: back-to-back ones promise too much.</p>"
     )
     parts = [lead]
-    x = log_axis(max(lowest, 1e-4), highest, "ms a call, logarithmic")
+    x = log_axis(max(lowest, 1e-4), highest, "ms per call, logarithmic")
     for kind in ("measured", "modelled"):
         chosen = [c for c in r["compute"] if c["provenance"] == kind]
         if not chosen:

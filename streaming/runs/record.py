@@ -110,7 +110,7 @@ class ComputeTimes:
         label: for people: "drawn in this run", "this machine, paced", ...
         provenance: measured by a clock, or modelled from such a measurement.
         pacing: at the hop's real interval, back to back, or one fixed figure.
-        quantiles: ns a call.
+        quantiles: ns per call.
     """
 
     label: str

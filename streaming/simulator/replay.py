@@ -42,7 +42,7 @@ def check_fits(trace: DeviceTrace, bundle: Bundle) -> None:
     theirs, ours = (trace.bundle.name, trace.bundle.buffer_samples), (manifest.name, manifest.buffer.samples)
     if theirs != ours:
         raise UsageError(
-            f"the trace is of {theirs[0]} with {theirs[1]} samples a call, the bundle is {ours[0]} with {ours[1]}; "
+            f"the trace is of {theirs[0]} with {theirs[1]} samples per call, the bundle is {ours[0]} with {ours[1]}; "
             f"give the bundle that ran on the device"
         )
     if not trace.calls:

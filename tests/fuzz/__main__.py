@@ -23,7 +23,7 @@ def main() -> int:
     parser.add_argument("kinds", nargs="*", help=f"of {', '.join(table)}; all by default")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--count", type=int, default=1000, help="cases a kind")
+    parser.add_argument("--count", type=int, default=1000, help="cases per kind")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path("build/fuzz"))
     parser.add_argument("--only", type=int, help="repeat this case of the one kind, with its traceback")

@@ -50,7 +50,7 @@ def test_buffers_and_hops_agree(entry: ModelEntry) -> None:
 @ENTRIES
 @pytest.mark.parametrize("wrong", [0, 17])
 def test_hops_out_of_range_are_refused(entry: ModelEntry, wrong: int) -> None:
-    with pytest.raises(UsageError, match=f"1 to {entry.max_hops} hops a call, got {wrong}"):
+    with pytest.raises(UsageError, match=f"1 to {entry.max_hops} hops per call, got {wrong}"):
         entry.signature(wrong)
 
 
@@ -60,7 +60,7 @@ def test_an_enhancer_gives_as_many_samples_as_it_takes() -> None:
 
 def test_a_classifier_has_one_buffer_and_decisions_that_validate() -> None:
     assert YAMNET.signature(1).outputs[0].shape == (1, 521)
-    with pytest.raises(UsageError, match=r"exactly 15600 samples a call \(975 ms\), got 16000"):
+    with pytest.raises(UsageError, match=r"exactly 15600 samples per call \(975 ms\), got 16000"):
         YAMNET.hops_for(16000)
     decisions = Decisions.model_validate(dict(YAMNET.decisions))
     assert decisions.window_hop_samples == YAMNET.geometry.hop_samples

@@ -152,7 +152,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="auto",
         help="number mode of runtimes.mil; auto takes a case's precision",
     )
-    group.addoption("--peer-out", default="", help="JSON lines, one a case")
+    group.addoption("--peer-out", default="", help="JSON lines, one per case")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -253,7 +253,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
 
 
 class _Writer:
-    """In the process that sees all reports: one JSON line a case, then the counts."""
+    """In the process that sees all reports: one JSON line per case, then the counts."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("w", encoding="utf-8")

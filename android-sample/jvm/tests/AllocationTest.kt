@@ -33,7 +33,7 @@ private fun interface Body {
 private const val ROUNDS = 5
 
 /**
- * 0 bytes a block: what runs for every block of audio allocates nothing in core/.
+ * 0 bytes per block: what runs for every block of audio allocates nothing in core/.
  *
  * Rounds of some thousand blocks are measured. The JVM itself may allocate a hundred bytes once, when it recompiles a
  * method or loads a class for a branch not taken before: so some round must be at 0, and all of them together under one

@@ -27,7 +27,7 @@ class Timing:
 
     Attributes:
         axis: its time axis.
-        rate: frames a hop.
+        rate: frames per hop.
         context: frames in front of the recording's first (padding); a call's value has them too, from its past.
         trailing: frames behind the recording's last (padding on both sides); a call's value has them not.
     """
@@ -152,10 +152,10 @@ class Walk:
         return int(self.short[node].shape[axis]) - rate * self.lengths[0]
 
     def time_of(self, node: fx.Node) -> tuple[int, int] | None:
-        """(axis, frames a hop) of an offline value, or None if it does not grow.
+        """(axis, frames per hop) of an offline value, or None if it does not grow.
 
         Raises:
-            ConversionError: it grows along two axes, or not by whole frames a hop.
+            ConversionError: it grows along two axes, or not by whole frames per hop.
         """
         short, long = first_tensor(self.short[node]), first_tensor(self.long[node])
         if short is None or long is None or short.shape == long.shape:
@@ -173,7 +173,7 @@ class Walk:
         if grown % hops:
             self.refuse(
                 node,
-                f"gives {grown / hops:g} frames a hop: geometry.hop_samples is not a multiple of the net's strides",
+                f"gives {grown / hops:g} frames per hop: geometry.hop_samples is not a multiple of the net's strides",
             )
         return axes[0], grown // hops
 

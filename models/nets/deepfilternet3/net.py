@@ -1,4 +1,4 @@
-"""DeepFilterNet3: speech enhancement at 48 kHz with 2.1 M parameters, 10 ms a hop, 30 ms behind.
+"""DeepFilterNet3: speech enhancement at 48 kHz with 2.1 M parameters, 10 ms per hop, 30 ms behind.
 
 Schröter et al., "DeepFilterNet: Perceptually Motivated Real-Time Speech Enhancement", Interspeech 2023,
 arXiv:2305.08227. Two stages on one spectrum (960 samples every 480): gains in 32 ERB bands for what lies above 4.8 kHz,
@@ -231,5 +231,5 @@ def build(weights: Arrays) -> DeepFilterNet3:
 def graph(net: DeepFilterNet3, hops_per_call: int) -> StepGraph:
     """The form that is exported, state in and out: models/nets/deepfilternet3/step.py."""
     if hops_per_call != 1:
-        raise UsageError(f"deepfilternet3: takes one hop of 480 samples a call, got {hops_per_call}")
+        raise UsageError(f"deepfilternet3: takes one hop of 480 samples per call, got {hops_per_call}")
     return StepGraph(float64_weights(net)).eval().requires_grad_(False)

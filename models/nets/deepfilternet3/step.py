@@ -1,4 +1,4 @@
-"""DeepFilterNet3 as phones run it: the weights of models/nets/deepfilternet3/net.py, one hop a call, state in and out.
+"""DeepFilterNet3 as phones run it: the weights of models/nets/deepfilternet3/net.py, a hop per call, state in and out.
 
 What is rewritten, each an identity (tests compare the result with the offline net):
 

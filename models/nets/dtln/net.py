@@ -1,4 +1,4 @@
-"""DTLN, the dual-signal transformation LSTM network: speech enhancement in two stages, 8 ms a hop at 16 kHz.
+"""DTLN, the dual-signal transformation LSTM network: speech enhancement in two stages, 8 ms per hop at 16 kHz.
 
 Westhausen & Meyer, "Dual-Signal Transformation LSTM Network for Real-Time Noise Suppression", Interspeech 2020,
 arXiv:2005.07551. Core 1 masks the magnitude of a 512-point spectrum and keeps the phase; core 2 masks a learned
@@ -102,5 +102,5 @@ def build(weights: Arrays) -> DTLN:
 def graph(net: DTLN, hops_per_call: int) -> StepGraph:
     """The form that is exported, state in and out: models/nets/dtln/step.py."""
     if hops_per_call < 1:
-        raise UsageError(f"dtln: expected at least 1 hop a call, got {hops_per_call}")
+        raise UsageError(f"dtln: expected at least 1 hop per call, got {hops_per_call}")
     return StepGraph(float64_weights(net), hops_per_call).eval().requires_grad_(False)

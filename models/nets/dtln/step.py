@@ -10,7 +10,7 @@ What is rewritten, each an identity (tests compare the result with the offline n
   encoder are one matrix. The phase is never computed: mask * real, mask * imaginary.
 - Gain and offset of the normalisation are part of the LSTM behind it; gates stand as input, forget, output, cell,
   so that one sigmoid does three of them.
-- With several hops a call, everything but the recurrences is one matrix product for all hops.
+- With several hops per call, everything but the recurrences is one matrix product for all hops.
 
 State is a value: nothing is mutated, and no output is an input passed through. The hops are numbers of the modules,
 not read from a shape: a traced shape would become operations.
@@ -181,7 +181,7 @@ class StepGraph(nn.Module):
     """`hops` hops of DTLN; catalogue entry "dtln" names its tensors."""
 
     def __init__(self, weights: Mapping[str, Float64], hops: int) -> None:
-        """Args: weights: float64, names of `models.nets.dtln.weights.SHAPES`; hops: hops a call, at least 1."""
+        """Args: weights: float64, names of `models.nets.dtln.weights.SHAPES`; hops: hops per call, at least 1."""
         super().__init__()
         self.hops = hops
 

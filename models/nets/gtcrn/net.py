@@ -1,4 +1,4 @@
-"""GTCRN, the grouped temporal convolutional recurrent network: speech enhancement with 24 k parameters, 16 ms a hop.
+"""GTCRN, the grouped temporal convolutional recurrent network: speech enhancement with 24 k parameters, 16 ms per hop.
 
 Rong et al., "GTCRN: A Speech Enhancement Model Requiring Ultralow Computational Resources", ICASSP 2024. Frames of 512
 samples every 256 at 16 kHz, square root of Hann before and after. Magnitude, real and imaginary part of a spectrum
@@ -263,5 +263,5 @@ def build(weights: Arrays) -> GTCRN:
 def graph(net: GTCRN, hops_per_call: int) -> StepGraph:
     """The form that is exported, state in and out: models/nets/gtcrn/step.py."""
     if hops_per_call < 1:
-        raise UsageError(f"gtcrn: expected at least 1 hop a call, got {hops_per_call}")
+        raise UsageError(f"gtcrn: expected at least 1 hop per call, got {hops_per_call}")
     return StepGraph(float64_weights(net), hops_per_call).eval().requires_grad_(False)

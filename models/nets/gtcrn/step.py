@@ -102,7 +102,7 @@ class StepGraph(nn.Module):
     """`hops` hops of GTCRN; catalogue entry "gtcrn" names its tensors."""
 
     def __init__(self, weights: Weights, hops: int) -> None:
-        """Args: weights: float64, names of `models.nets.gtcrn.weights.SHAPES`; hops: hops a call, at least 1."""
+        """Args: weights: float64, names of `models.nets.gtcrn.weights.SHAPES`; hops: hops per call, at least 1."""
         super().__init__()
         self.hops = hops
         window = np.sqrt(hann(WINDOW_SAMPLES))

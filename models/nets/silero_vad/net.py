@@ -160,5 +160,5 @@ def build(weights: Arrays) -> SileroVAD:
 def graph(net: SileroVAD, hops_per_call: int = 1) -> StepGraph:
     """The form that is exported: one chunk a call, state in and out."""
     if hops_per_call != 1:
-        raise UsageError(f"silero-vad: takes one chunk of 512 samples a call, got {hops_per_call}")
+        raise UsageError(f"silero-vad: takes one chunk of 512 samples per call, got {hops_per_call}")
     return StepGraph(float64_weights(net)).eval().requires_grad_(False)

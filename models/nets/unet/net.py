@@ -135,5 +135,5 @@ def build(weights: Arrays) -> UNet:
 def graph(net: UNet, hops_per_call: int) -> StepGraph:
     """The form that is exported, state in and out: models/nets/unet/step.py."""
     if hops_per_call < 1:
-        raise UsageError(f"unet-separator: expected at least 1 hop a call, got {hops_per_call}")
+        raise UsageError(f"unet-separator: expected at least 1 hop per call, got {hops_per_call}")
     return StepGraph(float64_weights(net), hops_per_call).eval().requires_grad_(False)

@@ -118,7 +118,7 @@ class StepGraph(nn.Module):
     input_scale: Tensor
 
     def __init__(self, weights: Weights, hops: int) -> None:
-        """Args: weights: float64, names of `weights.expected_shapes`; hops: hops a call, at least 1."""
+        """Args: weights: float64, names of `weights.expected_shapes`; hops: hops per call, at least 1."""
         super().__init__()
         self.hops, self.width = hops, weights["encoder.0.conv.bias"].shape[0]
         window = hann(WINDOW_SAMPLES)

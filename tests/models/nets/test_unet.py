@@ -86,7 +86,7 @@ def net(arrays: dict[str, Any]) -> unet.UNet:
 
 @pytest.fixture(scope="session")
 def loops(net: unet.UNet) -> dict[int, StreamLoop]:
-    """By hops a call, each with its graph in torch."""
+    """By hops per call, each with its graph in torch."""
     made = {}
     for hops in HOPS:
         runtime = TorchRuntime(unet.graph(net, hops), ENTRY.signature(hops))

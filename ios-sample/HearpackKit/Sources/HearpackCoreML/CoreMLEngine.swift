@@ -23,7 +23,7 @@ public final class CoreMLEngine: InferenceEngine, @unchecked Sendable {
     /// An MLState where the artefact keeps its state inside (iOS 18).
     private var hidden: AnyObject?
 
-    /// Compile (once a device and version of its system, then from the cache), load and check against the manifest.
+    /// Compile (once per device and version of its system, then from the cache), load and check against the manifest.
     ///
     /// - Parameters:
     ///   - bundle: an opened bundle, its hashes checked.

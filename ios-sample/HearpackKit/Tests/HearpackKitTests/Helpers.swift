@@ -46,7 +46,7 @@ func fileEntry(_ path: String, _ text: String) -> [String: Any] {
     ["path": path, "sha256": SHA256.hex(Data(text.utf8)), "bytes": text.utf8.count]
 }
 
-/// A step net: 4 samples a call, delay 6, one state of 2.
+/// A step net: 4 samples per call, delay 6, one state of 2.
 let stepManifest = """
     {"schema": "hearpack/1", "name": "toy", "task": "enhancer", "future_field": {"ignored": true},
      "geometry": {"sample_rate_hz": 16000, "channels": 1, "window_samples": 8, "hop_samples": 4, "delay_samples": 6},

@@ -138,7 +138,7 @@ final class ManifestTests: XCTestCase {
             ]
         }
         XCTAssertEqual(try bundle("abc", labels: "a\nb\nc\nd\n", classifier).labels(), ["a", "b", "c", "d"])
-        assertThrows("expected 4 labels, one a line, got 3") { _ = try bundle("abc", labels: "a\nb\nc\n", classifier).labels() }
+        assertThrows("expected 4 labels, one per line, got 3") { _ = try bundle("abc", labels: "a\nb\nc\n", classifier).labels() }
         assertThrows("labels.txt is not among the manifest's `files`") { _ = try bundle("abc", classifier).labels() }
         let turned = try bundle("abc", labels: "a\nb\nc\nd\n", classifier)
         try Data("d\nc\nb\na\n".utf8).write(to: turned.folder.appendingPathComponent("labels.txt"))

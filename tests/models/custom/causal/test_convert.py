@@ -19,7 +19,7 @@ from tests.models.custom.causal.nets import HOP, Do, Wrapped, entry_for, over_fr
 
 
 class UNet(nn.Module):
-    """Strides along time, two frames a hop at the first level, skip connections, transposed convolutions."""
+    """Strides along time, two frames per hop at the first level, skip connections, transposed convolutions."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -69,7 +69,7 @@ def test_frames_beyond_the_recordings_are_a_surplus() -> None:
         (
             lambda x: F.interpolate(x[..., ::2], size=x.shape[2]),
             "getitem",
-            r"getitem in 'body'.*: gives 0.6 frames a hop: geometry.hop_samples is not a multiple",
+            r"getitem in 'body'.*: gives 0.6 frames per hop: geometry.hop_samples is not a multiple",
         ),
     ],
     ids=["two axes", "part of a frame"],

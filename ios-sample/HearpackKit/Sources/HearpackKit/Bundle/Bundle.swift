@@ -60,7 +60,7 @@ public struct ModelBundle: Sendable {
         let expected = manifest.outputs[0].shape.last ?? 0
         guard labels.count == expected else {
             throw HearpackError.bundle(
-                "\(folder.lastPathComponent)/labels.txt: expected \(expected) labels, one a line, got \(labels.count)")
+                "\(folder.lastPathComponent)/labels.txt: expected \(expected) labels, one per line, got \(labels.count)")
         }
         return labels
     }

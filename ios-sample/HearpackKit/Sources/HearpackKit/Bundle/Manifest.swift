@@ -215,7 +215,7 @@ public struct Manifest: Decodable, Equatable, Sendable {
             throw translated(error) { refuse($0) }
         }
         guard task != .enhancer || outputs[0].shape.last == buffer.samples else {
-            throw refuse("\(outputs[0].name) must give \(buffer.samples) samples a call, got \(outputs[0].shape)")
+            throw refuse("\(outputs[0].name) must give \(buffer.samples) samples per call, got \(outputs[0].shape)")
         }
         if task == .classifier {
             guard decisions != nil else { throw refuse("a classifier must have decisions") }
@@ -270,7 +270,7 @@ public struct Manifest: Decodable, Equatable, Sendable {
         }
         guard let decisions else { return }
         guard buffer.kind == .window || decisions.windowHopSamples == buffer.samples else {
-            throw refuse("decisions.window_hop_samples: a step net gives scores every \(buffer.samples) samples, once a call")
+            throw refuse("decisions.window_hop_samples: a step net gives scores every \(buffer.samples) samples, once per call")
         }
         let scores = outputs.first.flatMap { Self.elements($0.shape) } ?? 1
         guard decisions.smoothingWindows * scores <= Self.mostElements else {

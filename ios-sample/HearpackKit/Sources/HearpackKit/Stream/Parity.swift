@@ -99,7 +99,7 @@ public enum Parity {
     public static func scores(_ reference: [Float], _ candidate: [Float], labels: Int, ceiling: Double) throws -> Scores {
         guard reference.count == candidate.count, labels > 0, reference.count % labels == 0, !reference.isEmpty else {
             throw HearpackError.usage(
-                "parity: expected two tables of \(labels) scores a window, got \(reference.count) and \(candidate.count)")
+                "parity: expected two tables of \(labels) scores per window, got \(reference.count) and \(candidate.count)")
         }
         let windows = reference.count / labels
         let top = min(5, labels)

@@ -63,7 +63,7 @@ class LiteRtEngine private constructor(
             for (i in staged.indices) banks[to][i].writeFloat(staged[i].readFloat())
             val values = this.output.readFloat()
             if (values.size != output.size) {
-                throw EngineException("the model gives ${values.size} values a call, the manifest says ${output.size}")
+                throw EngineException("expected ${output.size} values per call, the model gives ${values.size}")
             }
             values.copyInto(output)
         }

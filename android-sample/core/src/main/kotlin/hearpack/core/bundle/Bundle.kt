@@ -114,7 +114,7 @@ class Bundle(
                     .shape
                     .last()
             if (labels.size != count) {
-                val message = "${files.name}/labels.txt: expected $count labels, one a line, got ${labels.size}"
+                val message = "${files.name}/labels.txt: expected $count labels, one per line, got ${labels.size}"
                 throw BundleException(BundleFault.INVALID, message)
             }
             return labels

@@ -98,11 +98,11 @@ object ManifestReader {
         require(
             m.buffer.kind != BufferKind.STEP || m.decisions == null || m.decisions.windowHopSamples == m.hopSamples,
         ) {
-            "decisions.window_hop_samples: a step net gives scores every ${m.hopSamples} samples, once a call"
+            "decisions.window_hop_samples: a step net gives scores every ${m.hopSamples} samples, once per call"
         }
         val scores = m.outputs.first().size
         require(m.task != Task.ENHANCER || scores == m.buffer.samples) {
-            "${m.outputs.first().name} must give ${m.buffer.samples} samples a call, got $scores"
+            "${m.outputs.first().name} must give ${m.buffer.samples} samples per call, got $scores"
         }
         require(m.decisions == null || m.decisions.smoothingWindows.toLong() * scores <= MOST_ELEMENTS) {
             "decisions.smoothing_windows: too many for $scores scores"

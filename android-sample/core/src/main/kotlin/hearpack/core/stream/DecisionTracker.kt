@@ -85,7 +85,7 @@ class DecisionTracker(
     /**
      * Takes in one window's scores.
      *
-     * @param scores at least one a label.
+     * @param scores at least one per label.
      * @param windowEndSample the window's end, counted from reset; rising.
      */
     fun push(
