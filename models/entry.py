@@ -129,7 +129,7 @@ class ModelEntry:
         """Names and shapes of one call at `hops_per_call`."""
         if not 1 <= hops_per_call <= self.max_hops:
             valid = f"1 to {self.max_hops} hops" if self.max_hops > 1 else "one hop"
-            raise UsageError(f"{self.name} takes {valid} a call, got {hops_per_call}")
+            raise UsageError(f"{self.name} takes {valid} per call, got {hops_per_call}")
         samples = self.buffer_samples(hops_per_call)
         rate = self.geometry.sample_rate_hz
         channels = self.geometry.channels

@@ -86,7 +86,7 @@ class StreamLoop:
         if buffer_kind == "window":
             hop = geometry.hop_samples if window_hop_samples is None else window_hop_samples
         elif window_hop_samples not in (None, buffer_samples):
-            raise UsageError("loop: window_hop_samples is for window nets; a step net takes buffer_samples a call")
+            raise UsageError("loop: window_hop_samples is for window nets; a step net takes buffer_samples per call")
         if hop < 1:
             raise UsageError(f"loop: window_hop_samples must be at least 1, got {hop}")
         lead = (geometry.channels,) if sources else ()

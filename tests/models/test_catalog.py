@@ -50,7 +50,8 @@ def test_buffers_and_hops_agree(entry: ModelEntry) -> None:
 @ENTRIES
 @pytest.mark.parametrize("wrong", [0, 17])
 def test_hops_out_of_range_are_refused(entry: ModelEntry, wrong: int) -> None:
-    with pytest.raises(UsageError, match=f"1 to {entry.max_hops} hops per call, got {wrong}"):
+    hops = "one hop" if entry.max_hops == 1 else f"1 to {entry.max_hops} hops"
+    with pytest.raises(UsageError, match=f"{hops} per call, got {wrong}"):
         entry.signature(wrong)
 
 

@@ -57,8 +57,8 @@ class StreamConv(nn.Module):
         conv: Conv1d or Conv2d; its weights are shared.
         axis: the time axis of its input.
         past: frames of padding in front.
-        frames: frames that come a call.
-        out_frames: frames that go a call.
+        frames: frames that come per call.
+        out_frames: frames that go per call.
     """
 
     def __init__(self, conv: nn.Conv1d | nn.Conv2d, axis: int, past: int, frames: int, out_frames: int) -> None:
