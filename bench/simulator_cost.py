@@ -86,18 +86,19 @@ def phone(scenario: Scenario, runtime: Runtime) -> Callable[[], None]:
     def run() -> None:
         resampler, loop = Resampler(profile.rate_hz, rate), make_loop(bundle.manifest, runtime)
         back.reset()
-        ring = PlayoutRing(profile.output_rate_hz + prefill, prefill, profile.output_block_frames)
+        rate_hz = profile.output_rate_hz
+        ring = PlayoutRing(rate_hz + prefill, prefill, prefill // 4, prefill, rate_hz)
         owed = 0.0
         for callback in plan:
             block = source.read(callback.rate_hz, callback.first_frame, callback.frames)
             results = loop.push(resampler.process(block))
             if loop.audio_out:
                 for result in results:
-                    ring.write(back.process(result.values))
+                    ring.write(back.process(result.values), callback.time_ns)
                 owed += callback.frames * profile.output_rate_hz / callback.rate_hz
                 while owed >= profile.output_block_frames:
                     owed -= profile.output_block_frames
-                    ring.read(profile.output_block_frames)
+                    ring.read(profile.output_block_frames, callback.time_ns)
 
     return run
 

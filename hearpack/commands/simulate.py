@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from models.common.errors import UsageError
 from models.common.printable import counted
 
 if TYPE_CHECKING:
-    from streaming.runs.record import RunRecord
+    from streaming.runs.record import HiccupRecord, RunRecord
     from streaming.simulator.modes import Microphone, Replay, Search, Simulate
     from streaming.simulator.pipeline.pipeline import Observer, Status
 
@@ -35,7 +36,7 @@ def simulate(
     ),
     seconds: float | None = typer.Option(None, help="Length; the file is repeated or cut to it."),
     seed: int = typer.Option(0, min=0, help="Of jitter, losses and compute times."),
-    policy: str = typer.Option("drop_oldest", help="Overload: drop_oldest, skip_hop or grow_delay."),
+    policy: str = typer.Option("drop_oldest", help="Overload: drop_oldest is what the apps do; skip_hop and grow_delay are of no app."),
     ring_ms: float | None = typer.Option(None, help="Capacity of the ring before the net."),
     prefill_ms: float | None = typer.Option(None, help="Audio held before playing (enhancers)."),
     calibration: Path | None = typer.Option(None, help="Compute times of this machine; measured for 5 s without."),
@@ -273,5 +274,56 @@ def _lines(record: RunRecord) -> Iterator[str]:
         beyond = record.faults_total > kept
         intro = f"{record.faults_total:,} faults, of the first {kept:,}: " if beyond else "faults: "
         yield intro + ", ".join(f"{n} x {k}" for k, n in sorted(kinds.items()))
-    for name, value in record.search.items():
-        yield f"{name}: {value:g}"
+    yield from map(_hiccup, record.hiccups, repeat(record.model_rate_hz))
+    yield from _figures(record)
+
+
+def _hiccup(hiccup: HiccupRecord, rate_hz: int) -> str:
+    """What a fault cost, for instance "stall at 3.0 s: +173 ms for 1.2 s, 1,280 samples lost, back at 92 ms at 4.2 s"."""
+    lost = f", {hiccup.lost_ns * rate_hz // 1_000_000_000:,} samples lost" if hiccup.lost_ns else ", nothing lost"
+    text = f"{hiccup.kind} at {hiccup.time_ns / 1e9:.1f} s: +{(hiccup.worst_ns - hiccup.usual_ns) / 1e6:.0f} ms"
+    if not hiccup.late_ns:
+        return f"{text}{lost}, never a buffer from the {hiccup.usual_ns / 1e6:.0f} ms before it"
+    if not hiccup.back:
+        above = (hiccup.last_ns - hiccup.usual_ns) / 1e6
+        return f"{text}{lost}, not back: still {above:+.0f} ms at the end, or when the next fault came"
+    return (
+        f"{text} for {hiccup.late_ns / 1e9:.1f} s{lost}, back at {hiccup.last_ns / 1e6:.0f} ms at "
+        f"{(hiccup.time_ns + hiccup.late_ns) / 1e9:.1f} s"
+    )
+
+
+def _figures(record: RunRecord) -> Iterator[str]:
+    """What a search found or a replay compared, with units; how it is known; what to mind."""
+    found = record.search
+    for name, value in found.items():
+        words = name.replace("_", " ")
+        if name.endswith("_ns"):
+            how = "measured on the device" if name.startswith("recorded") else "modelled, of measured times"
+            yield f"{words.removesuffix(' ns')}: {value / 1e6:.3f} ms ({how})"
+        elif name.endswith("_samples"):
+            rate_hz = record.model_rate_hz
+            if "prefill" in name and record.playout is not None:
+                rate_hz = record.playout.rate_hz
+            yield f"{words.removesuffix(' samples')}: {value:,.0f} samples at {rate_hz:,} Hz, {1000 * value / rate_hz:.1f} ms"
+        elif "slowdown" in name or name == "first_miss_at":
+            yield f"{words}: {value:.3f} times this machine's time"
+        else:
+            yield f"{words}: {value:,.0f}"
+    if any(name.startswith(("largest", "smallest")) for name in found):
+        yield _caution(record)
+
+
+def _caution(record: RunRecord) -> str:
+    """A limit holds for what was searched."""
+    text = (
+        f"modelled, in a run of {record.audio.duration_s:g} s with seed {record.seed}, with no margin: a longer run finds "
+        f"worse; search again with --seconds 3600 and other seeds"
+    )
+    if "smallest_prefill_samples" in record.search:
+        text += ", and add 5 ms: two clocks that are 500 ppm apart take that until drift correction follows"
+    elif "largest_slowdown" in record.search:
+        text += ", and keep a third of it in reserve for a warm phone"
+    elif "smallest_ring_samples" in record.search:
+        text += ", and take twice as much: what it must hold is the longest stall, and none longer came"
+    return text

@@ -150,15 +150,17 @@ final class AppModel: ObservableObject {
             try AudioSession.activate(task: manifest.task)
             let route = AudioSession.route(modelRateHz: manifest.geometry.sampleRateHz)
             if new { beginTrace() }
-            let feed = CaptureFeed(ringSamples: route.rateHz, clock: clock)  // a second
+            let feed = CaptureFeed(ringSamples: 8 * route.rateHz, clock: clock)  // what waits beyond the worker's limit is dropped there
             var playout: PlayoutRing?
             if manifest.task == .enhancer && route.mayMonitor {
                 let hop = manifest.buffer.samples * route.rateHz / manifest.geometry.sampleRateHz
                 playout = try PlayoutRing(
-                    capacitySamples: route.rateHz,
+                    capacitySamples: 2 * route.rateHz,
                     prefillSamples: PlayoutRing.prefill(
                         manifest, deviceRateHz: route.rateHz, deviceBlock: AudioSession.blockFrames),
-                    deadbandSamples: max(hop, AudioSession.blockFrames) / 2)
+                    deadbandSamples: PlayoutRing.deadband(
+                        hop: hop, block: AudioSession.blockFrames, rateHz: route.rateHz),
+                    toleranceSamples: hop, rateHz: route.rateHz)
             }
             let capture = MicrophoneCapture(task: manifest.task, playout: playout, clock: clock)
             recorder.coldStart.captureBeginNs = recorder.coldStart.captureBeginNs ?? clock.nowNs()
@@ -266,7 +268,7 @@ final class AppModel: ObservableObject {
                         rateHz: AudioSession.wantedRateHz, channels: 1, blockFrames: AudioSession.wantedBlockFrames,
                         format: .float32, mode: "measurement"),
                     granted: granted,
-                    ringSamples: feed.ring.capacity * manifest.geometry.sampleRateHz / granted.rateHz),
+                    ringSamples: StreamWorker.waitingLimit(manifest)),
                 reason: reason, message: message, timeNs: clock.nowNs())
             let file = FileManager.default.temporaryDirectory.appendingPathComponent("\(state.bundle)-trace.json")
             try trace.json().write(to: file, options: .atomic)

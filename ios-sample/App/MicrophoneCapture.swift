@@ -43,7 +43,7 @@ final class MicrophoneCapture: CaptureSource {
             input.installTap(onBus: 0, bufferSize: 4_800, format: format, block: Self.tap(feed, time))
         }
         if let playout, let mono = AVAudioFormat(standardFormatWithSampleRate: Double(rate), channels: 1) {
-            let source = AVAudioSourceNode(format: mono, renderBlock: Self.renderer(playout))
+            let source = AVAudioSourceNode(format: mono, renderBlock: Self.renderer(playout, clock))
             engine.attach(source)
             engine.connect(source, to: engine.mainMixerNode, format: mono)
         }
@@ -84,10 +84,10 @@ final class MicrophoneCapture: CaptureSource {
         }
     }
 
-    private static func renderer(_ playout: PlayoutRing) -> AVAudioSourceNodeRenderBlock {
+    private static func renderer(_ playout: PlayoutRing, _ clock: any Clock) -> AVAudioSourceNodeRenderBlock {
         { _, _, frames, list in
             guard let data = list.pointee.mBuffers.mData else { return 0 }
-            playout.read(Block(start: data.assumingMemoryBound(to: Float.self), count: Int(frames)))
+            playout.read(Block(start: data.assumingMemoryBound(to: Float.self), count: Int(frames)), clock.nowNs())
             return 0
         }
     }

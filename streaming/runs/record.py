@@ -169,17 +169,13 @@ class RingRecord:
 
 @dataclass(frozen=True)
 class PlayoutRecord(PlayoutCounts):
-    """The ring between an enhancer and the speaker, at the device's output rate: its counts, and more.
-
-    `trimmed` samples were cut out, cross-faded, to shrink a delay that had grown.
-    """
+    """The ring between an enhancer and the speaker, at the device's output rate: its counts, and more."""
 
     rate_hz: RateHz
     block_frames: Count
     capacity_samples: Count
     prefill_samples: Count
     high_water_samples: Count
-    trimmed: Count
     adjust_ppm: float
     occupancy: list[OccupancyPoint]
 
@@ -262,6 +258,30 @@ class EnvelopePoint:
     high: float
 
 
+@dataclass(frozen=True, slots=True)
+class HiccupRecord:
+    """What a fault that was put in cost. All in ns.
+
+    Attributes:
+        kind, time_ns: of the fault.
+        usual_ns: delay before it, the median of the last second's.
+        worst_ns: greatest delay until the next fault or the end.
+        late_ns: from the fault to when the delay was last more than a buffer from the usual; 0: it never was.
+        last_ns: the median of the last second's delays before the next fault or the end.
+        lost_ns: audio that was dropped by the ring, or never came.
+        back: whether the delay was back within a buffer of the usual.
+    """
+
+    kind: str
+    time_ns: int
+    usual_ns: int
+    worst_ns: int
+    late_ns: int
+    last_ns: int
+    lost_ns: int
+    back: bool
+
+
 @dataclass(frozen=True)
 class RunRecord:
     """A finished run.
@@ -284,6 +304,7 @@ class RunRecord:
         counts, compute, ring, playout, ledger, delay_check, events, faults: see their types.
         envelope: what the model heard, decimated.
         envelope_step_samples: model-rate samples a point.
+        hiccups: what each stall, capture_stall and dropout that was put in cost.
         search: what a search found ("largest_slowdown", "smallest_ring_samples", ...) or a replay compared; else empty.
         first_late_ns: when the first late call ended.
         injected: faults that were put in, in words.
@@ -324,6 +345,7 @@ class RunRecord:
     first_late_ns: int | None = None
     injected: list[str] = field(default_factory=list)
     artefact_sha256: str = ""
+    hiccups: list[HiccupRecord] = field(default_factory=list)
 
     def dump(self) -> str:
         """The text of run.json: sorted keys, newline at the end; the same record gives the same bytes."""

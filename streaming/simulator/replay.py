@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from models.common.errors import UsageError
 from runtimes.bundle import Bundle
 from streaming.metrics.quantiles import summarise
@@ -13,19 +15,31 @@ from streaming.runs.record import RunRecord
 from streaming.simulator.device.compute import ComputeModel
 from streaming.simulator.device.profile import DeviceProfile
 from streaming.simulator.device.trace_file import DeviceTrace
+from streaming.simulator.pipeline.output import Call
+from streaming.simulator.pipeline.pipeline import Observer
 from streaming.simulator.run import Recorded, run_scenario
 from streaming.simulator.scenario import Scenario
 
 
 class RecordedTimes(ComputeModel):
-    """The calls of a trace one after the other; then their median, should more be made."""
+    """The calls of a trace one after the other, as late as they began; then their median, should more be made."""
 
     def __init__(self, trace: DeviceTrace, profile: DeviceProfile) -> None:
         times = [max(1, c.end_ns - c.begin_ns) for c in trace.calls]
+        could, free_ns = trace.completed_ns().tolist(), 0
+        self._late = []  # how much later than its buffer was complete and the call before it over each began
+        for call, completed_ns in zip(trace.calls, could, strict=True):
+            self._late.append(max(0, call.begin_ns - max(completed_ns, free_ns)) if completed_ns >= 0 else 0)
+            free_ns = call.end_ns
+        self._late.reverse()
         super().__init__(sorted(times), "paced", profile, 0, f"recorded on {trace.name}", 1.0)
         self.provenance = "measured"
         self._times = iter(times)
         self._median = sorted(times)[len(times) // 2]
+
+    def late_ns(self) -> int:
+        """How much later than it could the next call began."""
+        return self._late.pop() if self._late else 0
 
     def next_ns(self, time_ns: int) -> int:  # noqa: ARG002 the recorded times are in order already
         """Time of the next call."""
@@ -95,8 +109,8 @@ def replay_run(
         output, command: as in streaming.simulator.run.run_scenario.
 
     Returns:
-        the record; `search` has recorded_* and replayed_* times, ns: delay is from a buffer's last callback to the
-        call's end.
+        the record; `search` has recorded_* and replayed_* times, ns: wait and delay are from a buffer's last callback
+        to the call's begin and end.
 
     Raises:
         UsageError: the trace is of another bundle.
@@ -105,19 +119,21 @@ def replay_run(
     profile = replay_profile(trace, scenario.profile)
     ring = scenario.settings.ring_samples or trace.audio.ring_samples
     scenario = dataclasses.replace(scenario, profile=profile).changed(check=False, ring_samples=ring)
-    delays = summarise(trace.delays_ns()[1])
+    waits, delays = map(summarise, trace.delays_ns())
+    calls: list[tuple[int, int, int]] = []
+
+    def note(call: Call) -> None:
+        calls.append((call.ready_ns, call.start_ns, call.end_ns))
 
     def compared(record: RunRecord) -> dict[str, float]:
-        if not record.ledger:
+        if not record.ledger or not calls:
             return {}
-        parts = record.ledger[0].parts
-        return {
-            "recorded_delay_p50_ns": float(delays.p50),
-            "recorded_delay_p95_ns": float(delays.p95),
-            "replayed_compute_p50_ns": float(parts["compute"].p50),
-            "replayed_wait_p50_ns": float(parts["ring_wait"].p50),
-            "replayed_wait_p95_ns": float(parts["ring_wait"].p95),
-        }
+        ready, starts, ends = np.array(calls, np.int64).T
+        figures = {"recorded_wait": waits, "replayed_wait": summarise(starts - ready)}
+        figures |= {"recorded_delay": delays, "replayed_delay": summarise(ends - ready)}
+        found = {f"{name}_{p}_ns": float(getattr(q, p)) for name, q in figures.items() for p in ("p50", "p95")}
+        return {**found, "replayed_compute_p50_ns": float(record.ledger[0].parts["compute"].p50)}
 
     recorded = Recorded(trace.plan(), RecordedTimes(trace, profile), compared)
-    return run_scenario(scenario, output=output, command=command, recorded=recorded)
+    looking = Observer(on_call=note)
+    return run_scenario(scenario, output=output, command=command, recorded=recorded, observer=looking)

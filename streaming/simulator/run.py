@@ -34,6 +34,7 @@ from streaming.runs.record import (
 from streaming.simulator.delay_check import check_delay
 from streaming.simulator.device.callbacks import Callback
 from streaming.simulator.device.compute import ComputeModel
+from streaming.simulator.device.faults import check_faults
 from streaming.simulator.pipeline.pipeline import NOBODY, Observer, Pipeline
 from streaming.simulator.pipeline.recorders import Recorders
 from streaming.simulator.realtime import Feeder, RealtimeRun
@@ -102,6 +103,9 @@ def run_scenario(
             f"{scenario.sound.audio.name}: {scenario.total_ns / 1e6:.1f} ms are shorter than one hop of "
             f"{manifest.name} ({1000 * hop / rate:.1f} ms); give a longer recording, or --seconds to repeat it"
         )
+    ready_made = recorded is not None or live is not None
+    cold_ns = 0 if ready_made else round(scenario.profile.cold_input_ms * 1e6)
+    check_faults(settings.faults, scenario.total_ns, cold_ns, ready_made)
     compute = None if recorded is None else recorded.compute
     if virtual and compute is None:
         compute = scenario.compute()
@@ -245,6 +249,7 @@ def _record(
         injected=[fault.words() for fault in settings.faults],
         envelope=recorders.heard.envelope,
         envelope_step_samples=recorders.heard.step,
+        hiccups=[] if recorders.ledger.hiccups is None else recorders.ledger.hiccups.records(),
     )
 
 

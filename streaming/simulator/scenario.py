@@ -207,7 +207,7 @@ class Scenario:
             return self.settings.prefill_samples
         profile = self.profile
         block = -(-profile.block_frames[1] * profile.output_rate_hz // profile.rate_hz)
-        longest = max(profile.output_block_frames, block)
+        longest = max(profile.output_block_frames, block) + round(6e-6 * profile.jitter_us * profile.output_rate_hz)
         return prefill_at_device(self.bundle.manifest, profile.output_rate_hz, longest)
 
     @property

@@ -51,6 +51,7 @@ def run_virtual(
     capture = _Capture(pipeline, plan, source, [f for f in faults if f.kind == "stall"])
     free_ns = 0  # when the net is free for another call
     while True:
+        capture.late_ns = compute.late_ns()
         start_ns = capture.until_a_call(free_ns)
         if tick is not None:
             tick(capture.now)
@@ -78,6 +79,7 @@ class _Capture:
 
     Attributes:
         now: time of the last one that came.
+        late_ns: how much later than it could the next call begins.
     """
 
     def __init__(
@@ -90,7 +92,7 @@ class _Capture:
         self._begin = 0  # in `_ready`: the next to come
         self._singly: list[Callback] = []  # those to come one by one, the next one last
         self._over = False
-        self.now = 0
+        self.now = self.late_ns = 0
         self._next_stretch()
 
     def until_a_call(self, free_ns: int) -> int | None:
@@ -116,6 +118,7 @@ class _Capture:
         return start_ns
 
     def _awake(self, time_ns: int) -> int:
+        time_ns += self.late_ns
         return stalled_until(self._stalls, "stall", time_ns) if self._stalls else time_ns
 
     def _at_once(self, ready: Ready, free_ns: int) -> int | None:

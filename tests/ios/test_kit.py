@@ -87,7 +87,9 @@ let pattern = (0..<length).map { Float($0) }
 let ring = RingBuffer(atLeast: 8_192)
 let feed = CaptureFeed(ringSamples: 4_096, clock: MonotonicClock())
 feed.rateHz = 48_000
-let playout = try PlayoutRing(capacitySamples: 4_096, prefillSamples: 480, deadbandSamples: 240)
+let playout = try PlayoutRing(
+    capacitySamples: 4_096, prefillSamples: 480, deadbandSamples: 240, toleranceSamples: 480, rateHz: 48_000)
+let clock = MonotonicClock()
 let writer = Thread {
     pattern.withUnsafeBufferPointer { all in
         var next = 0
@@ -101,7 +103,7 @@ let writer = Thread {
             next += count
             if next < 500_000 {
                 feed.deliver(all.baseAddress! + at, count)
-                _ = try? playout.write(UnsafeBufferPointer(rebasing: all[at..<at + count]))
+                _ = try? playout.write(UnsafeBufferPointer(rebasing: all[at..<at + count]), clock.nowNs())
             }
         }
     }
@@ -120,7 +122,7 @@ pattern.withUnsafeBufferPointer { all in
             if count > 0 && seen < 500_000 {
                 while feed.nextRecord() != nil { records += 1 }
                 feed.ring.read(out.baseAddress!, 512)
-                playout.read(Block(rebasing: out[..<256]))
+                playout.read(Block(rebasing: out[..<256]), clock.nowNs())
                 _ = (playout.counts, playout.adjustPpm)
             }
         }

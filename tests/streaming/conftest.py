@@ -77,8 +77,8 @@ def made_up(task: Literal["classifier", "enhancer"], seed: int, slower: float) -
         EventRecord("Dog, <script>alert('x')</script>", 1, 160000, 176000, 0.55, 183360, 11_500_000_000, 987_000_000),
     ]
     fills = [OccupancyPoint(p.time_ns, 300, 1100) for p in occupancy]
-    counts = (960_000, 960_000, 0, 959_000, 1000, 958_000, 1000, 256, 0, 1)
-    playout = PlayoutRecord(*counts, 48000, 256, 9600, 768, 1900, 0, 12.5, fills)
+    counts = (960_000, 960_000, 0, 959_000, 1000, 0, 958_000, 1000, 256, 0, 1)
+    playout = PlayoutRecord(*counts, 48000, 256, 9600, 768, 1900, 12.5, fills)
     record = RunRecord(
         schema="hearpack-run/1",
         command=["hearpack", "simulate", "some bundle", "--seed", str(seed)],

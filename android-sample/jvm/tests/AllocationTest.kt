@@ -100,13 +100,13 @@ class AllocationTest {
             val out = FloatArray(resampler.mostOutputs(block.size))
             assertNothing(bytes(400) { resampler.process(block, 0, block.size, out) }, 400, "$from to $to")
         }
-        val ring = PlayoutRing(4800, 480, 240)
+        val ring = PlayoutRing(4800, 480, 120, 480, 48000)
         val block = FloatArray(480) { 0.5f }
         val gaps = GapDetector(48000, 960)
         val used =
             bytes {
-                ring.write(block, 0, 480)
-                ring.read(block, 480)
+                ring.write(block, 0, 480, it * 10_000_000L)
+                ring.read(block, 480, it * 10_000_000L)
                 gaps.read(it * 10_000_000L, 480)
             }
         assertNothing(used, 2000, "playout ring and gap detector")

@@ -163,7 +163,7 @@ class GoldenTest {
 
     @Test fun playoutRingGivesTheGoldenBitsAndCounts() {
         val cases = golden("playout").getJSONArray("cases")
-        assertEquals(6, cases.length())
+        assertEquals(11, cases.length())
         for (c in 0 until cases.length()) {
             val case = cases.getJSONObject(c)
             val ring =
@@ -171,6 +171,8 @@ class GoldenTest {
                     case.getInt("capacity"),
                     case.getInt("prefill"),
                     case.getInt("deadband"),
+                    case.getInt("tolerance"),
+                    case.getInt("rate_hz"),
                     case.getBoolean("drift_correction"),
                 )
             play(ring, case, case.getString("name"))
@@ -183,6 +185,7 @@ class GoldenTest {
                     "dropped",
                     "consumed",
                     "held",
+                    "trimmed",
                     "played",
                     "silence",
                     "underrun",
@@ -190,7 +193,7 @@ class GoldenTest {
                     "underruns",
                 ).map { counts.getLong(it) },
                 came.run {
-                    listOf(offered, written, dropped, consumed, held, played, silence, underrun, tail, underruns)
+                    listOf(offered, written, dropped, consumed, held, trimmed, played, silence, underrun, tail, underruns)
                 },
                 case.getString("name"),
             )
@@ -209,6 +212,7 @@ class GoldenTest {
         for (o in 0 until operations.length()) {
             val operation = operations.getJSONArray(o)
             val n = if (operation.length() > 1) operation.getInt(1) else 0
+            val now = if (operation.length() > 2) operation.getLong(2) else 0L
             val block = FloatArray(n)
             when (operation.getString(0)) {
                 "w" -> {
@@ -216,11 +220,11 @@ class GoldenTest {
                         state = (state * 1103515245 + 12345) % (1L shl 31)
                         block[i] = ((state shr 7) - (1L shl 23)) / 8388608f
                     }
-                    ring.write(block, 0, n)
+                    ring.write(block, 0, n, now)
                 }
 
                 "r" -> {
-                    ring.read(block, n)
+                    ring.read(block, n, now)
                     outputs += block.toList()
                     adjusts += ring.adjustment
                 }

@@ -217,6 +217,8 @@ class _Planner:
         """Callbacks of one rate and block from `frame` to `last`; `lost` frames before them."""
         draws, (low, high) = self._draws, block
         drop_chance = self._profile.dropouts_per_hour / 3600.0 * high / rate
+        if frame >= last and lost > frame - last:
+            yield self._nothing(rate, last, lost - (frame - last), reason)
         while frame < last:
             count = min(_BATCH, -(-(last - frame) // low))
             skipped, count = self._losses(rate, frame, count, drop_chance)
@@ -227,6 +229,7 @@ class _Planner:
                 frame += skipped
             if frame == last:
                 draws.pass_by(1)
+                yield self._nothing(rate, last, lost, reason)
                 return
             frames: Whole = np.full(count, low, np.int64)
             if low != high:
@@ -243,6 +246,11 @@ class _Planner:
             captured_ns = frame * SECOND_NS // rate
             yield Stretch(rate, frame, captured_ns, times, frames, lost, reason if lost else "")
             lost, reason, frame = 0, "", int(ends[-1])
+
+    def _nothing(self, rate: int, last: int, lost: int, reason: str) -> Stretch:
+        """The sound ends in a loss: a callback without frames says how much."""
+        times = self._times(rate, np.array([last], np.int64))
+        return Stretch(rate, last, last * SECOND_NS // rate, times, np.zeros(1, np.int64), lost, reason)
 
     def _losses(self, rate: int, frame: int, count: int, drop_chance: float) -> tuple[int, int]:
         """Frames lost before the next callback, and how many of `count` callbacks come before the next loss."""

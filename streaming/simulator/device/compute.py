@@ -41,6 +41,10 @@ class ComputeModel:
         if self._throttle is None:
             self._factor *= profile.throttle[0][1]
 
+    def late_ns(self) -> int:
+        """How much later the next call begins than it could."""
+        return 0
+
     def next_ns(self, time_ns: int) -> int:
         """Time of the call that begins at time_ns."""
         factor = self._factor if self._throttle is None else self._factor * self._throttle(time_ns * 1e-9)

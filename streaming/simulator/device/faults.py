@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import threading
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -16,6 +17,7 @@ from streaming.runs.record import FaultRecord
 FaultKind = Literal["stall", "capture_stall", "dropout", "rate", "nan", "raise"]
 FAULT_KINDS: tuple[str, ...] = get_args(FaultKind)
 KEPT_FAULTS = 1000
+LASTING = ("stall", "capture_stall", "dropout")
 _PATTERN = re.compile(r"([a-z_]+)@([0-9.]+)s?(?::([0-9.]+)(ms|s|hz|x)?)?")
 _FORMS = "stall@2:500ms, capture_stall@2:500ms, dropout@2:50ms, rate@3:16000hz, nan@1, raise@4 or raise@4:3x"
 
@@ -77,10 +79,37 @@ def parse_fault(text: str) -> Fault:
         amount *= 1000.0
     if kind in ("nan", "raise"):
         amount = 1.0 if math.isnan(amount) else amount
+    if math.isnan(amount):
+        missing, example = ("the new rate", "16000hz") if kind == "rate" else ("how long it lasts", "500ms")
+        raise UsageError(f"--fault: {text!r} does not say {missing}; for instance {text.strip().rstrip(':')}:{example}")
     low, high = {"rate": (LOWEST_RATE_HZ, HIGHEST_RATE_HZ), "raise": (1, 1000)}.get(kind, (0.001, 60_000))
     if not low <= amount <= high:
         raise UsageError(f"--fault: {text!r}: expected an amount from {low:g} to {high:g}, got {amount:g}")
     return Fault(known, at_s, amount)
+
+
+def check_faults(faults: Iterable[Fault], total_ns: int, first_ns: int = 0, ready_made: bool = False) -> None:
+    """Raise unless every fault can happen.
+
+    Args:
+        faults: put in on purpose.
+        total_ns: when the sound ends.
+        first_ns: when the first sample of it is captured that reaches a callback.
+        ready_made: whether the callbacks are a microphone's or a trace's, which no fault changes.
+
+    Raises:
+        UsageError: one begins after the sound's end, is over before it is heard, or is for callbacks that are not ours.
+    """
+    for fault in faults:
+        where = f"--fault: {fault.kind}@{fault.at_s:g} never happens"
+        if fault.begin_ns >= total_ns:
+            raise UsageError(f"{where}: the sound ends at {total_ns / 1e9:g} s; choose an earlier time, or more --seconds")
+        if fault.kind in ("stall", "capture_stall", "dropout") and fault.end_ns <= first_ns:
+            raise UsageError(f"{where}: the device hears nothing before {first_ns / 1e9:g} s; choose a later time")
+        if ready_made and fault.kind in ("capture_stall", "dropout", "rate"):
+            raise UsageError(
+                f"{where}: the callbacks come from a trace or a microphone as they are; take stall, nan or raise"
+            )
 
 
 def stalled_until(faults: Iterable[Fault], kind: FaultKind, time_ns: int) -> int:
@@ -92,17 +121,30 @@ def stalled_until(faults: Iterable[Fault], kind: FaultKind, time_ns: int) -> int
 
 
 class FaultLog:
-    """What went wrong, the first thousand in full, all of them counted."""
+    """What went wrong, the first thousand in full, all of them counted.
 
-    def __init__(self) -> None:
+    Args:
+        faults: put in on purpose.
+
+    Attributes:
+        put_in: those of them that last, by time.
+        lost_ns: audio lost since each of these, up to the next.
+    """
+
+    def __init__(self, faults: Iterable[Fault] = ()) -> None:
         self._kept: list[FaultRecord] = []
         self.total = 0
         self._lock = threading.Lock()
+        self.put_in = sorted((f for f in faults if f.kind in LASTING), key=lambda f: f.begin_ns)
+        self._begins = [f.begin_ns for f in self.put_in]
+        self.lost_ns = [0] * len(self.put_in)
 
     def add(self, time_ns: int, kind: str, samples: int = 0, rate_hz: int = 0, detail: str = "") -> None:
         """Note a fault."""
         with self._lock:
             self.total += 1
+            if self._begins and kind in ("ring_overrun", "dropout") and time_ns >= self._begins[0]:
+                self.lost_ns[bisect_right(self._begins, time_ns) - 1] += samples * 1_000_000_000 // rate_hz
             if len(self._kept) < KEPT_FAULTS:
                 self._kept.append(FaultRecord(time_ns, kind, samples, rate_hz, detail))
 

@@ -7,14 +7,14 @@ made here find all they want, so that none acts on another. Where that is not so
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streaming.core.bound import bounded
-from streaming.core.playout import ONE, PlayoutRing, controlled, playable
+from streaming.core.playout import ONE, Control, PlayoutRing, playable
 from streaming.simulator.device.callbacks import Stretch
 from streaming.simulator.pipeline.input import InputStage
 from streaming.simulator.pipeline.playback import Playback, Written
@@ -96,21 +96,21 @@ class BatchInput(InputStage):
 
 
 class Schedule(NamedTuple):
-    """Reads to come that find all they want.
+    """Reads to come that find all they want, and the writes among them.
 
     Attributes:
         origin: samples gone past the reader before the first.
-        places: the reader's place at each, in units of 2^-32 samples from there, and after the last.
+        places: the reader's place at each read, in units of 2^-32 samples from there, and after the last.
         adjusts: what drift correction adds to each step.
-        average, target, reads: the control's state after the last.
+        writes: how many writes come before the first read that is not planned.
+        control: its state after the last.
     """
 
     origin: int
     places: list[int]
     adjusts: list[int]
-    average: int
-    target: int
-    reads: int
+    writes: int
+    control: Control
 
     @property
     def positions(self) -> Wide:
@@ -133,40 +133,56 @@ class Schedule(NamedTuple):
 class BatchRing(PlayoutRing):
     """A playout ring that also makes many reads at a time: `plan` them, write what is to come, `follow`."""
 
-    def plan(self, frames: int, come: Sequence[int]) -> Schedule:
-        """What the next reads do, as far as they find all they want; nothing changes yet.
+    def plan(self, frames: int, times: list[int], edges: list[int], ends: list[int]) -> Schedule:
+        """What the next reads and writes do, as far as the reads find all they want; nothing changes yet.
 
         Args:
             frames: samples of a read.
-            come: for each read, how many samples will have been written by then, from now on.
+            times: when the reads are, before the last of `ends`.
+            edges: samples written before each write, from now on, and after the last.
+            ends: when the writes are. One that is at the time of a read comes before it.
 
         Returns:
-            one place a read, up to the first that is filling, or would find too little, or comes after the end.
+            one place a read, up to the first that would find too little, or that is to make a cut.
         """
-        place, state = self._fraction, (self._average, self._target, self._reads, self._adjust)
-        places, adjusts = [place], []
-        held, free = self.level, self.deadband_samples << 16
-        for more in come if self.playing and not self._ended else ():
-            level = held + more - (place >> 32)
-            after = controlled(state, level, free) if self.drift_correction else state
-            if playable(frames, level, place & (ONE - 1), after[3], False) < frames:
-                break
-            state = after
-            place += frames * (ONE + state[3])
-            places.append(place)
-            adjusts.append(state[3])
-        return Schedule(self._index, places, adjusts, *state[:3])
+        place, held, control = self._fraction, self.level, copy(self._control)
+        places, adjusts, count, read, write = [place], [], len(times), 0, 0
+        last_ns, last_frames = self._read_ns, self._read_frames
+        while write < len(ends) and not control.cut:
+            come, adjust = held + edges[write], control.adjust
+            step = frames * (ONE + adjust)
+            while read < count and times[read] < ends[write]:
+                level = come - (place >> 32)
+                if (level - 3) << 32 < (place & (ONE - 1)) + step:
+                    if playable(frames, level, place & (ONE - 1), adjust, False) < frames:
+                        return Schedule(self._index, places, adjusts, write, control)
+                last_ns, last_frames = times[read], frames
+                place += step
+                read += 1
+                places.append(place)
+                adjusts.append(adjust)
+            written = edges[write + 1] - edges[write]
+            if written:
+                used = (ends[write] - last_ns) * self.rate_hz // SECOND_NS
+                used = last_frames if used > last_frames else max(used, 0)
+                control.write(written, held + edges[write + 1] - (place >> 32) + last_frames - used, last_frames)
+            write += 1
+        return Schedule(self._index, places, adjusts, write, control)
 
-    def follow(self, schedule: Schedule, frames: int) -> Array:
-        """Make planned reads: as many calls of `read`, with all that was to come written by now.
+    def follow(self, schedule: Schedule, block: Array, frames: int, last_ns: int) -> Array:
+        """Make what was planned: as many calls of `read` and `write`.
 
         Args:
-            schedule: what `plan` gave, before those writes.
+            schedule: what `plan` gave.
+            block: float32 [n], what its writes bring; there is room for all of it.
             frames: as given to it.
+            last_ns: when the last of its reads is.
 
         Returns:
             float32 [reads * frames].
         """
+        self._check(block)
+        self._take(block)
         begin, count = 0, len(schedule.adjusts)
         out = np.empty(count * frames, np.float32)
         touched = [bool(a or p & (ONE - 1)) for a, p in zip(schedule.adjusts, schedule.places, strict=False)]
@@ -186,8 +202,9 @@ class BatchRing(PlayoutRing):
                 out[begin * frames : end * frames] = self._span(0, (end - begin) * frames)
             self._index, self._fraction = schedule.origin + (last >> 32), last & (ONE - 1)
             begin = end
-        self._adjust = schedule.adjusts[-1] if count else self._adjust
-        self._average, self._target, self._reads = schedule.average, schedule.target, schedule.reads
+        self._control = schedule.control
+        if count:
+            self._read_ns, self._read_frames = last_ns, frames
         self._played += count * frames
         return out
 
@@ -226,20 +243,18 @@ class BatchPlayback(Playback):
             how many were taken in, all reads before the last of them made.
         """
         ring = self.ring
-        if not ring.playing or self._to_trim or self._shrink:
+        if not ring.playing or ring.cutting:
             return 0
         times = self._reads_before(int(ends[-1]))
-        schedule = ring.plan(self.block, edges[np.searchsorted(ends, times, "right")].tolist())
-        reads = len(schedule.adjusts)
-        results = len(ends) if reads == len(times) else int(np.searchsorted(ends, times[reads], "right"))
+        schedule = ring.plan(self.block, times.tolist(), edges.tolist(), ends.tolist())
+        reads, results = len(schedule.adjusts), schedule.writes
         consumed = schedule.consumed
         levels = ring.level + edges[1 : results + 1] - consumed[np.searchsorted(times[:reads], ends[:results])]
         if results == 0 or levels.max() > ring.capacity_samples or ring.level + edges[results] > ring.capacity_samples:
             return 0
         held = ring.level + edges[np.searchsorted(ends, times[:reads], "right")] - consumed[1:]
-        ring.write(block[: edges[results]])
         self.high_water = max(self.high_water, int(levels.max()))
-        out = ring.follow(schedule, self.block)
+        out = ring.follow(schedule, block[: edges[results]], self.block, int(times[reads - 1]) if reads else 0)
         self._reads += reads
         self._pending.add(entries[:results] - self._shift, ends[:results], rows[:results])
         self._pending.finish(schedule.positions, schedule.adjust_ppm, times[:reads])

@@ -30,8 +30,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming.metrics.quantiles import QuantileSketch, sketches
-from streaming.runs.record import LEDGER_COLUMNS, PARTS, LedgerSummary
+from streaming.runs.record import LEDGER_COLUMNS, PARTS, HiccupRecord, LedgerSummary
+from streaming.simulator.device.faults import FaultLog
 from streaming.simulator.pipeline.writers import RawWriter
+from streaming.simulator.timeline import SECOND_NS
 
 Kind = Literal["block", "window", "event"]
 KINDS: tuple[Kind, ...] = ("block", "window", "event")
@@ -42,6 +44,58 @@ PARTS_OF: Mapping[Kind, tuple[str, ...]] = {
 }
 _BATCH = 1024
 _WIDTH = 3 + len(PARTS) + 1  # index, content_sample, captured_ns, parts, total_ns
+
+
+class Hiccups:
+    """What each fault that was put in did to the delay.
+
+    Args:
+        log: knows the faults, and what was lost.
+        buffer_ns: how far from the usual a delay may be.
+    """
+
+    def __init__(self, log: FaultLog, buffer_ns: int) -> None:
+        self._log, self._buffer_ns = log, buffer_ns
+        self._begins = np.array([f.begin_ns for f in log.put_in], np.int64)
+        self._before: NDArray[np.int64] = np.zeros((2, 0), np.int64)  # when the last second's came, and their delays
+        self._found = [[0, 0, 0, 0] for _ in log.put_in]  # usual, worst, last time that it was off, last
+
+    def add(self, rows: NDArray[np.int64]) -> None:
+        """Entries of blocks or windows, int64 [n, columns], in order."""
+        times, totals = rows[:, 2] + rows[:, -1], rows[:, -1]
+        places = np.searchsorted(self._begins, times, "right") - 1
+        for place in np.unique(places).tolist():
+            at, delays = times[places == place], totals[places == place]
+            if place >= 0:
+                found = self._found[place]
+                if found[0] == 0:
+                    found[0] = int(np.median(self._before[1])) if self._before.size else int(delays[0])
+                found[1] = max(found[1], int(delays.max()))
+                off = at[delays - found[0] > self._buffer_ns]
+                found[2] = int(off[-1]) if len(off) else found[2]
+            before = np.concatenate([self._before, np.stack([at, delays])], axis=1)
+            self._before = before[:, before[0] > before[0, -1] - SECOND_NS]
+            if place >= 0:
+                self._found[place][3] = int(np.median(self._before[1]))
+
+    def records(self) -> list[HiccupRecord]:
+        """One a fault after which anything came out."""
+        return [
+            HiccupRecord(
+                kind=fault.kind,
+                time_ns=fault.begin_ns,
+                usual_ns=usual,
+                worst_ns=worst,
+                late_ns=max(0, off - fault.begin_ns) if off else 0,
+                last_ns=last,
+                lost_ns=lost_ns,
+                back=last - usual <= self._buffer_ns,
+            )
+            for fault, (usual, worst, off, last), lost_ns in zip(
+                self._log.put_in, self._found, self._log.lost_ns, strict=True
+            )
+            if usual
+        ]
 
 
 class Ledger:
@@ -61,6 +115,7 @@ class Ledger:
         self._sketches: dict[Kind, list[QuantileSketch]] = {}
         self._format = ",".join(["%d"] * _WIDTH)
         self._writer = None if file is None else RawWriter(file)
+        self.hiccups: Hiccups | None = None
         if self._writer is not None:
             self._writer.write((",".join(LEDGER_COLUMNS) + "\n").encode())
 
@@ -72,6 +127,8 @@ class Ledger:
 
     def add_rows(self, kind: Kind, rows: NDArray[np.int64]) -> None:
         """Entries, int64 [n, 3 + parts + 1]: index, content sample, captured, parts in the order of PARTS, total."""
+        if self.hiccups is not None and kind != "event":
+            self.hiccups.add(rows)
         if kind not in self._sketches:
             self._sketches[kind] = sketches(len(PARTS) + 1)
         while len(rows):

@@ -43,11 +43,11 @@ class Pending:
         self._ends = np.concatenate([self._ends, ends_ns])
         self._rows = np.concatenate([self._rows, rows])
 
-    def shorten(self, begin: int, length: int, cut: int) -> None:
-        """A block that would begin at `begin` loses `cut` samples in a cross-fade: a sample is where it is louder."""
-        left, offsets = length - cut, self._places - begin
-        stays = (offsets < 0.0) | ((offsets < left) & (left - offsets >= offsets - cut))
-        self._places = np.where(stays, self._places, self._places - cut)
+    def pass_over(self, place: float) -> None:
+        """The reader skips what lies before a place: entries there are lost."""
+        count = int(np.searchsorted(self._places, place, "left"))
+        self.lost += count
+        self._keep(slice(count, None))
 
     def forget(self, place: int, count: int) -> None:
         """`count` outputs never come into the ring: entries there are lost, later ones move up."""

@@ -27,6 +27,7 @@ from streaming.simulator.device.faults import FaultLog
 from streaming.simulator.pipeline.at_once import BatchInput, BatchPlayback
 from streaming.simulator.pipeline.config import PipelineConfig
 from streaming.simulator.pipeline.events import EventStage
+from streaming.simulator.pipeline.ledger import Hiccups
 from streaming.simulator.pipeline.output import Call, OutputStage
 from streaming.simulator.pipeline.playback import Playback
 from streaming.simulator.pipeline.recorders import Recorders
@@ -132,7 +133,10 @@ class Pipeline:
         net = gated(self._guard or runtime, manifest.dsp, manifest.buffer.samples)
         self._gate = net if isinstance(net, GatedRuntime) else None
         self._loop = make_loop(manifest, net)
-        self.log = FaultLog()
+        self.log = FaultLog(config.faults)
+        if self.log.put_in:
+            buffer_ns = manifest.buffer.samples * SECOND_NS // self.rate_hz
+            recorders.ledger.hiccups = Hiccups(self.log, buffer_ns)
         self.input = BatchInput(config, recorders, self.log, observer.metered)
         self._ring = self.input.ring
         self.needed = self._loop.buffer_samples
@@ -331,6 +335,9 @@ class Pipeline:
 
     def drain(self, now_ns: int) -> list[Call]:
         """The stream is over and no whole call is left: what flush gives, as calls yet to be timed."""
+        self._output.settle()
+        if self.playback is not None:
+            self.playback.end_of_input()
         rest = self._ring.held
         results: list[LoopOutput] = []
         try:

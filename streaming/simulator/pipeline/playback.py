@@ -1,8 +1,6 @@
 """An enhancer's output on its way to the speaker: resampled, into the playout ring, read by the device's clock.
 
-Every output block's ledger entry is pending here until the sample it follows has its turn in the ring. With the policy
-"grow_delay" a delay that grew is shrunk again: when the ring's lowest level over half a second lies more than a hop
-above the prefill, every block written is halved by a linear cross-fade until the surplus is gone.
+Every output block's ledger entry is pending here until the sample it follows has its turn in the ring.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming.core.playout import LARGEST_CAPACITY, PlayoutRing
+from streaming.core.playout import LARGEST_CAPACITY, PlayoutRing, deadband_at_device
 from streaming.core.resample import Resampler
 from streaming.runs.record import OccupancyPoint, PlayoutRecord
 from streaming.simulator.device.faults import FaultLog
@@ -28,8 +26,6 @@ from streaming.simulator.timeline import SECOND_NS
 Array = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 Wide = NDArray[np.float64]
-
-_WATCH_S = 0.5
 
 
 class Written(NamedTuple):
@@ -46,12 +42,13 @@ class Written(NamedTuple):
     rows: NDArray[np.int64]
 
 
-def playout_sizes(config: PipelineConfig, hop_samples: int) -> tuple[int, int, int]:
-    """Capacity, prefill and dead band of the playout ring, at the device's rate."""
+def playout_sizes(config: PipelineConfig, hop_samples: int) -> tuple[int, int, int, int, int]:
+    """Capacity, prefill, dead band, tolerance and rate of the playout ring."""
     profile, prefill = config.profile, config.prefill_samples
     rate_hz, hop = profile.output_rate_hz, _at_output(config, hop_samples)
     burst = max(profile.output_block_frames, hop, round(profile.block_frames[1] * rate_hz / profile.rate_hz))
-    return min(LARGEST_CAPACITY, max(4 * prefill + 4 * burst, 2 * rate_hz)), prefill, burst // 2
+    capacity = min(LARGEST_CAPACITY, max(4 * prefill + 4 * burst, 2 * rate_hz))
+    return capacity, prefill, deadband_at_device(hop, burst, rate_hz), hop, rate_hz
 
 
 def _at_output(config: PipelineConfig, samples: int) -> int:
@@ -63,7 +60,7 @@ class Playback:
     """Resamples an enhancer's output into the playout ring, which the device reads by its own clock.
 
     Args:
-        config: output rate, block, clock, route and prefill; with "grow_delay" a delay that grew is shrunk.
+        config: output rate, block, clock, route and prefill.
         hop_samples: samples a write usually has, at the model's rate.
         recorders, log: where entries, reads and faults go.
         on_read: called with the time and the samples of each read.
@@ -72,10 +69,10 @@ class Playback:
         ring: what is held. resampler: to the device's rate.
         rate_hz, block, true_rate_hz: of the device, nominal; frames of a read; what its clock really does.
         finished: whether nothing more comes.
-        trimmed: samples cut out to shrink the delay. high_water: most held.
+        high_water: most held.
     """
 
-    _make_ring: Callable[[int, int, int], PlayoutRing] = PlayoutRing
+    _make_ring: Callable[[int, int, int, int, int], PlayoutRing] = PlayoutRing
 
     def __init__(
         self,
@@ -87,11 +84,9 @@ class Playback:
     ) -> None:
         profile = config.profile
         self._trace, self._writer, self._log, self._on_read = recorders.trace, recorders.output, log, on_read
-        self._shrink = config.policy == "grow_delay"
         self.rate_hz, self.block = profile.output_rate_hz, profile.output_block_frames
         self.resampler = Resampler(config.rate_hz, self.rate_hz)
         self._ratio = self.rate_hz / config.rate_hz
-        self._hop_out = _at_output(config, hop_samples)
         self.ring = self._make_ring(*playout_sizes(config, hop_samples))
         self.true_rate_hz = self.rate_hz * (1.0 + profile.output_clock_ppm * 1e-6)
         self.route_ns = round(profile.output_latency_ms * 1e6)
@@ -102,9 +97,8 @@ class Playback:
         self._shift = 0  # of its outputs, how many never came into the ring
         self._reads = 0
         self.finished = False
-        self.trimmed = self._to_trim = self.high_water = 0
-        self._watch_reads = max(1, round(_WATCH_S * self.rate_hz / self.block))
-        self._watched, self._lowest = 0, self.ring.capacity_samples
+        self.high_water = 0
+        self._adjust_ppm = 0.0
         self._occupancy = Occupancy(recorders.total_ns)
 
     def next_read_ns(self) -> int:
@@ -138,23 +132,15 @@ class Playback:
         self._pending.add(places - self._shift, ends_ns, rows)
         self._put(block, int(ends_ns[0]))
 
-    def finish(self, now_ns: int) -> None:  # noqa: ARG002 reads are made by the device
+    def finish(self, now_ns: int) -> None:
         """The stream is over: what is inside plays to its end."""
         with self._lock:
-            self._put(self.resampler.flush(), 0)
+            self._put(self.resampler.flush(), now_ns)
             self.ring.finish()
             self.finished = True
 
     def _put(self, block: Array, now_ns: int) -> None:
-        if self._to_trim and len(block) > 1:
-            cut = min(self._to_trim, len(block) // 2)
-            self._pending.shorten(self.ring.counts.written, len(block), cut)
-            self._shift += cut
-            fade = np.arange(1, len(block) - cut + 1, dtype=np.float64) / (len(block) - cut + 1)
-            block = (block[: len(block) - cut] * (1.0 - fade) + block[cut:] * fade).astype(np.float32)
-            self._to_trim -= cut
-            self.trimmed += cut
-        dropped = self.ring.write(block)
+        dropped = self.ring.write(block, now_ns)
         if dropped:
             self._pending.forget(self.ring.counts.written, dropped)
             self._shift += dropped
@@ -170,18 +156,32 @@ class Playback:
 
     def _read(self, now_ns: int) -> Array:
         ring = self.ring
-        before, was_playing = ring.position, ring.playing
-        out = ring.read(self.block)
+        before, was_playing, trimmed = ring.position, ring.playing, ring.counts.trimmed
+        out = ring.read(self.block, now_ns)
         self._reads += 1
-        after, level = ring.position, ring.level
-        self._pending.finish(np.array([before, after]), np.array([ring.adjust_ppm]), np.array([now_ns], np.int64))
+        after, level, cut = ring.position, ring.level, ring.counts.trimmed - trimmed
+        if cut:
+            self._cut(before, after, cut, now_ns)
+        else:
+            self._finish(before, after, now_ns)
         if was_playing and not ring.playing:
             self._log.add(now_ns, "playout_underrun", self.block - int(after - before), self.rate_hz)
             self._trace.instant("faults", "playout underrun", now_ns)
-        if self._shrink:
-            self._watch(level)
         self._note([now_ns], [level], out)
         return out
+
+    def _finish(self, before: float, after: float, now_ns: int) -> None:
+        """The reader went from here to there."""
+        self._pending.finish(np.array([before, after]), np.array([self.ring.adjust_ppm]), np.array([now_ns], np.int64))
+
+    def _cut(self, before: float, after: float, cut: int, now_ns: int) -> None:
+        """A cut was made in a read: a sample is where it is louder, in the half before or the half after."""
+        half = (after - cut - before) / 2.0
+        self._finish(before, before + half, now_ns)
+        self._pending.pass_over(after - half)
+        self._finish(after - half, after, now_ns + round(self.block * SECOND_NS / self.true_rate_hz / 2.0))
+        self._log.add(now_ns, "playout_trim", cut, self.rate_hz)
+        self._trace.instant("faults", "playout trim", now_ns, samples=cut)
 
     def _note(self, times: list[int], held: list[int], out: Array) -> None:
         """Blocks were read: when, what was left in the ring then, and their samples."""
@@ -196,15 +196,9 @@ class Playback:
             for k, time_ns in enumerate(times):
                 self._on_read(time_ns, out[k * self.block : (k + 1) * self.block])
 
-    def _watch(self, level: int) -> None:
-        self._lowest = min(self._lowest, level)
-        self._watched += 1
-        if self._watched < self._watch_reads:
-            return
-        surplus = self._lowest - self.ring.prefill_samples
-        if self.ring.playing and surplus > self._hop_out:
-            self._to_trim = surplus
-        self._watched, self._lowest = 0, self.ring.capacity_samples
+    def end_of_input(self) -> None:
+        """What comes from now on is a flush: it comes at once, which says nothing of the clocks."""
+        self._adjust_ppm = self.ring.adjust_ppm
 
     @property
     def drained(self) -> bool:
@@ -220,7 +214,6 @@ class Playback:
             prefill_samples=self.ring.prefill_samples,
             high_water_samples=self.high_water,
             **dataclasses.asdict(self.ring.counts),
-            trimmed=self.trimmed,
-            adjust_ppm=round(self.ring.adjust_ppm, 6),
+            adjust_ppm=round(self._adjust_ppm, 6),
             occupancy=[OccupancyPoint(*p) for p in self._occupancy.points],
         )

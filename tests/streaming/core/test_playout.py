@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from models.common.errors import AudioError, UsageError
 from runtimes.bundle import Bundle, Playout
-from streaming.core.playout import PlayoutRing, prefill_at_device
+from streaming.core.playout import ADJUST_LIMIT, PlayoutRing, prefill_at_device
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[2] / "fixtures" / "playout" / "golden.json").read_text())
 Array = NDArray[np.float32]
+MS = 1_000_000
 
 
 def generator() -> Any:
@@ -51,14 +52,15 @@ def conserves(ring: PlayoutRing, offered: int, asked: int) -> None:
 
 @pytest.mark.parametrize("case", GOLDEN["cases"], ids=lambda c: str(c["name"]))
 def test_golden_to_the_bit(case: dict[str, Any]) -> None:
-    ring = PlayoutRing(case["capacity"], case["prefill"], case["deadband"], case["drift_correction"])
+    sizes = (case[name] for name in ("capacity", "prefill", "deadband", "tolerance", "rate_hz", "drift_correction"))
+    ring = PlayoutRing(*sizes)
     block, outputs, adjusts = generator(), [], []
     for kind, *size in case["operations"]:
         if kind == "w":
-            ring.write(block(size[0]))
+            ring.write(block(size[0]), size[1])
         elif kind == "r":
-            outputs.append(ring.read(size[0]))
-            adjusts.append(ring._adjust)
+            outputs.append(ring.read(*size))
+            adjusts.append(ring._control.adjust)
         else:
             ring.finish()
     out = np.concatenate(outputs)
@@ -69,12 +71,16 @@ def test_golden_to_the_bit(case: dict[str, Any]) -> None:
     assert {k: getattr(ring.counts, k) for k in case["counts"]} == case["counts"]
 
 
-def test_goldens_reach_correction_overflow_and_underrun() -> None:
+def test_goldens_reach_correction_overflow_underrun_and_recovery() -> None:
     by_name = {c["name"]: c for c in GOLDEN["cases"]}
+    assert set(by_name["clocks agree"]["adjust_every_50_reads"]) == {0}
     assert max(by_name["writer fast"]["adjust_every_50_reads"]) > 0
     assert min(by_name["writer slow"]["adjust_every_50_reads"]) < 0
+    assert max(by_name["beyond what is followed"]["adjust_every_50_reads"]) == ADJUST_LIMIT
     assert by_name["no correction, overflow"]["counts"]["dropped"] > 0
     assert by_name["underrun and again"]["counts"]["underruns"] == 1
+    for name in ("a stall", "stalls and drift", "stalls too soon"):
+        assert by_name[name]["counts"]["trimmed"] > 0
 
 
 @settings(max_examples=60, deadline=None)
@@ -82,71 +88,126 @@ def test_goldens_reach_correction_overflow_and_underrun() -> None:
     capacity=st.integers(4, 60),
     prefill=st.integers(0, 4),
     deadband=st.integers(0, 5),
-    operations=st.lists(st.tuples(st.sampled_from("wr"), st.integers(0, 40)), max_size=400),
+    tolerance=st.integers(0, 5),
+    operations=st.lists(st.tuples(st.sampled_from("wr"), st.integers(0, 40), st.integers(0, 9)), max_size=400),
     finish=st.booleans(),
 )
 def test_nothing_is_lost_unaccounted(
-    capacity: int, prefill: int, deadband: int, operations: list[tuple[str, int]], finish: bool
+    capacity: int,
+    prefill: int,
+    deadband: int,
+    tolerance: int,
+    operations: list[tuple[str, int, int]],
+    finish: bool,
 ) -> None:
-    ring, offered, asked = PlayoutRing(capacity, prefill, deadband), 0, 0
-    for kind, count in operations:
+    ring, offered, asked, now = PlayoutRing(capacity, prefill, deadband, tolerance, 4_000), 0, 0, 0
+    for kind, count, later_ms in operations:
+        now += later_ms * MS
         if kind == "w":
-            ring.write(np.ones(count, np.float32))
+            ring.write(np.ones(count, np.float32), now)
             offered += count
         else:
-            assert len(ring.read(count)) == count
+            assert len(ring.read(count, now)) == count
             asked += count
         conserves(ring, offered, asked)
     if finish:
         ring.finish()
-        ring.read(2 * capacity + 2)
+        ring.read(2 * capacity + 2, now)
         assert ring.level == 0
         conserves(ring, offered, asked + 2 * capacity + 2)
 
 
-@pytest.mark.parametrize("ppm", [-150, -40, 40, 150])
-def test_drift_is_followed_without_underrun_or_growth(ppm: int) -> None:
-    rate, block, seconds = 48_000, 480, 100
-    ring = PlayoutRing(rate, 2 * block, 24)
-    written, levels = 0, []
-    ring.write(np.zeros(3 * block, np.float32))
-    for k in range(rate * seconds // block):
-        due = int((k + 1) * block * (1 + ppm * 1e-6))
-        ring.write(np.zeros(due - written, np.float32))
-        written = due
-        levels.append(ring.level)
-        ring.read(block)
-    assert ring.counts.underruns == 0
-    assert ring.counts.dropped == 0
-    assert ring.adjust_ppm == pytest.approx(ppm, abs=5)
-    assert abs(levels[-1] - levels[0]) <= 24 + abs(ppm) / 2 + block
+class Loop:
+    """A writer of hops in time and a reader with a clock of its own; `levels` are what the writer leaves, ms."""
+
+    def __init__(self, prefill: int, hop: int = 384, block: int = 192, rate: int = 48_000) -> None:
+        self.ring = PlayoutRing(2 * rate, prefill, hop // 4, hop, rate)
+        self.hop, self.block, self.rate = hop, block, rate
+        self.levels: list[tuple[float, float]] = []
+
+    def run(self, seconds: float, ppm: float = 0.0, stalls: tuple[tuple[float, float], ...] = ()) -> None:
+        writes = [(k + 1) * self.hop / self.rate for k in range(int(seconds * self.rate / self.hop))]
+        for begin, end in stalls:
+            writes = [end if begin <= w < end else w for w in writes]
+        step, read = self.block / (self.rate * (1.0 + ppm * 1e-6)), 0
+        silence = np.zeros(self.hop, np.float32)
+        for time in writes:
+            while read * step < time:
+                self.ring.read(self.block, round(read * step * 1e9))
+                read += 1
+            self.ring.write(silence, round(time * 1e9))
+            ahead = self.ring.level - (time - (read - 1) * step) * self.rate
+            self.levels.append((time, 1000.0 * ahead / self.rate))
+
+    def between(self, begin: float, end: float) -> list[float]:
+        return [level for time, level in self.levels if begin <= time < end]
+
+
+@pytest.mark.parametrize("ppm", [-500, -40, 40, 500])
+@pytest.mark.parametrize(("hop", "block"), [(384, 192), (384, 480), (768, 256), (128, 1922)])
+def test_drift_is_followed_without_underrun_or_growth(ppm: int, hop: int, block: int) -> None:
+    loop = Loop(hop + block + 48, hop, block)
+    loop.run(60.0, ppm)
+    usual = float(np.median(loop.between(0.5, 1.5)))
+    assert (loop.ring.counts.underruns, loop.ring.counts.dropped, loop.ring.counts.trimmed) == (0, 0, 0)
+    assert loop.ring.adjust_ppm == pytest.approx(-ppm, abs=150)
+    assert max(abs(level - usual) for level in loop.between(1.5, 60.0)) <= 10.0
+
+
+@pytest.mark.parametrize("stall_s", [0.05, 0.17, 0.7, 1.8])
+def test_the_level_is_what_it_was_five_seconds_after_a_stall(stall_s: float) -> None:
+    loop = Loop(600)
+    loop.run(30.0, 15.0, ((10.0, 10.0 + stall_s),))
+    usual = float(np.median(loop.between(5.0, 10.0)))
+    back = loop.between(15.0 + stall_s, 30.0)
+    assert loop.ring.counts.underruns == 1
+    assert loop.ring.counts.trimmed > 0.5 * stall_s * 48_000 - 600
+    assert max(abs(level - usual) for level in back) <= 8.0
+
+
+def test_a_cut_is_a_cross_fade_of_a_block() -> None:
+    ring = PlayoutRing(48_000, 100, 10, 100, 4_000)
+    ring.write(np.arange(300, dtype=np.float32), 0)
+    ring.read(40, 0)
+    ring._control.cut = 80
+    out = ring.read(40, 0)
+    share = np.arange(1, 41) / 41.0
+    np.testing.assert_allclose(out, 40.0 + np.arange(40) + 80.0 * share, rtol=1e-6)
+    assert np.array_equal(ring.read(40, 0), np.arange(160, 200, dtype=np.float32))
+    assert (ring.counts.trimmed, ring.counts.consumed, ring.counts.played) == (80, 200, 120)
 
 
 def test_a_tone_keeps_its_shape_while_the_reader_runs_faster() -> None:
     rate, frequency = 48_000, 1_000.0
-    ring = PlayoutRing(1 << 20, 0, 0)
+    ring = PlayoutRing(1 << 20, 0, 0, 1 << 20, rate)
     tone = np.sin(2 * np.pi * frequency * np.arange(1 << 18) / rate).astype(np.float32)
-    ring.write(tone)
-    ring._reads, ring._target = 10_000, 0  # far over target: the full 500 ppm
-    ring.playing, ring._average = True, ring.level << 16
-    out = ring.read(48_000)
-    assert ring.adjust_ppm == pytest.approx(500, abs=0.1)
-    wanted = np.sin(2 * np.pi * frequency * np.arange(48_000) * (1 + ring._adjust / 2**32) / rate)
+    ring.write(tone, 0)
+    ring.read(0, 0)
+    ring._control.adjust = ADJUST_LIMIT
+    out = ring.read(48_000, 0)
+    assert ring.adjust_ppm == pytest.approx(1000, abs=0.1)
+    wanted = np.sin(2 * np.pi * frequency * np.arange(48_000) * (1 + ADJUST_LIMIT / 2**32) / rate)
     error_db = 10 * np.log10(np.mean((out - wanted) ** 2) / np.mean(wanted**2))
     assert error_db < -80
 
 
 def test_bad_blocks_and_figures_are_refused() -> None:
-    ring = PlayoutRing(16, 4, 0)
+    ring = PlayoutRing(16, 4, 0, 0, 8_000)
     with pytest.raises(AudioError, match="sample 1 is NaN"):
-        ring.write(np.array([0, np.nan], np.float32))
+        ring.write(np.array([0, np.nan], np.float32), 0)
     assert ring.level == 0
     with pytest.raises(UsageError, match="float32"):
-        ring.write(np.zeros(3))  # type: ignore[arg-type]
+        ring.write(np.zeros(3), 0)  # type: ignore[arg-type]
     ring.finish()
     with pytest.raises(UsageError, match="finished"):
-        ring.write(np.zeros(1, np.float32))
-    for bad in ((3, 0, 0), (16, 17, 0), (16, 0, -1)):
+        ring.write(np.zeros(1, np.float32), 0)
+    for bad in (
+        (3, 0, 0, 0, 8_000),
+        (16, 17, 0, 0, 8_000),
+        (16, 0, -1, 0, 8_000),
+        (16, 0, 0, -1, 8_000),
+        (16, 0, 0, 0, 9),
+    ):
         with pytest.raises(UsageError):
             PlayoutRing(*bad)
 

@@ -127,38 +127,49 @@ def test_at_once_is_as_one_by_one_while_drift_is_corrected(exported: dict[str, P
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 300), st.integers(0, 40), st.booleans(), st.sampled_from([0, 2**33]))
-def test_planned_reads_are_the_reads(seed: int, frames: int, deadband: int, drift: bool, played: int) -> None:
-    """plan, all the writes, follow: the same samples and the same ring as write and read by turns."""
+def test_what_is_planned_is_what_happens(seed: int, frames: int, deadband: int, drift: bool, played: int) -> None:
+    """plan, then follow: the same samples and the same ring as write and read by turns."""
     random = np.random.default_rng(seed)
-    one, other = PlayoutRing(60_000, 900, deadband, drift), BatchRing(60_000, 900, deadband, drift)
+    one, other = (make(60_000, 900, deadband, 300, 4_000, drift) for make in (PlayoutRing, BatchRing))
     for ring in (one, other):  # 2^33 samples: two days of 48 kHz
         ring._written = ring._index = played
+    now = 0
     for _ in range(12):
-        lengths = random.integers(0, 2 * frames + 20, 25).tolist()
-        blocks = [random.standard_normal(n).astype(np.float32) for n in lengths]
-        schedule = other.plan(frames, np.cumsum(lengths).tolist())
-        count = len(schedule.adjusts)
-        for block in blocks[:count]:
-            other.write(block)
-        given = other.follow(schedule, frames)
-        for block in blocks[count:]:
-            other.write(block)
-            given = np.concatenate([given, other.read(frames)])
-        expected = []
-        for block in blocks:
-            one.write(block)
-            expected.append(one.read(frames))
-        assert given.tobytes() == np.concatenate(expected).tobytes()
+        blocks = [random.standard_normal(n).astype(np.float32) for n in random.integers(0, 2 * frames + 20, 25)]
+        ends = (now + np.cumsum(random.integers(0, frames * 250_000, 25))).tolist()
+        times = [t for t in range(now, ends[-1], frames * 250_000)]
+        expected, given, reads = [], [], list(times)
+        for block, end in zip(blocks, ends, strict=True):
+            while reads and reads[0] < end:
+                expected.append(one.read(frames, reads.pop(0)))
+            one.write(block, end)
+        edges = np.cumsum([0, *map(len, blocks)]).tolist()
+        writes = 0
+        if other.playing and not other.cutting:
+            schedule = other.plan(frames, times, edges, ends)
+            made, writes = len(schedule.adjusts), schedule.writes
+            whole = np.concatenate(blocks[:writes] or [np.zeros(0, np.float32)])
+            given.append(other.follow(schedule, whole, frames, times[made - 1] if made else 0))
+            times = times[made:]
+        for block, end in zip(blocks[writes:], ends[writes:], strict=True):
+            while times and times[0] < end:
+                given.append(other.read(frames, times.pop(0)))
+            other.write(block, end)
+        assert b"".join(x.tobytes() for x in given) == b"".join(x.tobytes() for x in expected)
         assert (one.counts, one.position, one.adjust_ppm) == (other.counts, other.position, other.adjust_ppm)
+        assert vars(one._control) == vars(other._control)
+        now = ends[-1]
 
 
 def test_some_reads_are_planned() -> None:
     """The test above would pass if nothing ever were."""
-    ring = BatchRing(60_000, 900, 0)
-    ring.write(np.zeros(2_000, np.float32))
-    ring.read(100)
-    assert len(ring.plan(100, [0] * 30).adjusts) == 19
-    assert ring.plan(100, [100] * 30).adjusts == [0] * 19 + [0]
+    ring = BatchRing(60_000, 900, 0, 100, 48_000)
+    ring.write(np.zeros(2_000, np.float32), 0)
+    ring.read(100, 0)
+    times = list(range(30))
+    assert len(ring.plan(100, times, [0, 0], [100]).adjusts) == 19
+    schedule = ring.plan(100, times, [100 * k for k in range(31)], [t + 1 for t in times])
+    assert (len(schedule.adjusts), schedule.writes) == (30, 30)
 
 
 def test_indices_and_times_of_many_are_those_of_each() -> None:

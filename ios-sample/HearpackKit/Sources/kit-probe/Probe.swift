@@ -110,7 +110,8 @@ struct Probe {
         let feed = CaptureFeed(ringSamples: rate, clock: clock)
         feed.rateHz = rate
         let prefill = PlayoutRing.prefill(bundle.manifest, deviceRateHz: rate, deviceBlock: 480)
-        let playout = try PlayoutRing(capacitySamples: 2 * rate, prefillSamples: prefill, deadbandSamples: 240)
+        let playout = try PlayoutRing(
+            capacitySamples: 2 * rate, prefillSamples: prefill, deadbandSamples: 240, toleranceSamples: 480, rateHz: rate)
         recorder.thermal(.nominal, timeNs: clock.nowNs())
         recorder.route(DeviceTrace.Route(timeNs: clock.nowNs(), input: .file, output: DeviceTrace.Port.none, rateHz: rate))
         recorder.computeUnit(DeviceTrace.ComputeUnit(timeNs: clock.nowNs(), requested: "cpu", used: "cpu"))
@@ -127,7 +128,7 @@ struct Probe {
             try arguments.blocks().each(all.count) { start, count in
                 if let base = all.baseAddress { feed.deliver(base + start, count) }
                 try worker.pump()
-                out.withUnsafeMutableBufferPointer { playout.read(Block(rebasing: $0[..<count])) }
+                out.withUnsafeMutableBufferPointer { playout.read(Block(rebasing: $0[..<count]), clock.nowNs()) }
                 heard.append(contentsOf: out[..<count])
             }
         }
@@ -274,7 +275,8 @@ struct Probe {
         let warm = 200
         let feed = CaptureFeed(ringSamples: rate, clock: clock)
         feed.rateHz = rate
-        let playout = try PlayoutRing(capacitySamples: rate, prefillSamples: 1_024, deadbandSamples: 480)
+        let playout = try PlayoutRing(
+            capacitySamples: rate, prefillSamples: 1_024, deadbandSamples: 240, toleranceSamples: 480, rateHz: rate)
         let recorder = TraceRecorder(capacity: hops + warm + 16)
         let worker = try StreamWorker(
             bundle, engine, feed: feed, playout: playout, playoutRateHz: rate, recorder: recorder, clock: clock)
@@ -298,7 +300,7 @@ struct Probe {
             let begin = clock.nowNs()
             samples.withUnsafeBufferPointer { _ = feed.deliver($0.baseAddress!, hop) }
             try worker.pump()
-            out.withUnsafeMutableBufferPointer { playout.read($0) }
+            out.withUnsafeMutableBufferPointer { playout.read($0, clock.nowNs()) }
             let took = clock.nowNs() - begin
             let allocated = malloc_count() - before
             if turn >= warm {

@@ -6,13 +6,13 @@ import XCTest
 final class PlayoutTests: XCTestCase {
     private struct Golden: Decodable {
         enum Operation: Decodable {
-            case write(Int), read(Int), end
+            case write(Int, Int64), read(Int, Int64), end
 
             init(from decoder: any Decoder) throws {
                 var list = try decoder.unkeyedContainer()
                 switch try list.decode(String.self) {
-                case "w": self = .write(try list.decode(Int.self))
-                case "r": self = .read(try list.decode(Int.self))
+                case "w": self = .write(try list.decode(Int.self), try list.decode(Int64.self))
+                case "r": self = .read(try list.decode(Int.self), try list.decode(Int64.self))
                 default: self = .end
                 }
             }
@@ -22,6 +22,8 @@ final class PlayoutTests: XCTestCase {
             let capacity: Int
             let prefill: Int
             let deadband: Int
+            let tolerance: Int
+            let rate_hz: Int
             let drift_correction: Bool
             let operations: [Operation]
             let counts: [String: Int]
@@ -36,26 +38,26 @@ final class PlayoutTests: XCTestCase {
 
     func testGoldenToTheBit() throws {
         let golden = try JSONDecoder().decode(Golden.self, from: try fixture("playout/golden.json"))
-        XCTAssertEqual(golden.cases.count, 6)
+        XCTAssertEqual(golden.cases.count, 11)
         for example in golden.cases {
             let ring = try PlayoutRing(
                 capacitySamples: example.capacity, prefillSamples: example.prefill, deadbandSamples: example.deadband,
-                driftCorrection: example.drift_correction)
+                toleranceSamples: example.tolerance, rateHz: example.rate_hz, driftCorrection: example.drift_correction)
             var state: UInt64 = 3
             var out: [Float] = []
             var adjusts: [Int64] = []
             for operation in example.operations {
                 switch operation {
                 case .end: ring.finish()
-                case .write(let count):
+                case .write(let count, let now):
                     let block: [Float] = (0..<count).map { _ in
                         state = (state * 1_103_515_245 + 12_345) % (1 << 31)
                         return Float((Double(state >> 7) - 8_388_608) / 8_388_608)
                     }
-                    try block.withUnsafeBufferPointer { _ = try ring.write($0) }
-                case .read(let count):
+                    try block.withUnsafeBufferPointer { _ = try ring.write($0, now) }
+                case .read(let count, let now):
                     var block = [Float](repeating: .nan, count: count)
-                    block.withUnsafeMutableBufferPointer { ring.read($0) }
+                    block.withUnsafeMutableBufferPointer { ring.read($0, now) }
                     out += block
                     adjusts.append(Int64((ring.adjustPpm * 4_294.967296).rounded()))
                 }
@@ -73,7 +75,7 @@ final class PlayoutTests: XCTestCase {
             let counts = ring.counts
             let ours = [
                 "offered": counts.offered, "written": counts.written, "dropped": counts.dropped, "consumed": counts.consumed,
-                "held": counts.held, "played": counts.played, "silence": counts.silence, "underrun": counts.underrun,
+                "held": counts.held, "trimmed": counts.trimmed, "played": counts.played, "silence": counts.silence, "underrun": counts.underrun,
                 "tail": counts.tail, "underruns": counts.underruns,
             ]
             XCTAssertEqual(ours, example.counts, example.name)
@@ -81,7 +83,9 @@ final class PlayoutTests: XCTestCase {
     }
 
     func testWriterAndReaderOnTwoThreads() throws {
-        let ring = try PlayoutRing(capacitySamples: 1_000, prefillSamples: 100, deadbandSamples: 1_000, driftCorrection: false)
+        let ring = try PlayoutRing(
+            capacitySamples: 1_000, prefillSamples: 100, deadbandSamples: 1_000, toleranceSamples: 1_000, rateHz: 48_000,
+            driftCorrection: false)
         let wanted = 100_000
         let writer = Thread {
             var next = 0
@@ -92,7 +96,7 @@ final class PlayoutTests: XCTestCase {
                     continue
                 }
                 let block = (0..<count).map { Float(next + $0 + 1) }
-                block.withUnsafeBufferPointer { _ = try? ring.write($0) }
+                block.withUnsafeBufferPointer { _ = try? ring.write($0, 0) }
                 next += count
             }
             ring.finish()
@@ -102,7 +106,7 @@ final class PlayoutTests: XCTestCase {
         var wrong = 0
         var block = [Float](repeating: 0, count: 48)
         while ring.counts.tail == 0 {
-            block.withUnsafeMutableBufferPointer { ring.read($0) }
+            block.withUnsafeMutableBufferPointer { ring.read($0, 0) }
             for sample in block where sample != 0 {
                 heard += 1
                 if sample != Float(heard) { wrong += 1 }
@@ -117,14 +121,16 @@ final class PlayoutTests: XCTestCase {
 
     func testBadInputAndReset() throws {
         assertThrows("prefill must be 0 to the capacity") {
-            _ = try PlayoutRing(capacitySamples: 8, prefillSamples: 9, deadbandSamples: 0)
+            _ = try PlayoutRing(
+                capacitySamples: 8, prefillSamples: 9, deadbandSamples: 0, toleranceSamples: 0, rateHz: 8_000)
         }
-        let ring = try PlayoutRing(capacitySamples: 8, prefillSamples: 1, deadbandSamples: 0)
-        assertThrows("NaN or Inf") { try [Float.nan].withUnsafeBufferPointer { _ = try ring.write($0) } }
+        let ring = try PlayoutRing(
+            capacitySamples: 8, prefillSamples: 1, deadbandSamples: 0, toleranceSamples: 0, rateHz: 8_000)
+        assertThrows("NaN or Inf") { try [Float.nan].withUnsafeBufferPointer { _ = try ring.write($0, 0) } }
         ring.finish()
-        assertThrows("call reset()") { try [Float(1)].withUnsafeBufferPointer { _ = try ring.write($0) } }
+        assertThrows("call reset()") { try [Float(1)].withUnsafeBufferPointer { _ = try ring.write($0, 0) } }
         ring.reset()
-        XCTAssertEqual(try [Float(1)].withUnsafeBufferPointer { try ring.write($0) }, 0)
+        XCTAssertEqual(try [Float(1)].withUnsafeBufferPointer { try ring.write($0, 0) }, 0)
         XCTAssertEqual(ring.level, 1)
     }
 

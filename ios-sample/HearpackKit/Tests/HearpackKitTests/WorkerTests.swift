@@ -44,7 +44,8 @@ final class WorkerTests: XCTestCase {
             })
         let feed = CaptureFeed(ringSamples: 64, clock: clock)
         feed.rateHz = 16_000
-        let playout = try PlayoutRing(capacitySamples: 64, prefillSamples: 4, deadbandSamples: 0)
+        let playout = try PlayoutRing(
+            capacitySamples: 64, prefillSamples: 4, deadbandSamples: 0, toleranceSamples: 4, rateHz: 16_000)
         let recorder = recorder()
         let worker = try StreamWorker(
             bundle, FakeEngine(echo: bundle.manifest), feed: feed, playout: playout, playoutRateHz: 16_000,
@@ -53,7 +54,7 @@ final class WorkerTests: XCTestCase {
         XCTAssertEqual(try worker.pump(), 8)
         XCTAssertEqual(try worker.pump(), 0, "nothing more is due")
         var out = [Float](repeating: -1, count: 10)
-        out.withUnsafeMutableBufferPointer { playout.read($0) }
+        out.withUnsafeMutableBufferPointer { playout.read($0, clock.nowNs()) }
         let k = Float(onGrid(pow(10, 0.6), 20))
         XCTAssertEqual(out[0], 0.125 * k)
         XCTAssertEqual(out[4], 1, "0.5 times 4 is limited to full scale")

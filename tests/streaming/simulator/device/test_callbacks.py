@@ -72,6 +72,14 @@ def test_a_dropout_loses_what_it_says() -> None:
     assert lost[0].lost == 2400
 
 
+@pytest.mark.parametrize("fault", ["dropout@1.9:500ms", "dropout@1.99:10ms", "rate@1.9:16000hz"])
+def test_what_is_lost_at_the_very_end_is_counted(fault: str) -> None:
+    callbacks = plan("this-machine", 2.0, faults=(parse_fault(fault),))
+    assert sum((c.frames + c.lost) / c.rate_hz for c in callbacks) == pytest.approx(2.0, abs=1e-3)
+    assert callbacks[-1].lost > 0
+    assert callbacks[-1].frames == 0
+
+
 def test_a_rate_change_goes_on_in_world_time() -> None:
     callbacks = plan("this-machine", 3.0, faults=(Fault("rate", 1.0, 16000.0),))
     assert {c.rate_hz for c in callbacks} == {48000, 16000}

@@ -103,14 +103,11 @@ def test_samples_that_were_dropped_lose_their_entries_and_later_ones_move_up() -
     assert finished(ledger) == 2
 
 
-@pytest.mark.parametrize(("place", "found"), [(99.0, 99.0), (104.0, 104.0), (116.0, 106.0), (130.0, 120.0)])
-def test_a_sample_in_a_cross_fade_is_where_it_is_louder(place: float, found: float) -> None:
-    """A block of 20 at 100 loses 10: its first half fades out as its second fades in."""
-    pending, ledger = pending_for([place])
-    pending.shorten(100, 20, 10)
-    read(pending, [0.0, found])
-    assert finished(ledger) == 0
-    read(pending, [found, found + 1.0])
+def test_what_a_cut_passes_over_loses_its_entries() -> None:
+    pending, ledger = pending_for([10.0, 50.0, 60.0])
+    pending.pass_over(60.0)
+    assert pending.lost == 2
+    read(pending, [60.0, 61.0])
     assert finished(ledger) == 1
 
 

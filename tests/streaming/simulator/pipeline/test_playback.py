@@ -131,20 +131,25 @@ def test_what_finds_no_room_is_dropped_logged_and_has_no_entry() -> None:
 
 
 def test_a_delay_that_grew_is_shrunk_and_what_was_cut_is_counted() -> None:
-    device = Device(policy="grow_delay")
-    for number in range(40):  # two hops for every block: the ring fills up
-        device.write(noise(HOP, number), 0)
-    before = device.playback.ring.level
-    for number in range(150):  # then one for one, a block being 80 and a hop 64, now and then two
+    """The net is late for half a second, then what was pending comes at once."""
+    device = Device()
+    playback, number = device.playback, 0
+    for block in range(1000):
+        now_ns = playback.next_read_ns()
+        if not 300 <= block < 350:
+            while (number + 1) * HOP * 1_000_000_000 <= now_ns * RATE:
+                device.write(noise(HOP, number), now_ns)
+                number += 1
         device.read()
-        device.write(noise(HOP, number), 0)
-        if number % 4 == 3:
-            device.write(noise(HOP, number), 0)
-    record = device.playback.record()
+    record = playback.record()
     conserved(record)
-    assert record.trimmed > 0
-    assert device.playback.ring.level < before / 2
-    assert record.offered == HOP * device.results - record.trimmed
+    assert record.offered == HOP * device.results
+    assert record.trimmed == sum(f.samples for f in device.log.kept if f.kind == "playout_trim") > 0.3 * RATE
+    assert playback.ring.level < 2 * PREFILL
+    totals = [total for _, total in device.ledger.kept["block"]]
+    usual, last = np.median(totals[100:300]), np.median(totals[-200:])
+    assert abs(last - usual) < 10 * MS
+    assert max(totals) > usual + 300 * MS
 
 
 @pytest.mark.parametrize("ppm", [-300.0, 0.0, 300.0])

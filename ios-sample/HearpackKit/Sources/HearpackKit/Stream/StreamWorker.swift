@@ -58,6 +58,11 @@ extension PlayoutRing {
         if let playout = manifest.playout { return (playout.prefillSamples * deviceRateHz + rate - 1) / rate }
         return (manifest.buffer.samples * deviceRateHz + rate - 1) / rate + deviceBlock
     }
+
+    /// How far a level may wander: a quarter of a buffer (`hop`, at the device's rate), at most 5 ms.
+    ///
+    /// - Parameter block: frames of the device's longest callback, as far as it is known.
+    public static func deadband(hop: Int, block: Int, rateHz: Int) -> Int { min(max(hop / 4, block / 16), rateHz / 200) }
 }
 
 /// The inference side of a stream, on a thread of its own: ring -> resampler -> plain DSP -> loop -> decisions, or
@@ -95,6 +100,7 @@ public final class StreamWorker {
     /// Counts of streams before the last reset.
     private var earlier = (limited: 0, nanOutputs: 0)
     private var noticed = 0  // of the loop's calls without a finite output
+    private var dropped = 0
     private var waits = DurationHistogram()
 
     /// - Parameters:
@@ -159,6 +165,7 @@ public final class StreamWorker {
         noteCapture()
         var taken = 0
         while let base = raw.baseAddress {
+            dropOldest()
             let count = feed.ring.read(base, raw.count)
             if count == 0 { break }
             taken += count
@@ -168,6 +175,21 @@ public final class StreamWorker {
             try push(given)
         }
         return taken
+    }
+
+    /// Samples at the model's rate that may wait in the ring: a buffer, and half a second or four hops; docs/dsp.md.
+    public static func waitingLimit(_ manifest: Manifest) -> Int {
+        manifest.buffer.samples + max(manifest.geometry.sampleRateHz / 2, 4 * manifest.hopSamples)
+    }
+
+    /// The oldest of what waits beyond the limit is dropped, as an app that was kept from running does.
+    private func dropOldest() {
+        let rate = manifest.geometry.sampleRateHz
+        let limit = (Self.waitingLimit(manifest) * feed.rateHz + rate - 1) / rate
+        let dropped = feed.ring.discard(max(0, feed.ring.available - limit))
+        if dropped == 0 { return }
+        self.dropped += dropped
+        recorder?.gap(.ringOverrun, samples: dropped, rateHz: feed.rateHz, policy: "drop_oldest", timeNs: clock.nowNs())
     }
 
     /// End the stream: what the resampler and the model still hold comes out, and what is on is closed.
@@ -205,7 +227,7 @@ public final class StreamWorker {
         figures.computeP95Ms = timed.durations.quantileMs(0.95)
         figures.waitP95Ms = waits.quantileMs(0.95)
         figures.misses = timed.misses
-        figures.lostSamples = feed.ring.lostSamples
+        figures.lostSamples = feed.ring.lostSamples + dropped
         figures.nanSamples = door.nanSamples
         figures.limitedSamples = door.limitedSamples + before.limitedSamples + earlier.limited
         figures.nanOutputs = loop.nanOutputs + earlier.nanOutputs
@@ -260,7 +282,7 @@ public final class StreamWorker {
         onAudio?(UnsafeBufferPointer(block))
         guard let playout, let resamplerOut else { return }
         let given = try resamplerOut.process(UnsafeBufferPointer(block), into: played)
-        let dropped = try playout.write(UnsafeBufferPointer(rebasing: played[..<given]))
+        let dropped = try playout.write(UnsafeBufferPointer(rebasing: played[..<given]), clock.nowNs())
         if dropped > 0 {
             recorder?.gap(.ringOverrun, samples: dropped, rateHz: resamplerOut.outRateHz, policy: "none", timeNs: clock.nowNs())
         }

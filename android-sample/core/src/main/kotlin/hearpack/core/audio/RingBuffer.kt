@@ -59,4 +59,11 @@ class RingBuffer(
         consumed.lazySet(begin + n)
         return n
     }
+
+    /** Consumer: drops up to [count] of the oldest samples. Returns how many. */
+    fun discard(count: Int): Int {
+        val n = minOf(count, available)
+        consumed.lazySet(consumed.get() + n)
+        return n
+    }
 }

@@ -12,7 +12,7 @@ import hearpack.core.trace.RouteChange
 import hearpack.core.trace.TraceRecorder
 import java.util.concurrent.atomic.AtomicBoolean
 
-private const val RING_SECONDS = 2
+private const val RING_SECONDS = 8 // the inference thread drops what waits beyond its limit
 private const val REOPEN_TRIES = 20
 private const val REOPEN_WAIT_MS = 250L
 
@@ -46,10 +46,6 @@ internal class CaptureLoop(
         private set
 
     val silenced: Boolean get() = source.silenced
-
-    /** Capacity of the ring between capture and inference, at the model's rate. */
-    fun ringSamples(rateHz: Int): Int =
-        segment?.let { (it.ring.capacity.toLong() * rateHz / it.rateHz).toInt() } ?: (RING_SECONDS * rateHz)
 
     /** Runs until the stream is stopped. */
     fun run() {

@@ -37,8 +37,8 @@ class StreamSession(
     /** What capture was last opened with; null before it was. */
     val opened: OpenedCapture? get() = capture.segment?.opened
 
-    /** Capacity of the ring between capture and inference, at the model's rate. */
-    val ringSamples: Int get() = capture.ringSamples(bundle.manifest.geometry.sampleRateHz)
+    /** Samples that may wait between capture and inference, at the model's rate. */
+    val ringSamples: Int get() = worker.waitingLimit
 
     /** Starts the threads. */
     fun start(starter: ThreadStarter) {
@@ -78,7 +78,7 @@ class StreamSession(
         var underruns = 0L
         try {
             while (running.get()) {
-                playout.read(block, block.size)
+                playout.read(block, block.size, clock.nanos())
                 if (playout.underrunCount > underruns) {
                     underruns = playout.underrunCount
                     trace.playoutGap(clock.nanos(), block.size, worker.playoutRate)

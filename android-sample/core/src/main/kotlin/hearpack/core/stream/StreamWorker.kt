@@ -4,6 +4,7 @@ import hearpack.core.audio.Clock
 import hearpack.core.audio.PlayoutRing
 import hearpack.core.audio.Resampler
 import hearpack.core.audio.ceilDiv
+import hearpack.core.audio.deadbandAtDevice
 import hearpack.core.bundle.Bundle
 import hearpack.core.trace.ComputeMeter
 import hearpack.core.trace.GapKind
@@ -41,20 +42,27 @@ internal class StreamWorker(
     val playBlock = playoutRate / 100
     private val back = Resampler(rate, playoutRate)
     private val backWork = FloatArray(maxOf(back.mostOutputs(bundle.manifest.buffer.samples), back.delayOutSamples + 4))
+    private val hopAtSpeaker = ceilDiv(bundle.manifest.buffer.samples.toLong() * playoutRate, rate.toLong()).toInt()
     val playout =
-        PlayoutRing(playoutRate, prefill(), maxOf(playBlock, back.mostOutputs(bundle.manifest.buffer.samples)) / 2)
+        PlayoutRing(
+            maxOf(2 * playoutRate, 4 * prefill()),
+            prefill(),
+            deadbandAtDevice(hopAtSpeaker, playBlock, playoutRate),
+            hopAtSpeaker,
+            playoutRate,
+        )
     private var silenced = false
     private var noticed = 0L // of the pipeline's calls without a finite output
     private val earlier = LongArray(3) // of pipelines before: samples without a number, limited ones, such calls
+    private var overruns = 0L
+
+    /** Samples at the model's rate that may wait: a buffer, and half a second or four hops; docs/dsp.md. */
+    val waitingLimit = bundle.manifest.buffer.samples + maxOf(rate / 2, 4 * bundle.manifest.hopSamples)
 
     private fun prefill(): Int {
         val wanted = bundle.manifest.prefillSamples
         if (wanted != null) return ceilDiv(wanted.toLong() * playoutRate, rate.toLong()).toInt()
-        return ceilDiv(
-            bundle.manifest.buffer.samples
-                .toLong() * playoutRate,
-            rate.toLong(),
-        ).toInt() + playBlock
+        return hopAtSpeaker + playBlock
     }
 
     /** Runs until the stream is stopped and what was captured is worked on. */
@@ -100,6 +108,7 @@ internal class StreamWorker(
         pipeline: Pipeline,
         block: FloatArray,
     ): Int {
+        dropOldest(segment)
         val n = segment.ring.read(block, 0, block.size)
         if (n == 0) return 0
         pipeline.push(block, 0, n)
@@ -116,6 +125,17 @@ internal class StreamWorker(
         earlier[1] += pipeline.limitedSamples
         earlier[2] += pipeline.nanOutputs
         noticed = 0
+    }
+
+    /** What waits beyond the limit is dropped, oldest first: the thread was kept from running, or cannot keep up. */
+    private fun dropOldest(segment: Segment) {
+        val limit = ceilDiv(waitingLimit.toLong() * segment.rateHz, rate.toLong()).toInt()
+        val beyond = segment.ring.available - limit
+        if (beyond <= 0) return
+        val dropped = segment.ring.discard(beyond)
+        overruns += 1
+        segment.arrival.dropped(dropped)
+        trace.workerGap(clock.nanos(), GapKind.RING_OVERRUN, dropped, segment.rateHz)
     }
 
     /** Half the time in which the missing samples come: bounded wake-ups, and no signal from the capture thread. */
@@ -143,7 +163,7 @@ internal class StreamWorker(
         recording?.addEnhanced(samples, count)
         if (!playing) return
         val n = back.process(samples, 0, count, backWork)
-        val dropped = playout.write(backWork, 0, n)
+        val dropped = playout.write(backWork, 0, n, clock.nanos())
         if (dropped > 0) trace.workerGap(clock.nanos(), GapKind.RING_OVERRUN, dropped, playoutRate)
     }
 
@@ -191,7 +211,7 @@ internal class StreamWorker(
                 computeMeter.p95Nanos,
                 computeMeter.calls,
                 computeMeter.misses,
-                capture.ringOverruns,
+                capture.ringOverruns + overruns,
                 capture.captureGaps,
                 playout.underrunCount,
                 earlier[0] + pipeline.nanSamples,

@@ -46,6 +46,16 @@ class Arrival(
     @Volatile var timeNs = 0L
         private set
 
+    private var lost = 0L
+
+    /** Inference thread: samples of it that no call will see. */
+    fun dropped(count: Int) {
+        lost += count
+    }
+
+    /** Inference thread: what has come and was not dropped. */
+    val kept: Long get() = samples - lost
+
     /** Capture thread. */
     fun came(
         timeNs: Long,
@@ -98,7 +108,7 @@ class ComputeMeter(
         this.endSample = endSample
         began = clock.nanos()
         val come = arrival ?: return
-        val beyond = come.samples - endSample * come.rateHz / modelRateHz
+        val beyond = come.kept - endSample * come.rateHz / modelRateHz
         waitingSamples = maxOf(0L, beyond * modelRateHz / come.rateHz).toInt()
         waits.add(maxOf(0L, began - come.timeNs + beyond * NANOS / come.rateHz))
         waitP50Nanos = waits.percentile(50)
