@@ -36,11 +36,14 @@ def simulate(
     ),
     seconds: float | None = typer.Option(None, help="Length; the file is repeated or cut to it."),
     seed: int = typer.Option(0, min=0, help="Of jitter, losses and compute times."),
-    policy: str = typer.Option("drop_oldest", help="Overload: drop_oldest is what the apps do; skip_hop and grow_delay are of no app."),
+    policy: str = typer.Option(
+        "drop_oldest", help="Overload: drop_oldest is what the apps do; skip_hop and grow_delay are of no app."
+    ),
     ring_ms: float | None = typer.Option(None, help="Capacity of the ring before the net."),
     prefill_ms: float | None = typer.Option(None, help="Audio held before playing (enhancers)."),
     calibration: Path | None = typer.Option(None, help="Compute times of this machine; measured for 5 s without."),
     compute_ms: float | None = typer.Option(None, help="Instead: each call takes this on the device."),
+    first_call_ms: float | None = typer.Option(None, help="Time of the first call, as `hearpack coldstart` gives it."),
     slowdown: float | None = typer.Option(None, help="Instead of the device's."),
     fault: list[str] = typer.Option([], help="KIND@SECONDS[:AMOUNT], e.g. stall@2:500ms; see docs/simulator.md."),
     search: str | None = typer.Option(None, help="slowdown, ring or prefill: find the limit instead of one run."),
@@ -73,7 +76,7 @@ def simulate(
         "keep_audio": not no_audio,
     }
     times: dict[str, Any] = {"calibration": calibration, "compute_ms": compute_ms, "slowdown": slowdown}
-    mode = _mode(audio, "realtime" if clock == "wall" else clock, search, replay, mic, common, times)
+    mode = _mode(audio, "realtime" if clock == "wall" else clock, search, replay, mic, first_call_ms, common, times)
     live = (clock in ("realtime", "wall") or mic) and not json_output and sys.stderr.isatty()
     with progress_bars(json_output) as progress, _display(live) as observer:
         record = run_simulate(
@@ -105,6 +108,7 @@ def _mode(
     search: Any,
     replay: Path | None,
     mic: bool,
+    first_call_ms: float | None,
     common: dict[str, Any],
     times: dict[str, Any],
 ) -> Simulate | Replay | Microphone | Search:
@@ -122,6 +126,8 @@ def _mode(
     for name in ("compute_ms", "slowdown"):
         modes.check_figure(name, times[name])
     modes.check_figure("seconds", common["seconds"])
+    if first_call_ms is not None and (mic or replay is not None or search is not None):
+        raise UsageError("--first-call-ms is for a run in the virtual clock, without --mic, --replay and --search")
     if mic and (audio is not None or replay is not None or search is not None):
         raise UsageError("--mic listens to the microphone: leave out the audio file, --replay and --search")
     if replay is not None and (search is not None or clock == "realtime"):
@@ -138,7 +144,7 @@ def _mode(
         raise UsageError("simulate: expected an audio file (or --mic, or --replay TRACE)")
     if search is not None:
         return modes.Search(**common, **times, audio=audio, what=search)
-    return modes.Simulate(**common, **times, audio=audio, clock=clock)
+    return modes.Simulate(**common, **times, audio=audio, clock=clock, first_call_ms=first_call_ms)
 
 
 def _parity(
@@ -279,7 +285,7 @@ def _lines(record: RunRecord) -> Iterator[str]:
 
 
 def _hiccup(hiccup: HiccupRecord, rate_hz: int) -> str:
-    """What a fault cost, for instance "stall at 3.0 s: +173 ms for 1.2 s, 1,280 samples lost, back at 92 ms at 4.2 s"."""
+    """For instance "stall at 3.0 s: +173 ms for 1.2 s, 1,280 samples lost, back at 92 ms at 4.2 s"."""
     lost = f", {hiccup.lost_ns * rate_hz // 1_000_000_000:,} samples lost" if hiccup.lost_ns else ", nothing lost"
     text = f"{hiccup.kind} at {hiccup.time_ns / 1e9:.1f} s: +{(hiccup.worst_ns - hiccup.usual_ns) / 1e6:.0f} ms"
     if not hiccup.late_ns:
@@ -305,7 +311,8 @@ def _figures(record: RunRecord) -> Iterator[str]:
             rate_hz = record.model_rate_hz
             if "prefill" in name and record.playout is not None:
                 rate_hz = record.playout.rate_hz
-            yield f"{words.removesuffix(' samples')}: {value:,.0f} samples at {rate_hz:,} Hz, {1000 * value / rate_hz:.1f} ms"
+            length = f"{value:,.0f} samples at {rate_hz:,} Hz, {1000 * value / rate_hz:.1f} ms"
+            yield f"{words.removesuffix(' samples')}: {length}"
         elif "slowdown" in name or name == "first_miss_at":
             yield f"{words}: {value:.3f} times this machine's time"
         else:
@@ -317,8 +324,8 @@ def _figures(record: RunRecord) -> Iterator[str]:
 def _caution(record: RunRecord) -> str:
     """A limit holds for what was searched."""
     text = (
-        f"modelled, in a run of {record.audio.duration_s:g} s with seed {record.seed}, with no margin: a longer run finds "
-        f"worse; search again with --seconds 3600 and other seeds"
+        f"modelled, in a run of {record.audio.duration_s:g} s with seed {record.seed}, with no margin: a longer run "
+        f"finds worse; search again with --seconds 3600 and other seeds"
     )
     if "smallest_prefill_samples" in record.search:
         text += ", and add 5 ms: two clocks that are 500 ppm apart take that until drift correction follows"

@@ -9,18 +9,19 @@ float64 in the order written here.
   begins with this very read. A read that finds too little plays what there is, then zeros, counted as underrun;
   the ring is then filling again.
 - After each write of n samples while playing, the writer looks at
-      level = samples held + frames of the last read - samples that the device has used since, (now - read) rate / 10^9,
-              0 to frames: so that it does not matter how writes and reads lie to each other
-  All that follows begins anew when playing begins and when a cut was made, but for what is usual and the integral. Writes
-  are taken by seconds (the first write with which they reach rate_hz samples ends one). Of a second, mean = (sum of
-  level n) / sum of n, and lowest = the least level.
-- Recovery: what a hiccup left too much is cut out. The second one of the seconds says what is usual: mean - lowest + (lowest
-  brought within prefill - tolerance and prefill + tolerance + frames of the last read). After each one, once that is
-  known, if mean - usual exceeds half the tolerance (from the fifth on twice the tolerance), then cut = mean - usual,
-  unless one is to be made yet. The next read that finds frames + (frames >> 9) + 4 samples beyond the cut makes it:
-  output k is a (1 - f) + b f, f = (k + 1) / (frames + 1), of what the reader would give here (a) and `cut` samples later
-  (b), both float32; the reader goes on from there.
-  When playing begins again twice in a row before 4 rate_hz samples were written, the usual was too low: it is said anew.
+      level = samples held + frames of the last read - samples that the device has used since,
+              (now - read) rate / 10^9, 0 to frames: so it does not matter how writes and reads lie to each other
+  All that follows begins anew when playing begins and when a cut was made, but for what is usual and the integral.
+  Writes are taken by seconds (the first write with which they reach rate_hz samples ends one). Of a second, mean =
+  (sum of level n) / sum of n, and lowest = the least level.
+- Recovery: what a hiccup left too much is cut out. The second of the seconds says what is usual: mean - lowest +
+  (lowest brought within prefill - tolerance and prefill + tolerance + frames of the last read). After each one, once
+  that is known, if mean - usual exceeds half the tolerance (from the fifth on twice the tolerance), then cut = mean -
+  usual, unless one is to be made yet. The next read that finds frames + (frames >> 9) + 4 samples beyond the cut makes
+  it: output k is a (1 - f) + b f, f = (k + 1) / (frames + 1), of what the reader would give here (a) and `cut` samples
+  later (b), both float32; the reader goes on from there.
+  When playing begins again twice in a row before 4 rate_hz samples were written, the usual was too low: it is said
+  anew.
 - Drift: capture and playout run on two clocks, some ppm apart. After the first second target = average = mean << 16. At
   each write after that
       average += (d * min(n, 2^s)) >> s           d = (level << 16) - average, within +-(rate >> 2) << 16;

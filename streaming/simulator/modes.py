@@ -15,6 +15,7 @@ from streaming.simulator.device.profile import LONGEST_S
 LONGEST_RING_MS = 60_000.0
 _LIMITS = {
     "compute_ms": (1e-6, 600_000.0),
+    "first_call_ms": (1e-6, 600_000.0),
     "slowdown": (0.001, 10_000.0),
     "seconds": (1e-3, LONGEST_S),
 }
@@ -109,14 +110,21 @@ class Simulate(_Timed):
     Attributes:
         audio: file that the microphone hears.
         clock: "virtual", or "realtime" with threads.
+        first_call_ms: time of the first call in the virtual clock, as a cold start has it.
     """
 
     audio: str | Path
     clock: ClockKind = "virtual"
+    first_call_ms: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("clock", self.clock)
+        check_figure("first_call_ms", self.first_call_ms)
+        if self.first_call_ms is not None and self.clock == "realtime":
+            raise UsageError(
+                "--first-call-ms is for the virtual clock: in real time the first call takes what it takes"
+            )
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ class Settings:
     Attributes:
         ring_samples, prefill_samples: at the model's and at the output's rate; None: see Scenario.
         calibration, compute_ns: times of the calls: one of them in the virtual clock.
+        first_call_ns: of the first call, as a cold start has it.
         check: whether the ledger is compared with a measured delay (virtual clock).
     """
 
@@ -69,6 +70,7 @@ class Settings:
     prefill_samples: int | None = None
     calibration: Calibration | None = None
     compute_ns: int | None = None
+    first_call_ns: int | None = None
     slowdown: float | None = None
     faults: tuple[Fault, ...] = ()
     artefact: str | None = None
@@ -202,7 +204,8 @@ class Scenario:
 
     @property
     def prefill_samples(self) -> int:
-        """At the output's rate. By default the manifest's, or one buffer and the longer of the two devices' blocks."""
+        """At the output's rate. By default the manifest's, or one buffer, the longer of the device's two blocks and
+        six times its jitter."""
         if self.settings.prefill_samples is not None:
             return self.settings.prefill_samples
         profile = self.profile
@@ -230,11 +233,18 @@ class Scenario:
         """
         settings = self.settings
         if settings.compute_ns is not None:
-            return fixed(settings.compute_ns, self.profile, settings.slowdown)
+            return fixed(settings.compute_ns, self.profile, settings.slowdown, settings.first_call_ns)
         entry = self.calibrated
         if entry is None or settings.calibration is None:
             raise UsageError("the virtual clock needs the time of a call: a calibration or a fixed time")
-        return from_calibration(entry, self.profile, settings.seed, settings.calibration.machine, settings.slowdown)
+        return from_calibration(
+            entry,
+            self.profile,
+            settings.seed,
+            settings.calibration.machine,
+            settings.slowdown,
+            settings.first_call_ns,
+        )
 
     def plan(self) -> Iterator[Stretch]:
         """The device's callbacks, stretch by stretch."""

@@ -95,7 +95,9 @@ def _settings(bundle: Bundle, mode: Simulate | Replay | Microphone | Search, pro
         return dataclasses.replace(settings, clock="realtime")
     compute_ns = None if mode.compute_ms is None else max(1, round(mode.compute_ms * 1e6))
     clock = mode.clock if isinstance(mode, Simulate) else "virtual"
-    return dataclasses.replace(settings, clock=clock, compute_ns=compute_ns)
+    first = mode.first_call_ms if isinstance(mode, Simulate) else None
+    first_ns = None if first is None else max(1, round(first * 1e6))
+    return dataclasses.replace(settings, clock=clock, compute_ns=compute_ns, first_call_ns=first_ns)
 
 
 class _Percent:

@@ -218,7 +218,7 @@ class _Planner:
         draws, (low, high) = self._draws, block
         drop_chance = self._profile.dropouts_per_hour / 3600.0 * high / rate
         if frame >= last and lost > frame - last:
-            yield self._nothing(rate, last, lost - (frame - last), reason)
+            yield self._nothing(rate, high, last, lost - (frame - last), reason)
         while frame < last:
             count = min(_BATCH, -(-(last - frame) // low))
             skipped, count = self._losses(rate, frame, count, drop_chance)
@@ -229,7 +229,7 @@ class _Planner:
                 frame += skipped
             if frame == last:
                 draws.pass_by(1)
-                yield self._nothing(rate, last, lost, reason)
+                yield self._nothing(rate, high, last, lost, reason)
                 return
             frames: Whole = np.full(count, low, np.int64)
             if low != high:
@@ -247,9 +247,9 @@ class _Planner:
             yield Stretch(rate, frame, captured_ns, times, frames, lost, reason if lost else "")
             lost, reason, frame = 0, "", int(ends[-1])
 
-    def _nothing(self, rate: int, last: int, lost: int, reason: str) -> Stretch:
+    def _nothing(self, rate: int, block: int, last: int, lost: int, reason: str) -> Stretch:
         """The sound ends in a loss: a callback without frames says how much."""
-        times = self._times(rate, np.array([last], np.int64))
+        times = self._times(rate, block, np.array([last], np.int64))
         return Stretch(rate, last, last * SECOND_NS // rate, times, np.zeros(1, np.int64), lost, reason)
 
     def _losses(self, rate: int, frame: int, count: int, drop_chance: float) -> tuple[int, int]:

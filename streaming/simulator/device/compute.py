@@ -19,6 +19,7 @@ class ComputeModel:
         seed: of the draws.
         label: what they are, for reports.
         slowdown: instead of the profile's; applies to a fixed time too.
+        first_ns: time of the first call, as it is; None: as any other's.
     """
 
     def __init__(
@@ -29,7 +30,9 @@ class ComputeModel:
         seed: int,
         label: str,
         slowdown: float | None = None,
+        first_ns: int | None = None,
     ) -> None:
+        self._first_ns = first_ns
         self.points_ns, self.pacing, self.label = points_ns, pacing, label
         self._draw = TimeDraw(points_ns, seed).draw
         self.provenance: Provenance = "modelled"
@@ -47,19 +50,29 @@ class ComputeModel:
 
     def next_ns(self, time_ns: int) -> int:
         """Time of the call that begins at time_ns."""
+        if self._first_ns is not None:
+            first, self._first_ns = self._first_ns, None
+            return first
         factor = self._factor if self._throttle is None else self._factor * self._throttle(time_ns * 1e-9)
         return max(1, round(self._draw() * factor))
 
 
 def from_calibration(
-    entry: CalibrationEntry, profile: DeviceProfile, seed: int, machine: str, slowdown: float | None = None
+    entry: CalibrationEntry,
+    profile: DeviceProfile,
+    seed: int,
+    machine: str,
+    slowdown: float | None = None,
+    first_ns: int | None = None,
 ) -> ComputeModel:
     """Paced times where there are some, else back-to-back ones times the profile's paced penalty."""
     pacing: Pacing = "paced" if entry.paced_ns else "back_to_back"
     points = entry.paced_ns or entry.back_to_back_ns
-    return ComputeModel(points, pacing, profile, seed, f"{machine}, {pacing.replace('_', ' ')}", slowdown)
+    return ComputeModel(points, pacing, profile, seed, f"{machine}, {pacing.replace('_', ' ')}", slowdown, first_ns)
 
 
-def fixed(time_ns: int, profile: DeviceProfile, slowdown: float | None = None) -> ComputeModel:
+def fixed(
+    time_ns: int, profile: DeviceProfile, slowdown: float | None = None, first_ns: int | None = None
+) -> ComputeModel:
     """Every call takes the same time (times the throttling curve)."""
-    return ComputeModel([time_ns], "fixed", profile, 0, f"fixed {time_ns / 1e6:g} ms", slowdown)
+    return ComputeModel([time_ns], "fixed", profile, 0, f"fixed {time_ns / 1e6:g} ms", slowdown, first_ns)

@@ -103,7 +103,9 @@ def check_faults(faults: Iterable[Fault], total_ns: int, first_ns: int = 0, read
     for fault in faults:
         where = f"--fault: {fault.kind}@{fault.at_s:g} never happens"
         if fault.begin_ns >= total_ns:
-            raise UsageError(f"{where}: the sound ends at {total_ns / 1e9:g} s; choose an earlier time, or more --seconds")
+            raise UsageError(
+                f"{where}: the sound ends at {total_ns / 1e9:g} s; choose an earlier time, or more --seconds"
+            )
         if fault.kind in ("stall", "capture_stall", "dropout") and fault.end_ns <= first_ns:
             raise UsageError(f"{where}: the device hears nothing before {first_ns / 1e9:g} s; choose a later time")
         if ready_made and fault.kind in ("capture_stall", "dropout", "rate"):

@@ -146,16 +146,17 @@ class BatchRing(PlayoutRing):
             one place a read, up to the first that would find too little, or that is to make a cut.
         """
         place, held, control = self._fraction, self.level, copy(self._control)
-        places, adjusts, count, read, write = [place], [], len(times), 0, 0
+        places, count, read, write = [place], len(times), 0, 0
+        adjusts: list[int] = []
         last_ns, last_frames = self._read_ns, self._read_frames
         while write < len(ends) and not control.cut:
             come, adjust = held + edges[write], control.adjust
             step = frames * (ONE + adjust)
             while read < count and times[read] < ends[write]:
                 level = come - (place >> 32)
-                if (level - 3) << 32 < (place & (ONE - 1)) + step:
-                    if playable(frames, level, place & (ONE - 1), adjust, False) < frames:
-                        return Schedule(self._index, places, adjusts, write, control)
+                scarce = (level - 3) << 32 < (place & (ONE - 1)) + step
+                if scarce and playable(frames, level, place & (ONE - 1), adjust, False) < frames:
+                    return Schedule(self._index, places, adjusts, write, control)
                 last_ns, last_frames = times[read], frames
                 place += step
                 read += 1

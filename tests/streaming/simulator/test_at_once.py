@@ -137,7 +137,7 @@ def test_what_is_planned_is_what_happens(seed: int, frames: int, deadband: int, 
     for _ in range(12):
         blocks = [random.standard_normal(n).astype(np.float32) for n in random.integers(0, 2 * frames + 20, 25)]
         ends = (now + np.cumsum(random.integers(0, frames * 250_000, 25))).tolist()
-        times = [t for t in range(now, ends[-1], frames * 250_000)]
+        times = list(range(now, ends[-1], frames * 250_000))
         expected, given, reads = [], [], list(times)
         for block, end in zip(blocks, ends, strict=True):
             while reads and reads[0] < end:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from models.common.errors import UsageError
 from streaming.simulator.device.callbacks import Callback, ClipSource, device_callbacks
-from streaming.simulator.device.faults import Fault, parse_fault
+from streaming.simulator.device.faults import Fault, check_faults, parse_fault
 from streaming.simulator.device.profile import DeviceProfile, load_profile, profile_names
 
 BASE = load_profile("this-machine")
@@ -120,6 +120,27 @@ def test_faults_as_text(text: str, fault: Fault) -> None:
 def test_wrong_faults_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--fault"):
         parse_fault(text)
+
+
+@pytest.mark.parametrize(("text", "said"), [("stall@2", "how long it lasts"), ("rate@2", "the new rate")])
+def test_a_fault_without_its_amount_says_what_is_missing(text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=f"does not say {said}; for instance {text}:"):
+        parse_fault(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "ready_made", "said"),
+    [
+        ("stall@99:500ms", False, "the sound ends at 8 s"),
+        ("nan@8", False, "the sound ends at 8 s"),
+        ("dropout@0.1:50ms", False, "hears nothing before 0.2 s"),
+        ("capture_stall@2:50ms", True, "as they are"),
+    ],
+)
+def test_a_fault_that_cannot_happen_is_refused(text: str, ready_made: bool, said: str) -> None:
+    with pytest.raises(UsageError, match=f"never happens.*{said}"):
+        check_faults([parse_fault(text)], 8_000_000_000, 200_000_000, ready_made)
+    check_faults([parse_fault("stall@0.1:500ms"), parse_fault("raise@7")], 8_000_000_000, 200_000_000, ready_made)
 
 
 def test_a_day_at_the_highest_rate_has_times_that_rise() -> None:
