@@ -150,7 +150,8 @@ final class AppModel: ObservableObject {
             try AudioSession.activate(task: manifest.task)
             let route = AudioSession.route(modelRateHz: manifest.geometry.sampleRateHz)
             if new { beginTrace() }
-            let feed = CaptureFeed(ringSamples: 8 * route.rateHz, clock: clock)  // what waits beyond the worker's limit is dropped there
+            // Eight seconds: what waits beyond the worker's limit is dropped there.
+            let feed = CaptureFeed(ringSamples: 8 * route.rateHz, clock: clock)
             var playout: PlayoutRing?
             if manifest.task == .enhancer && route.mayMonitor {
                 let hop = manifest.buffer.samples * route.rateHz / manifest.geometry.sampleRateHz

@@ -31,7 +31,7 @@ float64 in the order written here.
       integral = ((|e| << 16) / samples written since the target, at most 500 ppm) << 16, as negative as e
   and at this write and each one with a target after it, e brought within +-(rate >> 2) << 16:
       integral += (e n) >> (2 s - 21), within +-1000 ppm, in 2^-48 samples
-      adjust = (integral >> 16) + ((e (2^32 / 10 / rate)) >> 16), within +-1000 ppm, in 2^-32 samples
+      adjust = (integral >> 16) + ((e (2^32 / 4 / rate)) >> 16), within +-1000 ppm, in 2^-32 samples
   As all begins anew, adjust = integral >> 16.
   The reader steps 2^32 + adjust for each output. While step and position are whole, samples pass untouched;
   else output at fraction t = f / 2^32 between y0 and y1 is the cubic through ym1, y0, y1, y2:
@@ -318,7 +318,7 @@ class Control:
         self._rate_hz, self._drift_correction = rate_hz, drift_correction
         self._prefill, self._free, self._tolerance = prefill, deadband << 16, tolerance
         self._shift = rate_hz.bit_length() - 1
-        self._gain, self._most = ONE // 10 // rate_hz, (rate_hz >> 2) << 16
+        self._gain, self._most = ONE // 4 // rate_hz, (rate_hz >> 2) << 16
         self.reset()
 
     def reset(self) -> None:

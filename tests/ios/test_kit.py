@@ -171,7 +171,7 @@ def racy(swift: Swift) -> Callable[..., list[str | Path]]:
             'clang -c -O1 -g -fsanitize=thread -I "$atomics/include" "$atomics/atomics.c" -o "$folder/atomics.o"\n'
             'swiftc -O -g -swift-version 6 -sanitize=thread -I "$folder" "$@" "$folder/atomics.o" -o "$folder/races"\n'
         )
-        names = ("Counters", "RingBuffer", "CaptureSource", "Playout")
+        names = ("Counters", "RingBuffer", "CaptureSource", "Playout", "PlayoutControl")
         names = ("Bundle/Errors", *(f"Audio/{name}" for name in names), "Stream/Clock")
         files = [KIT / "Sources" / "HearpackKit" / f"{name}.swift" for name in names] if with_core else []
         return ["bash", "-c", script, "bash", folder, atomics, folder / "main.swift", *files]

@@ -75,8 +75,8 @@ final class PlayoutTests: XCTestCase {
             let counts = ring.counts
             let ours = [
                 "offered": counts.offered, "written": counts.written, "dropped": counts.dropped, "consumed": counts.consumed,
-                "held": counts.held, "trimmed": counts.trimmed, "played": counts.played, "silence": counts.silence, "underrun": counts.underrun,
-                "tail": counts.tail, "underruns": counts.underruns,
+                "held": counts.held, "trimmed": counts.trimmed, "played": counts.played, "silence": counts.silence,
+                "underrun": counts.underrun, "tail": counts.tail, "underruns": counts.underruns,
             ]
             XCTAssertEqual(ours, example.counts, example.name)
         }

@@ -69,8 +69,8 @@ public final class PlayoutRing: @unchecked Sendable {
                 "playout: prefill must be 0 to the capacity of \(capacitySamples), deadband and tolerance at least 0 "
                     + "samples, got \(prefillSamples), \(deadbandSamples) and \(toleranceSamples)")
         }
-        guard Resampler.rates.contains(rateHz) else {
-            throw HearpackError.usage("playout: a rate of \(rateHz) Hz is none that the resampler takes")
+        guard (4_000...192_000).contains(rateHz) else {
+            throw HearpackError.usage("playout: rate must be 4000 to 192000 Hz, got \(rateHz)")
         }
         self.capacitySamples = capacitySamples
         self.prefillSamples = prefillSamples

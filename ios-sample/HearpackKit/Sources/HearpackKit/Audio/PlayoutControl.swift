@@ -40,7 +40,7 @@ struct PlayoutControl {
         self.driftCorrection = driftCorrection
         free = Int64(deadband) << 16
         shift = Int64(Int.bitWidth - 1 - rateHz.leadingZeroBitCount)
-        gain = Self.one / 10 / Int64(rateHz)
+        gain = Self.one / 4 / Int64(rateHz)
         most = Int64(rateHz >> 2) << 16
     }
 

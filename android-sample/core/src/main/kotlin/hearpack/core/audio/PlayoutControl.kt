@@ -22,7 +22,7 @@ internal class PlayoutControl(
 ) {
     private val free = deadband.toLong() shl 16
     private val shift = 31 - Integer.numberOfLeadingZeros(rateHz)
-    private val gain = ONE / 10 / rateHz
+    private val gain = ONE / 4 / rateHz
     private val most = (rateHz shr 2).toLong() shl 16
     private var unlike = false
     private var known = false // whether there is a usual level
