@@ -172,7 +172,7 @@ def racy(swift: Swift) -> Callable[..., list[str | Path]]:
             'swiftc -O -g -swift-version 6 -sanitize=thread -I "$folder" "$@" "$folder/atomics.o" -o "$folder/races"\n'
         )
         names = ("Counters", "RingBuffer", "CaptureSource", "Playout", "PlayoutControl")
-        names = ("Bundle/Errors", *(f"Audio/{name}" for name in names), "Stream/Clock")
+        names = ("Bundle/Errors", "Bundle/Printable", *(f"Audio/{name}" for name in names), "Stream/Clock")
         files = [KIT / "Sources" / "HearpackKit" / f"{name}.swift" for name in names] if with_core else []
         return ["bash", "-c", script, "bash", folder, atomics, folder / "main.swift", *files]
 
