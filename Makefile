@@ -15,7 +15,7 @@ TOOLS  := build/tools
 help:
 	@echo "make demo    set everything up and do the main job on real audio"
 	@echo "make test    set everything up and run the tests"
-	@echo "make test-slow  the tests that take many minutes: a kill at every file operation of every command"
+	@echo "make test-slow  the tests that take many minutes: a kill at every file operation of every command, the pages' commands"
 	@echo "make fuzz    damaged files for every reader, for hours; SEED=2 COUNT=10000 (cases per kind); tables in build/fuzz"
 	@echo "make peer-tests  coremltools' own tests on the evaluator; tables in build/peer-tests (4 min of CPU time on each of 2 cores)"
 	@echo "make android-toolchain  what compiles and tests the Android sample (Debian, 280 MB, once; root for four packages)"

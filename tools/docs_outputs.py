@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("docs/tutorial.md", "docs/report.md")
+PAGES = ("docs/tutorial.md", "docs/report.md", "docs/simulator.md")
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.M | re.S)
 LEFT_OUT = "..."
 NOISY_S = 20.0
@@ -52,7 +52,7 @@ def shown(text: str) -> list[Shown]:
 
 def shape(line: str) -> str:
     """What a line is known by: its first cell, or the first words of a sentence; without figures."""
-    line = re.sub(r"^(keeps up|does not keep up).*", "verdict", line.strip())
+    line = re.sub(r"^(keeps up|does not keep up|within the budget|FAILED: ).*", "verdict", line.strip())
     cells = re.split(r"\s{2,}", line)
     words = cells[0] if len(cells) > 1 else " ".join(line.split()[:3])
     return re.sub(r"\d[\d.,]*", "#", words)

@@ -35,16 +35,18 @@ def simulate(
         "virtual", help="virtual: deterministic, as fast as it computes. realtime: real threads in real time."
     ),
     seconds: float | None = typer.Option(None, help="Length; the file is repeated or cut to it."),
-    seed: int = typer.Option(0, min=0, help="Of jitter, losses and compute times."),
+    seed: int = typer.Option(0, min=0, help="Seed of jitter, losses and compute times."),
     policy: str = typer.Option(
-        "drop_oldest", help="Overload: drop_oldest is what the apps do; skip_hop and grow_delay are of no app."
+        "drop_oldest", help="On overload: drop_oldest is what the apps do; no app does skip_hop or grow_delay."
     ),
     ring_ms: float | None = typer.Option(None, help="Capacity of the ring before the net."),
     prefill_ms: float | None = typer.Option(None, help="Audio held before playing (enhancers)."),
-    calibration: Path | None = typer.Option(None, help="Compute times of this machine; measured for 5 s without."),
-    compute_ms: float | None = typer.Option(None, help="Instead: each call takes this on the device."),
+    calibration: Path | None = typer.Option(
+        None, help="Compute times of this machine (hearpack calibrate -o); without it, measured for 5 s."
+    ),
+    compute_ms: float | None = typer.Option(None, help="Fixed time of a call on the device, instead of measured ones."),
     first_call_ms: float | None = typer.Option(None, help="Time of the first call, as `hearpack coldstart` gives it."),
-    slowdown: float | None = typer.Option(None, help="Instead of the device's."),
+    slowdown: float | None = typer.Option(None, help="Slowdown, instead of the device's."),
     fault: list[str] = typer.Option([], help="KIND@SECONDS[:AMOUNT], e.g. stall@2:500ms; see docs/simulator.md."),
     search: str | None = typer.Option(None, help="slowdown, ring or prefill: find the limit instead of one run."),
     parity: int | None = typer.Option(

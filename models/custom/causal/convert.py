@@ -4,7 +4,7 @@ The net is traced (torch.fx) and run offline at two lengths: the axis of a value
 grows gives its frames per hop. Then the graph is written anew, node by node, for the frames of a call: what looks back
 (padding in front, convolutions, recurrences, cumulative sums) is replaced by its form with the past as a value
 (models/custom/causal/layers.py); everything else must work on frames alone. models/custom/causal/proof.py then compares
-every value of the stream against the offline net's. What cannot be done is refused with the layer's name and the
+every value of the stream with the offline net's. What cannot be done is refused with the layer's name and the
 reason.
 """
 
