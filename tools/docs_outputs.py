@@ -5,7 +5,8 @@
 
 A page shows a command in a console block: `$ hearpack ...`, then some lines of its output; "..." stands for what was
 left out. The commands of a page run in one folder, in order, on what `prepare` puts there. Figures differ from run to
-run and machine to machine, so a line is known again by its first cell, or by its first words, without figures.
+run and machine to machine, so a line is known again by its first cell (an event by its label, too), or by its first
+words, without figures.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ def shape(line: str) -> str:
     line = re.sub(r"^(keeps up|does not keep up|within the budget|FAILED: ).*", "verdict", line.strip())
     cells = re.split(r"\s{2,}", line)
     words = cells[0] if len(cells) > 1 else " ".join(line.split()[:3])
+    if re.fullmatch(r"[\d.]+ s", words):  # an event: its label is in the last cell
+        words = f"{words} {cells[-1]}"
     return re.sub(r"\d[\d.,]*", "#", words)
 
 

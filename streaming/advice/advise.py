@@ -290,11 +290,11 @@ def recommend(device: str, candidates: tuple[Candidate, ...]) -> DeviceAdvice:
     soonest = min(c.delay_p95_ms for c in safe)
     chosen = min((c for c in safe if c.delay_p95_ms <= soonest + ALIKE_MS), key=lambda c: c.load)
     why = (
-        f"{device}: {chosen.name}, {chosen.delay_p95_ms:.0f} ms late (p95) at {chosen.load:.1%} of a core; the slowest "
-        f"hundredth of its calls takes {chosen.p99_of_hop:.0%} of a hop"
+        f"{device}: {chosen.name}, a delay of {chosen.delay_p95_ms:.0f} ms (p95) at {chosen.load:.1%} of a core; the "
+        f"slowest hundredth of its calls takes {chosen.p99_of_hop:.0%} of a hop"
     )
     if chosen.own_dropped or chosen.own_underruns:
-        why += ". What is lost there the device loses even with a net that takes no time"
+        why += ". The device itself causes its losses: it loses even with a net that takes no time"
     lighter = [c for c in safe if c.load < 0.8 * chosen.load]
     if lighter:
         other = min(lighter, key=lambda c: c.delay_p95_ms)

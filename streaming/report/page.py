@@ -20,8 +20,8 @@ _POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe
 
 
 KINDS = (
-    f'<p class="note">{tag("measured")} a clock or a meter of the machine that made this said so. {tag("modelled")} a '
-    f"measurement or an assumption, times a device profile's figures. {tag('counted')} exact.</p>"
+    f'<p class="note">{tag("measured")} read from a clock or a meter of the machine that made this page. '
+    f"{tag('modelled')} a measurement or an assumption, times a device profile's figures. {tag('counted')} exact.</p>"
 )
 
 

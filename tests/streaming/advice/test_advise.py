@@ -56,7 +56,7 @@ def test_the_soonest_that_is_clean_with_time_to_spare_is_recommended() -> None:
     light = one(bundle="net-512.hearpack", delay_p95_ms=100.0, load=0.05)
     found = recommend("d", (late, tight, good, light))
     assert found.recommended == 2
-    assert "net-128 litert-fp32, 60 ms late (p95) at 20.0% of a core" in found.why
+    assert "net-128 litert-fp32, a delay of 60 ms (p95) at 20.0% of a core" in found.why
     assert "net-512 litert-fp32 would load 5.0% and be 40 ms later" in found.why
     assert "Sooner would be net-64 litert-fp32 (40 ms): 3 of 1,000 calls late" in found.why
 
