@@ -266,7 +266,7 @@ def _lines(record: RunRecord) -> Iterator[str]:
         )
     if playout is not None:
         yield (
-            f"counted at playout: {playout.underruns} underruns ({playout.underrun} samples), "
+            f"counted at playout: {counted(playout.underruns, 'underrun')} ({playout.underrun} samples), "
             f"{playout.dropped} dropped, {playout.trimmed} trimmed"
         )
     for event in record.events[:20]:
