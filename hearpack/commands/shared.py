@@ -77,6 +77,9 @@ def console(*, err: bool = False) -> Console:
         def render_str(self, text: str, **options: Any) -> Text:
             return super().render_str(printable(text, lines=True), **{**options, "markup": False, "emoji": False})
 
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # hearpack/ending.py says how that ends
+
     width = None if (sys.stderr if err else sys.stdout).isatty() else 120
     return Plain(width=width, highlight=False, stderr=err, markup=False, emoji=False)
 

@@ -170,6 +170,8 @@ def _drive(
     except KeyboardInterrupt:
         pipeline.abandon(last[0])
         return _End("interrupted", f"interrupted after {last[0] / 1e9:.1f} s", last[0])
+    except AudioError:  # a microphone that cannot be opened: nothing was heard that could be kept
+        raise
     except Exception as exc:
         if scenario.settings.clock == "virtual" and not isinstance(exc, ArtefactError):
             raise

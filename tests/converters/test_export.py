@@ -16,6 +16,7 @@ import pytest
 
 import hearpack
 from converters.bundle.golden import check_golden, read_golden
+from converters.bundle.write import seal
 from converters.export import _is_intact
 from models import pretrained
 from models.common.errors import ConversionError, OutputError
@@ -108,6 +109,7 @@ def test_golden_check_finds_a_wrong_artefact(copy_of: Callable[[str], Path]) -> 
     bundle = copy_of("dtln")
     output = bundle / "golden" / "enhanced.f32"
     output.write_bytes(bytes(output.stat().st_size))
+    seal(bundle, Bundle.open(bundle).manifest)
     results = list(check_golden(Bundle.open(bundle)))
     assert results
     assert not any(all(c.passed for c in r.checks) for r in results)

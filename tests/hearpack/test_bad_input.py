@@ -110,7 +110,7 @@ def test_output_of_the_wrong_kind_or_over_the_input(exported: dict[str, Path], t
     before = file.read_bytes()
     assert_one_clear_line(hearpack("run", exported["dtln"], file, "-o", file), "is the input itself")
     assert_one_clear_line(hearpack("run", exported["dtln"], file, "-o", tmp_path / "x.csv"), ".wav")
-    assert_one_clear_line(hearpack("run", exported["yamnet"], file, "-o", tmp_path / "x.wav"), ".csv or .json")
+    assert_one_clear_line(hearpack("run", exported["yamnet"], file, "-o", tmp_path / "x.wav"), ".csv, .json or .txt")
     assert tree(tmp_path) == {"in.wav": before}
 
 

@@ -45,15 +45,25 @@ class Process:
         self.temporary.mkdir()
         command = [sys.executable, "-c", code, *map(str, arguments)]
         env = {**os.environ, "TMPDIR": str(self.temporary), "PYTHONPATH": str(ROOT)}
+        # A shell that runs pytest in the background has it ignore SIGINT, and so would its children.
         self.process = subprocess.Popen(
-            command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            cwd=folder,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def interrupt(self) -> str:
         """Send SIGINT; what it said on stderr."""
         assert self.process.poll() is None, self.process.communicate()[1]
         self.process.send_signal(signal.SIGINT)
-        _, said = self.process.communicate(timeout=ENDS_S)
+        try:
+            _, said = self.process.communicate(timeout=ENDS_S)
+        finally:
+            self.process.kill()
         assert self.process.returncode == 130, said
         assert "Traceback" not in said
         assert list(self.temporary.iterdir()) == []

@@ -83,11 +83,9 @@ def _refuse_open_unmix(weights: Arrays) -> None:
     ]
     others = ", ".join(f"{n} {list(weights[n].shape)}" for n in sorted(set(scalers) - set(fitting)))
     raise WeightsError(
-        f"{UNET_SEPARATOR.name}: this is a checkpoint of Open-Unmix. Only its scaling vectors have a counterpart here, "
-        f"over {BINS} bins (STFT {WINDOW_SAMPLES}): of this file {', '.join(sorted(fitting)) or 'none'} would fit"
-        f"{f', {others} do not' if others else ''}. The other {len(body)} tensors ({body[0]}, ...) are of fully "
-        "connected layers around a bidirectional LSTM, which needs the whole recording. Nothing was loaded: train the "
-        "U-Net (models/nets/unet/card.md) and keep the vectors under their names in its file"
+        f"{UNET_SEPARATOR.name}: a checkpoint of Open-Unmix, whose bidirectional LSTM needs the whole recording; only "
+        f"scaling vectors over {BINS} bins fit: of this file {', '.join(sorted(fitting)) or 'none'}"
+        f"{f', not {others}' if others else ''}; train the U-Net (its card.md) and keep them under their names"
     )
 
 

@@ -134,7 +134,7 @@ def test_command(exported: dict[str, Path], sample: Path) -> None:
     assert report["artefacts"] == ["litert-fp32"]
     told = run.invoke(app, ["install", str(exported["dtln"]), "--android", str(sample)])
     assert "android: litert-fp32 in" in told.stdout
-    assert "litert-fp32 on litert-interpreter, golden vectors: snr_db" in told.stdout
+    assert "litert-fp32 on litert-compiled, golden vectors: snr_db" in told.stdout
     (golden,) = report["golden"]
     assert (golden["engine"], golden["not_run"]) == ("litert-interpreter", "")
     assert {c["metric"]: c["passed"] for c in golden["checks"]} == {"snr_db": True, "nan_count": True}

@@ -15,6 +15,7 @@ public struct Golden: Codable, Equatable, Sendable {
         }
     }
 
+    public static let mostStreams = 8  // one a rate is written
     public let streams: [Stream]
     public let decisions: Decisions?
 
@@ -26,7 +27,9 @@ public struct Golden: Codable, Equatable, Sendable {
         } catch {
             throw translated(error) { _ in .bundle("\(origin) cannot be read; install the bundle again") }
         }
-        guard !streams.isEmpty else { throw HearpackError.bundle("\(origin): expected at least one stream") }
+        guard (1...Self.mostStreams).contains(streams.count) else {
+            throw HearpackError.bundle("\(origin): expected 1 to \(Self.mostStreams) streams, got \(streams.count)")
+        }
         for stream in streams where !Resampler.rates.contains(stream.sampleRateHz) || Manifest.elements(stream.shape) == nil {
             throw HearpackError.bundle(
                 "\(origin): a stream of \(stream.sampleRateHz) Hz and shape \(stream.shape) is none; export the bundle again")

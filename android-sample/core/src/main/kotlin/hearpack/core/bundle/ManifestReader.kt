@@ -334,10 +334,12 @@ internal class Fields(
     fun <T> list(
         name: String,
         atLeast: Int,
+        atMost: Int = Int.MAX_VALUE,
         item: (Fields) -> T,
     ): List<T> {
         val array = array(name)
         if (array.length() < atLeast) fail(name, "at least $atLeast entries", array.length())
+        if (array.length() > atMost) fail(name, "at most $atMost entries", array.length())
         return List(array.length()) { i ->
             val value = array.opt(i) as? JSONObject ?: fail("$name.$i", "an object", array.opt(i))
             item(Fields(value, "$path$name.$i."))

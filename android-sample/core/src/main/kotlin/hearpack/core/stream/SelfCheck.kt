@@ -16,6 +16,8 @@ import hearpack.core.bundle.utf8
 import kotlin.math.abs
 import kotlin.math.log10
 
+private const val MOST_STREAMS = 8 // one a rate is written
+
 /** One golden stream of a bundle, read back. */
 class GoldenStream(
     val sampleRateHz: Int,
@@ -30,7 +32,7 @@ class GoldenStream(
             val origin = "${bundle.files.name}/$file"
             val data = ManifestReader.parseJson(bundle.files.utf8(bundle.read(file), file), origin)
             try {
-                return Fields(data, "").list("streams", 1) { stream(bundle, it) }
+                return Fields(data, "").list("streams", 1, MOST_STREAMS) { stream(bundle, it) }
             } catch (e: InvalidField) {
                 throw BundleException(BundleFault.INVALID, "$origin: ${e.message}; install the bundle again", e)
             }
