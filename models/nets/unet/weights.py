@@ -83,9 +83,9 @@ def _refuse_open_unmix(weights: Arrays) -> None:
     ]
     others = ", ".join(f"{n} {list(weights[n].shape)}" for n in sorted(set(scalers) - set(fitting)))
     raise WeightsError(
-        f"{UNET_SEPARATOR.name}: a checkpoint of Open-Unmix, whose bidirectional LSTM needs the whole recording; only "
-        f"scaling vectors over {BINS} bins fit: of this file {', '.join(sorted(fitting)) or 'none'}"
-        f"{f', not {others}' if others else ''}; train the U-Net (its card.md) and keep them under their names"
+        f"{UNET_SEPARATOR.name}: of Open-Unmix, whose bidirectional LSTM needs the whole recording; only vectors over "
+        f"{BINS} bins fit, of this file {', '.join(sorted(fitting)) or 'none'}"
+        f"{f', not {others}' if others else ''}; train the U-Net (card.md), keep their names"
     )
 
 

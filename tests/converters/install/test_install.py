@@ -136,7 +136,7 @@ def test_command(exported: dict[str, Path], sample: Path) -> None:
     assert "android: litert-fp32 in" in told.stdout
     assert "litert-fp32 on litert-compiled, golden vectors: snr_db" in told.stdout
     (golden,) = report["golden"]
-    assert (golden["engine"], golden["not_run"]) == ("litert-interpreter", "")
+    assert (golden["engine"], golden["not_run"]) == ("litert-compiled", "")
     assert {c["metric"]: c["passed"] for c in golden["checks"]} == {"snr_db": True, "nan_count": True}
     nothing = run.invoke(app, ["install", str(exported["dtln"])])
     assert isinstance(nothing.exception, UsageError)
