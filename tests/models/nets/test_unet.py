@@ -7,6 +7,7 @@ those of real audio going through the net, as training would leave them, so that
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -205,8 +206,9 @@ def test_open_unmix_is_refused_and_told_which_vectors_fit() -> None:
     assert "output_scale [2049]" in str(caught.value)
     assert "bidirectional LSTM needs the whole recording" in str(caught.value)
     one = {f"target_models.vocals.{name}": value for name, value in open_unmix(BINS, 744).items()}
-    with pytest.raises(WeightsError, match=r"of this file target_models\.vocals\.output_scale"):
+    with pytest.raises(WeightsError) as caught:
         check(one)
+    assert re.search(r"of this file target_models\..*target_models\.vocals\.output_scale; train", caught.value.args[0])
 
 
 def test_vectors_of_open_unmix_load_under_their_names(arrays: dict[str, Any], music: Array) -> None:
