@@ -257,7 +257,7 @@ final class AppModel: ObservableObject {
     }
 
     private func writeTrace(_ reason: DeviceTrace.EndReason, _ message: String?) {
-        guard let bundle, let artefact, let engine, let granted, let feed else { return }
+        guard let bundle, let artefact, let engine, let granted, feed != nil else { return }
         let manifest = bundle.manifest
         do {
             let trace = try recorder.finish(

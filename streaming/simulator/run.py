@@ -170,10 +170,10 @@ def _drive(
     except KeyboardInterrupt:
         pipeline.abandon(last[0])
         return _End("interrupted", f"interrupted after {last[0] / 1e9:.1f} s", last[0])
-    except AudioError:  # a microphone that cannot be opened: nothing was heard that could be kept
-        raise
     except Exception as exc:
-        if scenario.settings.clock == "virtual" and not isinstance(exc, ArtefactError):
+        # A microphone that cannot be opened: nothing was heard that could be kept.
+        unheard = live is not None and isinstance(exc, AudioError) and not last[0]
+        if unheard or (scenario.settings.clock == "virtual" and not isinstance(exc, ArtefactError)):
             raise
         pipeline.abandon(last[0])  # in real time what was heard cannot be had again: whatever failed, it is kept
         said = " ".join(str(exc).split())

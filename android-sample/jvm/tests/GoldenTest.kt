@@ -193,7 +193,19 @@ class GoldenTest {
                     "underruns",
                 ).map { counts.getLong(it) },
                 came.run {
-                    listOf(offered, written, dropped, consumed, held, trimmed, played, silence, underrun, tail, underruns)
+                    listOf(
+                        offered,
+                        written,
+                        dropped,
+                        consumed,
+                        held,
+                        trimmed,
+                        played,
+                        silence,
+                        underrun,
+                        tail,
+                        underruns,
+                    )
                 },
                 case.getString("name"),
             )

@@ -129,11 +129,13 @@ class SelfCheck(
     ): FloatArray {
         val out = FloatArray(golden.output.size)
         var filled = 0
+        var given = 0
         val loop =
             StreamLoop(engine, bundle.manifest, { _, values, count ->
                 val n = minOf(count, out.size - filled)
                 System.arraycopy(values, 0, out, filled, n)
                 filled += n
+                given += count
             }, recover = false)
         val resampler = Resampler(golden.sampleRateHz, bundle.manifest.geometry.sampleRateHz)
         val block = golden.sampleRateHz / 100
@@ -147,8 +149,8 @@ class SelfCheck(
         }
         loop.push(work, 0, resampler.flush(work))
         loop.flush()
-        if (filled < out.size) {
-            val message = "golden has ${out.size} values, the stream gave $filled; install the bundle again"
+        if (given != out.size) {
+            val message = "golden has ${out.size} values, the stream gave $given; install the bundle again"
             throw BundleException(BundleFault.MISMATCH, "${bundle.files.name}: $message")
         }
         return out

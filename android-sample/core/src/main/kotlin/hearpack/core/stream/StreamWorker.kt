@@ -42,7 +42,12 @@ internal class StreamWorker(
     val playBlock = playoutRate / 100
     private val back = Resampler(rate, playoutRate)
     private val backWork = FloatArray(maxOf(back.mostOutputs(bundle.manifest.buffer.samples), back.delayOutSamples + 4))
-    private val hopAtSpeaker = ceilDiv(bundle.manifest.buffer.samples.toLong() * playoutRate, rate.toLong()).toInt()
+    private val hopAtSpeaker =
+        ceilDiv(
+            bundle.manifest.buffer.samples
+                .toLong() * playoutRate,
+            rate.toLong(),
+        ).toInt()
     val playout =
         PlayoutRing(
             maxOf(2 * playoutRate, 4 * prefill()),
