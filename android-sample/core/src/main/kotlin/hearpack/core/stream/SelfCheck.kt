@@ -55,10 +55,15 @@ class GoldenStream(
             if (shape != wanted) throw InvalidField("shape: $shape is not what ${output.name} gives")
             val samples = bundle.floats(vectors(data, "input"))
             if (samples.isEmpty()) throw InvalidField("input: no sample")
+            val size = shape.fold(1) { product, n -> product * n }
+            val expected = bundle.floats(vectors(data.inner("outputs"), output.name), size)
+            for ((name, values) in listOf("input" to samples, output.name to expected)) {
+                if (!values.all { it.isFinite() }) throw InvalidField("$name: a value is not finite")
+            }
             return GoldenStream(
                 data.int("sample_rate_hz", LOWEST_RATE_HZ, HIGHEST_RATE_HZ),
                 samples,
-                bundle.floats(vectors(data.inner("outputs"), output.name), shape.fold(1) { product, n -> product * n }),
+                expected,
                 shape,
             )
         }
