@@ -38,6 +38,8 @@ INSTALL := -m pip install --quiet --disable-pip-version-check
 $(STAMP): pyproject.toml requirements.lock requirements-cuda.lock tools/find_python.sh
 	@test -x $(PY) || { python=$$(sh tools/find_python.sh) && echo "making $(VENV) with $$python" && "$$python" -m venv $(VENV); }
 	@echo "installing (once; several minutes on a slow line)"
+	@mkdir -p build && awk '/^torch==/ { on = 1 } /^[a-z]/ && !/^torch==/ { on = 0 } on' requirements.lock > build/torch.lock
+	@$(PY) $(INSTALL) --no-index --require-hashes --no-deps -r build/torch.lock 2>/dev/null || true  # a CPU build at hand
 	@$(PY) $(INSTALL) --require-hashes --no-deps -r requirements.lock
 	@$(PY) -c 'import importlib.metadata as m, sys; sys.exit(sys.platform == "linux" and "+cpu" not in m.version("torch"))' \
 	  || $(PY) $(INSTALL) --require-hashes --no-deps -r requirements-cuda.lock

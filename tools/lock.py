@@ -17,7 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 MAIN, CUDA = ROOT / "requirements.lock", ROOT / "requirements-cuda.lock"
-CUDA_ONLY = ("cuda-", "nvidia-", "triton")
+CUDA_ONLY = ("cuda-", "nvidia-")
+UNUSED = "triton"  # writes GPU kernels; importing it beside LiteRT ended the process (torch 2.13.0, triton 3.7.1)
 _COMPILE = (
     "pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links "
     "--no-header --no-annotate --quiet --extra export --extra dev -c constraints.txt pyproject.toml"
@@ -54,6 +55,7 @@ def main(uv: str) -> None:
     command = [uv, *_COMPILE.split()]
     text = simplified(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
     entries = [entry.rstrip() for entry in re.split(r"^(?=\S)", text, flags=re.M) if entry.strip()]
+    entries = [entry for entry in entries if not entry.startswith(UNUSED)]
     cuda = [entry for entry in entries if entry.startswith(CUDA_ONLY)]
     rest = [with_local_builds(entry, os.environ.get("PIP_FIND_LINKS", "")) for entry in entries if entry not in cuda]
     MAIN.write_text(_HEAD.format(more="") + "\n".join(rest) + "\n", encoding="utf-8")
