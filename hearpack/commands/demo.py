@@ -39,6 +39,7 @@ def demo(
 def _show(result: DemoResult) -> None:
     from hearpack.commands.verify import show
     from hearpack.demo.report import shown
+    from hearpack.demo.run import BELL
 
     out = console()
     for report in result.verifications:
@@ -52,7 +53,7 @@ def _show(result: DemoResult) -> None:
     show_table(("enhancer", "mixed at", "metric", "before", "after"), rows, "speech in the street")
     timeline = result.timeline
     bells = ", ".join(f"{begin:.1f}–{end:.1f} s" for begin, end in timeline.labelled)
-    heard = [e for e in timeline.events if e.label == "Bicycle bell"]
+    heard = [e for e in timeline.events if e.label == BELL]
     at = ", ".join(f"{e.onset_s:.1f} s" for e in heard)
     out.print(
         f"\nthe street, YAMNet: {counted(len(timeline.events), 'event')}; "

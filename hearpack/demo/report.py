@@ -19,7 +19,7 @@ from models.common.progress import Progress, silent
 from runtimes.bundle import Bundle
 from streaming.files.wav import read_wav
 from streaming.metrics.quality import Metric
-from streaming.report.charts import details, table, tag, text
+from streaming.report.charts import details, table, tag, text, tiles
 from streaming.report.page import KINDS, sheet
 from streaming.report.run_sections import Section
 
@@ -130,7 +130,7 @@ def _summary(result: DemoResult) -> str:
     heard = [e for e in result.timeline.events if e.label == BELL]
     found = sum(any(e.onset_s < end and e.offset_s > begin for e in heard) for begin, end in result.timeline.labelled)
     labelled = len(result.timeline.labelled)
-    tiles = [
+    figures: list[tuple[str, str, str, str, bool | None]] = [
         ("Artefacts like their original", f"{sum(checks)} of {len(checks)}", "within their tolerance", "measured",
          all(checks)),
         ("Bells heard", f"{found} of {labelled}", "stretches that a person labelled", "measured", None),
@@ -140,15 +140,8 @@ def _summary(result: DemoResult) -> str:
     gained = _gained(best, "si_sdr")
     if gained is not None:
         under = f"SI-SDR, {best.model}, speech at {best.snr_db:g} dB"
-        tiles.insert(1, ("Most gained", f"{gained:.1f} <small>dB</small>", under, "measured", None))
-    drawn = []
-    for title, value, under, source, good in tiles:
-        mood = "" if good is None else " good" if good else " bad"
-        drawn.append(
-            f'<div><dt>{text(title)}</dt><dd><div class="v{mood}">{value}</div><div class="u">{text(under)}</div>'
-            f"{tag(source)}</dd></div>"
-        )
-    return f'<dl class="tiles">{"".join(drawn)}</dl>'
+        figures.insert(1, ("Most gained", f"{gained:.1f} <small>dB</small>", under, "measured", None))
+    return tiles(figures)
 
 
 def _gained(enhancement: Enhancement, name: str) -> float | None:

@@ -334,6 +334,18 @@ def tag(kind: str) -> str:
     return f'<span class="tag {kind}">{kind}</span>'
 
 
+def tiles(figures: Sequence[tuple[str, str, str, str, bool | None]]) -> str:
+    """Figures in large type: (title, value as HTML, what is under it, where it comes from, whether it is good)."""
+    drawn = []
+    for title, value, under, source, good in figures:
+        mood = "" if good is None else " good" if good else " bad"
+        drawn.append(
+            f'<div><dt>{text(title)}</dt><dd><div class="v{mood}">{value}</div><div class="u">{text(under)}</div>'
+            f"{tag(source)}</dd></div>"
+        )
+    return f'<dl class="tiles">{"".join(drawn)}</dl>'
+
+
 def ms(ns: float) -> str:
     """Nanoseconds as milliseconds with three significant digits."""
     return digits(ns / 1e6)

@@ -29,6 +29,7 @@ from streaming.report.charts import (
     table,
     tag,
     text,
+    tiles,
     time_axis,
     vertical,
 )
@@ -85,43 +86,36 @@ def _tiles(run: Data) -> str:
     counts = r["counts"]
     hop_ns = 1e9 * r["hop_samples"] / r["model_rate_hz"]
     late, dropped = counts["misses"], counts["dropped"]
-    tiles = [
+    figures = [
         ("Late calls", f"{late:,}", f"of {counts['calls']:,} calls", kind, late == 0),
         ("Samples dropped", f"{dropped:,}", f"of {counts['written']:,} written", "counted", dropped == 0),
     ]
     if r["compute"]:
         own = r["compute"][0]
         share = own["quantiles"]["p99"] / hop_ns
-        tiles.append(("Compute, p99", f"{ms(own['quantiles']['p99'])} <small>ms</small>",
+        figures.append(("Compute, p99", f"{ms(own['quantiles']['p99'])} <small>ms</small>",
                       f"{share:.1%} of the hop of {ms(hop_ns)} ms", own["provenance"], share < 1.0))  # fmt: skip
     for entry in r["ledger"][-1:]:
         total = entry["total"]
-        tiles.append((f"Delay of {_one(entry['kind'])}, p50", f"{ms(total['p50'])} <small>ms</small>",
+        figures.append((f"Delay of {_one(entry['kind'])}, p50", f"{ms(total['p50'])} <small>ms</small>",
                       f"p99 {ms(total['p99'])}, most {ms(total['max'])} ms", kind, None))  # fmt: skip
     if r["task"] == "classifier":
-        tiles.append(("Events", f"{len(r['events']):,}", f"in {r['simulated_s']:.1f} s", "counted", None))
+        figures.append(("Events", f"{len(r['events']):,}", f"in {r['simulated_s']:.1f} s", "counted", None))
     if r["playout"] is not None:
         underruns, missing = r["playout"]["underruns"], r["playout"]["underrun"]
-        tiles.append(("Playout underruns", f"{underruns:,}", f"{missing:,} samples missing", kind, underruns == 0))
+        figures.append(("Playout underruns", f"{underruns:,}", f"{missing:,} samples missing", kind, underruns == 0))
     check = r["delay_check"]
     if check is not None:
-        tiles.append(("Self-test of the ledger", f"{_apart(check)} <small>samples</small>",
+        figures.append(("Self-test of the ledger", f"{_apart(check)} <small>samples</small>",
                       f"apart, {check['method']} in a run of its own, limit {check['limit_samples']:g}",
                       "counted", check["passed"]))  # fmt: skip
-    drawn = []
-    for title, value, under, source, good in tiles:
-        mood = "" if good is None else " good" if good else " bad"
-        drawn.append(
-            f'<div><dt>{text(title)}</dt><dd><div class="v{mood}">{value}</div><div class="u">{text(under)}</div>'
-            f"{tag(source)}</dd></div>"
-        )
     ended = ""
     if r["ended"] != "finished":
         why = r["message"] if r["ended"] == "interrupted" else f"error: {r['message']}"
         ended = f'<p class="v bad">Ended early: {text(why)}</p>'
     mood = "good" if run["verdict"]["keeps_up"] else "bad"
     judged = f'<p class="v {mood}">{text(run["verdict"]["sentence"].capitalize())}.</p>'
-    return f'{ended}{judged}<dl class="tiles">{"".join(drawn)}</dl>'
+    return f"{ended}{judged}{tiles(figures)}"
 
 
 def _stream(run: Data) -> str:
