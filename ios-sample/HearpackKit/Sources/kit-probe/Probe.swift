@@ -10,7 +10,7 @@ struct Probe {
         let arguments = Array(CommandLine.arguments.dropFirst())
         do {
             guard let job = arguments.first else {
-                throw HearpackError.usage("expected a job: stream, worker, check, hostile, steady, ring, plan")
+                throw HearpackError.usage("expected a job: stream, worker, check, hostile, steady, ring, plan, hour")
             }
             let rest = Arguments(Array(arguments.dropFirst()))
             let answer: [String: Any]
@@ -22,6 +22,11 @@ struct Probe {
             case "steady": answer = try steady(rest)
             case "ring": answer = try ring(rest)
             case "plan": answer = try plan(rest)
+            case "hour":
+                let phone = try VirtualPhone(rest)
+                let seconds = Double(try rest.number("seconds"))
+                try phone.run(seconds)
+                answer = phone.answer(seconds)
             default: throw HearpackError.usage("no job \(job)")
             }
             let data = try JSONSerialization.data(withJSONObject: answer, options: [.sortedKeys])

@@ -78,6 +78,35 @@ func windowed(hop: Int, decisions: [String: Any] = [:]) throws -> Manifest {
     }
 }
 
+extension XCTestCase {
+    /// A bundle folder with only a manifest and labels: the worker asks for no more.
+    func bundle(_ text: Data) throws -> ModelBundle {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID().uuidString).hearpack")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        var fields = try XCTUnwrap(JSONSerialization.jsonObject(with: text) as? [String: Any])
+        fields["files"] = [fileEntry("labels.txt", "dog\ncat\n")]
+        try JSONSerialization.data(withJSONObject: fields).write(to: folder.appendingPathComponent("manifest.json"))
+        try Data("dog\ncat\n".utf8).write(to: folder.appendingPathComponent("labels.txt"))
+        addTeardownBlock { try FileManager.default.removeItem(at: folder) }
+        return try ModelBundle(opening: folder)
+    }
+}
+
+/// The trace of a recorder, with thermal state, route and compute unit of no device.
+func makeTrace(_ recorder: TraceRecorder, _ manifest: Manifest, _ clock: any Clock) throws -> DeviceTrace {
+    recorder.thermal(.nominal, timeNs: 0)
+    recorder.route(DeviceTrace.Route(timeNs: 0, input: .builtIn, rateHz: 16_000))
+    recorder.computeUnit(DeviceTrace.ComputeUnit(timeNs: 0, requested: "cpu", used: "cpu"))
+    return try recorder.finish(
+        app: DeviceTrace.App(name: "test", version: "1", build: "debug"),
+        device: DeviceTrace.Device(manufacturer: "a", model: "b", os: "linux", osVersion: "1", emulated: true),
+        bundle: DeviceTrace.Model(manifest, manifest.artefacts[0], EngineInfo(runtime: "fake", version: "1", detail: "")),
+        audio: DeviceTrace.Audio(
+            modelRateHz: 16_000, requested: CaptureFormat(rateHz: 16_000, channels: 1),
+            granted: CaptureFormat(rateHz: 16_000, channels: 1)),
+        reason: .stopped, timeNs: clock.nowNs())
+}
+
 /// Plays an engine: what it was given is kept; outputs are computed by a closure.
 final class FakeEngine: InferenceEngine {
     let signature: GraphSignature

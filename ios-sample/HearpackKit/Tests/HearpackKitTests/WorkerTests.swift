@@ -3,38 +3,12 @@ import XCTest
 @testable import HearpackKit
 
 final class WorkerTests: XCTestCase {
-    /// A bundle folder with only a manifest and labels: the worker asks for no more.
-    private func bundle(_ text: Data) throws -> ModelBundle {
-        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID().uuidString).hearpack")
-        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        var fields = try XCTUnwrap(JSONSerialization.jsonObject(with: text) as? [String: Any])
-        fields["files"] = [fileEntry("labels.txt", "dog\ncat\n")]
-        try JSONSerialization.data(withJSONObject: fields).write(to: folder.appendingPathComponent("manifest.json"))
-        try Data("dog\ncat\n".utf8).write(to: folder.appendingPathComponent("labels.txt"))
-        addTeardownBlock { try FileManager.default.removeItem(at: folder) }
-        return try ModelBundle(opening: folder)
-    }
-
     private let clock = FakeClock()
 
-    private func recorder() -> TraceRecorder {
-        let recorder = TraceRecorder(capacity: 100)
-        recorder.thermal(.nominal, timeNs: 0)
-        recorder.route(DeviceTrace.Route(timeNs: 0, input: .builtIn, rateHz: 16_000))
-        recorder.computeUnit(DeviceTrace.ComputeUnit(timeNs: 0, requested: "cpu", used: "cpu"))
-        return recorder
-    }
+    private func recorder() -> TraceRecorder { TraceRecorder(capacity: 100) }
 
     private func finish(_ recorder: TraceRecorder, _ bundle: ModelBundle) throws -> DeviceTrace {
-        try recorder.finish(
-            app: DeviceTrace.App(name: "test", version: "1", build: "debug"),
-            device: DeviceTrace.Device(manufacturer: "a", model: "b", os: "linux", osVersion: "1", emulated: true),
-            bundle: DeviceTrace.Model(
-                bundle.manifest, bundle.manifest.artefacts[0], EngineInfo(runtime: "fake", version: "1", detail: "")),
-            audio: DeviceTrace.Audio(
-                modelRateHz: 16_000, requested: CaptureFormat(rateHz: 16_000, channels: 1),
-                granted: CaptureFormat(rateHz: 16_000, channels: 1)),
-            reason: .stopped, timeNs: clock.nowNs())
+        try makeTrace(recorder, bundle.manifest, clock)
     }
 
     func testEnhancerPlaysWithGainAndLimiter() throws {
