@@ -14,10 +14,9 @@ A key that is not known is refused with the nearest one; what was not said is li
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,55 +24,13 @@ from models.common.errors import UsageError
 from models.common.files import read_text
 from models.common.parsing import parse_toml
 from models.custom.entry import CustomEntry
+from models.custom.front_end_toml import front_end_of
+from models.custom.tables import Table
 from models.geometry import StateSpec, StreamGeometry, TensorSpec
-from models.layers.front_end_spec import FEATURE_LAYOUTS, WAVEFORM_LAYOUTS, FrontEndSpec
+from models.layers.front_end_spec import FEATURE_LAYOUTS, WAVEFORM_LAYOUTS
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _TENSOR = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_MISSING = object()
-MOST_FFT = 65_536  # the DFT is a matrix in the graph: no phone takes one of this size
-
-
-class _Table:
-    """A table whose keys are taken out one by one; what is left at the end was not known."""
-
-    def __init__(self, values: Any, where: str) -> None:
-        if not isinstance(values, Mapping):
-            raise UsageError(f"{where}: expected a table, got {values!r}")
-        self.left, self.where = dict(values), where
-        self.known: list[str] = []
-
-    def __contains__(self, key: str) -> bool:
-        return key in self.left
-
-    def take(self, key: str, kind: type | tuple[type, ...], default: Any = _MISSING) -> Any:
-        self.known.append(key)
-        if key not in self.left:
-            if default is _MISSING:
-                raise UsageError(f"{self.where}: {key} is missing; it has to be said")
-            return default
-        value = self.left.pop(key)
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        if (isinstance(value, bool) and bool not in kinds) or not isinstance(value, kinds):
-            wanted = " or ".join(k.__name__ for k in kinds)
-            raise UsageError(f"{self.where}: {key}: expected {wanted}, got {value!r}")
-        return value
-
-    def number(self, key: str, default: Any = _MISSING) -> Any:
-        value = self.take(key, (int, float), default)
-        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-    def choice(self, key: str, valid: Sequence[str], default: Any = _MISSING) -> str:
-        value: str = self.take(key, str, default)
-        if value not in valid:
-            raise UsageError(f"{self.where}: {key}: expected one of {', '.join(valid)}, got {value!r}")
-        return value
-
-    def end(self) -> None:
-        for key in self.left:
-            near = difflib.get_close_matches(key, self.known, n=1, cutoff=0.5)
-            offer = f"did you mean {near[0]}? " if near else ""
-            raise UsageError(f"{self.where}: unknown key {key!r}; {offer}known: {', '.join(self.known)}")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -111,7 +68,7 @@ def parse(values: Mapping[str, Any], where: str, default_name: str, keras: bool 
     Raises:
         UsageError: a key is missing, unknown, or of the wrong kind, or keys do not fit each other.
     """
-    top = _Table(values, where)
+    top = Table(values, where)
     assumed: list[str] = []
     if "name" not in top:
         assumed.append(f"name: {default_name} (from the file)")
@@ -121,7 +78,7 @@ def parse(values: Mapping[str, Any], where: str, default_name: str, keras: bool 
     task = top.choice("task", ("classifier", "enhancer"), "classifier")
     geometry = _geometry(top.left.pop("geometry", None), where)
     top.known += ["geometry", "net", "front_end", "states", "labels", "decisions"]
-    net = _Table(top.left.pop("net", {}), f"{where}: [net]")
+    net = Table(top.left.pop("net", {}), f"{where}: [net]")
     forms = ("window",) if keras else ("window", "step", "causal")
     if "form" not in net and not keras:
         assumed.append("net.form: window")
@@ -132,7 +89,7 @@ def parse(values: Mapping[str, Any], where: str, default_name: str, keras: bool 
         )
     front_end = None
     if "front_end" in top:
-        front_end = _front_end(top.left.pop("front_end"), f"{where}: [front_end]", geometry, form, assumed)
+        front_end = front_end_of(top.left.pop("front_end"), f"{where}: [front_end]", geometry, form, assumed)
     layouts = FEATURE_LAYOUTS if front_end else WAVEFORM_LAYOUTS
     layout = net.choice("layout", layouts, layouts[0])
     if front_end is not None and "layout" in net.known and layout != front_end.layout:
@@ -193,7 +150,7 @@ def _geometry(values: Any, where: str) -> StreamGeometry:
     elif values is None:
         raise UsageError(f"{where}: [geometry] is missing; it has sample_rate_hz, window_samples and hop_samples")
     else:
-        table = _Table(values, f"{where}: [geometry]")
+        table = Table(values, f"{where}: [geometry]")
         geometry = StreamGeometry(
             table.take("sample_rate_hz", int),
             table.take("channels", int, 1),
@@ -207,83 +164,10 @@ def _geometry(values: Any, where: str) -> StreamGeometry:
     return geometry
 
 
-def _front_end(values: Any, where: str, geometry: StreamGeometry, form: str, assumed: list[str]) -> FrontEndSpec:
-    if form == "step":
-        raise UsageError(f"{where}: a step net keeps its own frames: give it audio, or make it causal")
-    table = _Table(values, where)
-    rate = geometry.sample_rate_hz
-    kind = table.choice("kind", ("log_mel", "mfcc", "stft_magnitude"))
-    n_fft = table.take("n_fft", int)
-    log = table.choice("log", ("natural", "log10", "db", "none"), "db" if kind == "mfcc" else "natural")
-    if kind == "stft_magnitude" and log != "natural":
-        raise UsageError(f"{where}: stft_magnitude has no logarithm; use log_mel, or take the logarithm in the net")
-    said = set(table.left)
-    spec = FrontEndSpec(
-        kind=kind,  # type: ignore[arg-type]
-        sample_rate_hz=rate,
-        n_fft=n_fft,
-        window_samples=table.take("window_samples", int, n_fft),
-        hop_samples=table.take("hop_samples", int),
-        window=table.choice("window", ("hann", "hamming", "rectangular"), "hann"),
-        pad_window=table.choice("pad_window", ("center", "end"), "center"),
-        center=table.take("center", bool, False),
-        power=table.take("power", int, 1 if kind == "stft_magnitude" else 2),
-        bands=table.take("bands", int, 128 if kind == "mfcc" else 64),
-        low_hz=table.number("low_hz", 0.0),
-        high_hz=table.number("high_hz", rate / 2),
-        mel_scale=table.choice("mel_scale", ("slaney", "htk"), "slaney"),
-        mel_norm=table.choice("mel_norm", ("slaney", "none"), "slaney"),
-        log="none" if kind == "stft_magnitude" else log,
-        floor=table.number("floor", 1e-10 if log == "db" else 0.0),
-        offset=table.number("offset", 0.0 if log in ("db", "none") else 1e-6),
-        top_db=table.number("top_db", None),
-        coefficients=table.take("coefficients", int, 20),
-        mean=table.number("mean", 0.0),
-        std=table.number("std", 1.0),
-    )
-    table.end()
-    if kind != "stft_magnitude":
-        keys = ("bands", "low_hz", "high_hz", "mel_scale", "mel_norm", "power", "log", "floor", "offset")
-        unsaid = [f"{key} = {getattr(spec, key)}" for key in keys if key not in said and key != "log"]
-        if unsaid:
-            assumed.append(f"front_end: {', '.join(unsaid)}")
-    _check_front_end(spec, where, form, geometry)
-    return spec
-
-
-def _check_front_end(spec: FrontEndSpec, where: str, form: str, geometry: StreamGeometry) -> None:
-    faults = (
-        (
-            not 2 <= spec.n_fft <= MOST_FFT or spec.n_fft % 2 != 0,
-            f"n_fft must be even, positive and at most {MOST_FFT}, got {spec.n_fft}",
-        ),
-        (spec.bands > MOST_FFT, f"bands must be at most {MOST_FFT}, got {spec.bands}"),
-        (not 1 <= spec.window_samples <= spec.n_fft, f"window_samples must be 1 to n_fft, got {spec.window_samples}"),
-        (not 1 <= spec.hop_samples <= spec.frame_samples, f"hop_samples must be 1 to a frame, got {spec.hop_samples}"),
-        (spec.power not in (1, 2), f"power must be 1 or 2, got {spec.power}"),
-        (spec.bands < 1 or not 0 <= spec.low_hz < spec.high_hz <= spec.sample_rate_hz / 2, "bands, low_hz < high_hz"),
-        (spec.log != "none" and spec.floor <= 0 and spec.offset <= 0, "a logarithm needs a floor or an offset above 0"),
-        (spec.kind == "mfcc" and not 1 <= spec.coefficients <= spec.bands, "coefficients must be 1 to bands"),
-        (spec.top_db is not None and spec.log != "db", "top_db goes with log = 'db'"),
-        (spec.std == 0, "std must not be 0"),
-        (form == "causal" and spec.center, "center looks ahead by n_fft / 2: a causal net needs center = false"),
-        (form == "causal" and spec.top_db is not None, "top_db needs the whole recording: leave it out for a stream"),
-        (
-            form == "causal" and geometry.hop_samples % max(1, spec.hop_samples) != 0,
-            f"geometry.hop_samples must be a multiple of the front end's hop of {spec.hop_samples}",
-        ),
-    )
-    for wrong, message in faults:
-        if wrong:
-            raise UsageError(f"{where}: {message}")
-    if form == "window":
-        spec.frames(geometry.window_samples)
-
-
 def _labels(values: Any, where: str) -> tuple[str, ...]:
     if values is None:
         raise UsageError(f"{where}: a classifier needs [labels]: file = 'labels.txt', or names = ['bell', 'horn']")
-    table = _Table(values, f"{where}: [labels]")
+    table = Table(values, f"{where}: [labels]")
     names = table.take("names", list)
     table.known.append("file")
     table.end()
@@ -300,7 +184,7 @@ def _states(values: Any, where: str, form: str) -> tuple[StateSpec, ...]:
         raise UsageError(f"{where}: [[states]] are for net.form = 'step'; a {form} net has none of its own")
     states = []
     for index, item in enumerate(values):
-        table = _Table(item, f"{where}: [[states]] {index + 1}")
+        table = Table(item, f"{where}: [[states]] {index + 1}")
         name, shape = table.take("name", str), table.take("shape", list)
         table.end()
         if not _TENSOR.fullmatch(name):
@@ -315,7 +199,7 @@ def _states(values: Any, where: str, form: str) -> tuple[StateSpec, ...]:
 
 
 def _decisions(values: Any, where: str, geometry: StreamGeometry, assumed: list[str]) -> dict[str, Any]:
-    table = _Table({} if values is None else values, f"{where}: [decisions]")
+    table = Table({} if values is None else values, f"{where}: [decisions]")
     decisions = {
         "window_hop_samples": table.take("window_hop_samples", int, geometry.hop_samples),
         "smoothing_windows": table.take("smoothing_windows", int, 1),
