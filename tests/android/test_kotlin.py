@@ -17,7 +17,7 @@ from streaming.simulator.device.trace_file import read_trace
 from streaming.simulator.fit import fit_profile
 from streaming.simulator.replay import replay_run
 from streaming.simulator.scenario import Scenario, clip_sound
-from tools.android import jvm, parts
+from tools.android import jvm, parts, reference, toolchain
 
 
 @pytest.mark.parametrize("name", jvm.test_names())
@@ -29,6 +29,14 @@ def test_kotlin(kotlin: jvm.KotlinRun, name: str) -> None:
 def test_no_kotlin_test_ran_that_pytest_does_not_know(kotlin: jvm.KotlinRun) -> None:
     assert sorted(kotlin.outcomes) == sorted(jvm.test_names())
     assert len(kotlin.outcomes) > 60
+
+
+@pytest.mark.slow
+def test_a_whole_hour_of_every_profile(tools: toolchain.Toolchain, tmp_path: Path) -> None:
+    reference.write({}, tmp_path / "given")
+    run = jvm.run_tests(tools, tmp_path / "given", "HourTest.kt", seconds="3600")
+    assert len(run.outcomes) >= 5
+    assert not any(run.outcomes.values()), run.outcomes
 
 
 @pytest.mark.parametrize("name", ["session", "yamnet"])

@@ -43,7 +43,8 @@ def jvm_tests(tools: toolchain.Toolchain) -> Part:
     files = sources("jvm/tests")
     parts = (core(tools), litert_api(tools), app(tools))
     classpath = test_classpath(tools, parts)
-    return built("tests", files, parts, lambda out: kotlinc(tools, files, classpath, out, "tests"), ".jar")
+    friends = [part.file for part in parts]
+    return built("tests", files, parts, lambda out: kotlinc(tools, files, classpath, out, "tests", friends), ".jar")
 
 
 def test_classpath(tools: toolchain.Toolchain, parts: Sequence[Part]) -> list[Path]:

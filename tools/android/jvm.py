@@ -41,18 +41,20 @@ def properties(given: Path) -> dict[str, str]:
     return {"given": str(given), "fixtures": str(ROOT / "tests" / "fixtures")}
 
 
-def run_tests(tools: Toolchain, given: Path) -> KotlinRun:
+def run_tests(tools: Toolchain, given: Path, files: str = "*Test.kt", **settings: str) -> KotlinRun:
     """All Kotlin tests.
 
     Args:
         tools: the toolchain.
         given: the folder that `reference.write` filled.
+        files: which classes.
+        settings: further properties.
 
     Raises:
         ConversionError: nothing compiled, or the JVM ran no test.
     """
-    classes = [f"hearpack.tests.{file.stem}" for file in sorted(TESTS.glob("*Test.kt"))]
-    command = java_command(tools, "hearpack.tests.Runner", properties(given), *classes)
+    classes = [f"hearpack.tests.{file.stem}" for file in sorted(TESTS.glob(files))]
+    command = java_command(tools, "hearpack.tests.Runner", properties(given) | settings, *classes)
     done = subprocess.run(command, capture_output=True, check=False)
     outcomes: dict[str, str] = {}
     name = ""

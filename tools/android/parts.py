@@ -79,14 +79,21 @@ def built(name: str, inputs: Iterable[Path], after: Iterable[Part], make: Callab
 
 
 def kotlinc(
-    tools: toolchain.Toolchain, files: Sequence[Path], classpath: Sequence[Path], out: Path, module: str
+    tools: toolchain.Toolchain,
+    files: Sequence[Path],
+    classpath: Sequence[Path],
+    out: Path,
+    module: str,
+    friends: Sequence[Path] = (),
 ) -> None:
-    """Compile Kotlin into a jar; every warning is an error."""
+    """Compile Kotlin into a jar; every warning is an error. What is internal to `friends` may be used."""
     names = ["compiler", "stdlib", "script-runtime", "reflect"]
     names = [*(f"kotlin-{name}" for name in names), "kotlinx-coroutines-core-jvm", "annotations-13.0"]
     jars = ":".join(str(tools.file(f"kotlinc/{name}.jar")) for name in names)
     options = ["-no-stdlib", "-no-reflect", "-jvm-target", JVM_TARGET, "-Werror", "-module-name", module]
     options += ["-Xstring-concat=inline", "-Xlambdas=class", "-Xsam-conversions=class", "-Xno-call-assertions"]
+    if friends:
+        options.append(f"-Xfriend-paths={','.join(map(str, friends))}")
     if module == "app":
         options.append("-no-jdk")  # Android's java.* comes from its own jar
     path = ":".join(map(str, classpath))

@@ -14,6 +14,7 @@ from runtimes.bundle import Bundle
 from runtimes.engines import Choice, open_runtime
 from streaming.core.decisions import detect
 from streaming.files.stream_file import event_fields
+from streaming.simulator.device.profile import load_profile, profile_names
 
 SHIPPED = ("manifest.json", "labels.txt", "golden", "litert")
 
@@ -23,9 +24,13 @@ def write(bundles: dict[str, Path], folder: Path) -> None:
 
     Args:
         bundles: by name ("dtln", "yamnet").
-        folder: gets bundles/NAME, and python/NAME-RATE.f32 and -events.json.
+        folder: gets bundles/NAME, python/NAME-RATE.f32 and -events.json, and profiles.json.
     """
     (folder / "python").mkdir(parents=True)
+    fields = ("rate_hz", "block_frames", "jitter_us", "output_rate_hz", "output_block_frames")
+    profiles = {name: load_profile(name) for name in profile_names()}
+    sizes = [{"name": name} | {f: getattr(profile, f) for f in fields} for name, profile in profiles.items()]
+    (folder / "profiles.json").write_text(json.dumps(sizes), encoding="utf-8")
     for name, path in bundles.items():
         target = folder / "bundles" / name
         target.mkdir(parents=True)

@@ -27,7 +27,22 @@ internal class CaptureLoop(
     private val listener: SessionListener,
     private val sleeper: Sleeper,
     private val running: AtomicBoolean,
+    private val wakeUp: WakeUp,
 ) {
+    /** What capture does while a route lasts. */
+    private class Route(
+        val segment: Segment,
+    ) {
+        val rateHz = segment.rateHz
+        val block = FloatArray(maxOf(1, segment.opened.granted.blockFrames))
+        val gaps = GapDetector(rateHz, maxOf(block.size * 4, rateHz / 20))
+        var read = 0L
+    }
+
+    private val stamp = LongArray(2)
+    private var route: Route? = null
+    private var reason: String? = null
+
     /** The first stretch of one rate; each knows the next, so that none goes by unseen. */
     @Volatile var first: Segment? = null
         private set
@@ -49,32 +64,53 @@ internal class CaptureLoop(
 
     /** Runs until the stream is stopped. */
     fun run() {
-        var reason: String? = null
         try {
-            while (running.get()) {
-                val opened = if (reason == null) source.open() else reopen()
-                val ring = RingBuffer(RING_SECONDS * opened.granted.rateHz)
-                val now = clock.nanos()
-                val g = opened.granted
-                trace.route(RouteChange(now, opened.port, opened.output, g.rateHz, g.channels, reason))
-                trace.cold { it.copy(captureBeginNs = it.captureBeginNs ?: now) }
-                val before = segment
-                val next = Segment(opened, ring)
-                segment = next
-                if (before == null) first = next else before.next = next
-                before?.ended = true
-                listener.onOpened(opened)
-                val code = capture(next)
-                if (code == CaptureSource.FAILED) {
-                    throw CaptureException(CaptureFault.UNAVAILABLE, "the microphone stopped delivering")
-                }
-                source.close()
-                reason = "route changed"
-            }
+            while (running.get()) step()
         } finally {
-            segment?.ended = true
-            source.close()
+            close()
         }
+    }
+
+    /** Opens the microphone, or reads a block of it. */
+    fun step() {
+        val route = route
+        if (route == null) {
+            open()
+            return
+        }
+        val code = read(route)
+        if (code == CaptureSource.FAILED) {
+            throw CaptureException(CaptureFault.UNAVAILABLE, "the microphone stopped delivering")
+        }
+        if (code < 0) {
+            source.close()
+            this.route = null
+            reason = "route changed"
+        }
+    }
+
+    /** Nothing more comes. */
+    fun close() {
+        segment?.ended = true
+        source.close()
+        wakeUp.now()
+    }
+
+    private fun open() {
+        val opened = if (reason == null) source.open() else reopen()
+        val ring = RingBuffer(RING_SECONDS * opened.granted.rateHz)
+        val now = clock.nanos()
+        val g = opened.granted
+        trace.route(RouteChange(now, opened.port, opened.output, g.rateHz, g.channels, reason))
+        trace.cold { it.copy(captureBeginNs = it.captureBeginNs ?: now) }
+        val before = segment
+        val next = Segment(opened, ring)
+        segment = next
+        if (before == null) first = next else before.next = next
+        before?.ended = true
+        wakeUp.now()
+        listener.onOpened(opened)
+        route = Route(next)
     }
 
     /** A new device may need a moment to appear. */
@@ -90,35 +126,31 @@ internal class CaptureLoop(
         }
     }
 
-    /** Reads until the route changes, capture fails or the stream is stopped; returns why. */
-    private fun capture(segment: Segment): Int {
-        val granted = segment.opened.granted
-        val block = FloatArray(maxOf(1, granted.blockFrames))
-        val stamp = LongArray(2)
-        val gaps = GapDetector(granted.rateHz, maxOf(granted.blockFrames * 4, granted.rateHz / 20))
-        var read = 0L
-        while (running.get()) {
-            val n = source.read(block)
-            if (n < 0) return n
-            val now = clock.nanos()
-            val known = source.timestamp(stamp)
-            // The block's first frame, carried on from the hardware's last known frame.
-            val hardware = if (known) stamp[1] + (read - stamp[0]) * 1_000_000_000L / granted.rateHz else -1L
-            if (known && n > 0) hardwareNanos = maxOf(0L, now - hardware - n * 1_000_000_000L / granted.rateHz)
-            val missing = gaps.read(now, n)
-            if (missing > 0) {
-                captureGaps += 1
-                trace.captureGap(now, GapKind.CAPTURE_GAP, missing, granted.rateHz)
-            }
-            val taken = segment.ring.write(block, 0, n)
-            segment.arrival.came(now, taken)
-            if (taken < n) {
-                ringOverruns += 1
-                trace.captureGap(now, GapKind.RING_OVERRUN, n - taken, granted.rateHz)
-            }
-            trace.callback(now, clock.nanos(), n, granted.rateHz, hardware, if (known) read else -1L)
-            read += n
+    /** Reads a block; returns its frames, or why there is none. */
+    private fun read(route: Route): Int {
+        val n = source.read(route.block)
+        if (n <= 0) return n
+        val rate = route.rateHz
+        val now = clock.nanos()
+        val known = source.timestamp(stamp)
+        // The block's first frame, carried on from the hardware's last known frame.
+        val hardware = if (known) stamp[1] + (route.read - stamp[0]) * 1_000_000_000L / rate else -1L
+        if (known) hardwareNanos = maxOf(0L, now - hardware - n * 1_000_000_000L / rate)
+        val missing = route.gaps.read(now, n)
+        if (missing > 0) {
+            captureGaps += 1
+            trace.captureGap(now, GapKind.CAPTURE_GAP, missing, rate)
         }
-        return 0
+        val taken = route.segment.ring.write(route.block, 0, n)
+        val arrival = route.segment.arrival
+        arrival.came(now, taken)
+        wakeUp.came(arrival.samples)
+        if (taken < n) {
+            ringOverruns += 1
+            trace.captureGap(now, GapKind.RING_OVERRUN, n - taken, rate)
+        }
+        trace.callback(now, clock.nanos(), n, rate, hardware, if (known) route.read else -1L)
+        route.read += n
+        return n
     }
 }

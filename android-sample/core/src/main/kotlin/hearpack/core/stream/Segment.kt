@@ -2,6 +2,7 @@ package hearpack.core.stream
 
 import hearpack.core.audio.OpenedCapture
 import hearpack.core.audio.RingBuffer
+import hearpack.core.audio.ceilDiv
 import hearpack.core.trace.Arrival
 
 /** The samples of one route: its rate, its ring, and its loss. A change of route makes a new one. */
@@ -11,6 +12,12 @@ internal class Segment(
 ) {
     val rateHz: Int get() = opened.granted.rateHz
     val arrival = Arrival(rateHz)
+
+    /** So many [samples] at [modelRateHz], in samples of the device. */
+    fun ofDevice(
+        samples: Int,
+        modelRateHz: Int,
+    ): Int = ceilDiv(samples.toLong() * rateHz, modelRateHz.toLong()).toInt()
 
     /** Set by the capture thread when nothing more comes. */
     @Volatile var ended = false

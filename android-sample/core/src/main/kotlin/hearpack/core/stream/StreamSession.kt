@@ -5,6 +5,7 @@ import hearpack.core.audio.CaptureSource
 import hearpack.core.audio.Clock
 import hearpack.core.audio.OpenedCapture
 import hearpack.core.audio.PlaybackSink
+import hearpack.core.audio.Playout
 import hearpack.core.bundle.Bundle
 import hearpack.core.bundle.EngineException
 import hearpack.core.bundle.StreamException
@@ -18,20 +19,23 @@ import java.util.concurrent.atomic.AtomicBoolean
  * @param recording keeps both sides for A/B playback; null for none.
  */
 class StreamSession(
-    private val bundle: Bundle,
+    bundle: Bundle,
     engine: InferenceEngine,
     source: CaptureSource,
-    private val playback: PlaybackSink?,
+    playback: PlaybackSink?,
     recording: Recording?,
-    private val clock: Clock,
-    private val trace: TraceRecorder,
+    clock: Clock,
+    trace: TraceRecorder,
     private val listener: SessionListener,
     sleeper: Sleeper = Sleeper(Thread::sleep),
 ) {
     private val running = AtomicBoolean(true)
-    private val capture = CaptureLoop(source, clock, trace, listener, sleeper, running)
-    private val worker =
-        StreamWorker(bundle, engine, capture, playback?.open(), recording, clock, trace, listener, sleeper, running)
+    internal val wakeUp = WakeUp()
+    internal val playout = playback?.let { Playout(bundle.manifest, it.open()) }
+    internal val capture = CaptureLoop(source, clock, trace, listener, sleeper, running, wakeUp)
+    internal val worker =
+        StreamWorker(bundle, engine, capture, playout, recording, clock, trace, listener, running, wakeUp)
+    internal val player = if (playback == null || playout == null) null else PlayLoop(playback, playout, clock, trace)
     private val threads = mutableListOf<Thread>()
 
     /** What capture was last opened with; null before it was. */
@@ -44,12 +48,13 @@ class StreamSession(
     fun start(starter: ThreadStarter) {
         threads += starter.start(ThreadRole.CAPTURE) { guarded(capture::run) }
         threads += starter.start(ThreadRole.INFERENCE) { guarded(worker::run) }
-        if (playback != null) threads += starter.start(ThreadRole.PLAYBACK) { guarded { playAll(playback) } }
+        player?.let { threads += starter.start(ThreadRole.PLAYBACK) { guarded { it.run(running) } } }
     }
 
     /** Stops and waits for the threads; harmless if called twice. */
     fun stop() {
         running.set(false)
+        wakeUp.now()
         threads.forEach { if (it != Thread.currentThread()) it.join() }
     }
 
@@ -70,23 +75,5 @@ class StreamSession(
 
     private fun fail(failure: Failure) {
         if (running.getAndSet(false)) listener.onFailed(failure)
-    }
-
-    private fun playAll(sink: PlaybackSink) {
-        val block = FloatArray(worker.playBlock)
-        val playout = worker.playout
-        var underruns = 0L
-        try {
-            while (running.get()) {
-                playout.read(block, block.size, clock.nanos())
-                if (playout.underrunCount > underruns) {
-                    underruns = playout.underrunCount
-                    trace.playoutGap(clock.nanos(), block.size, worker.playoutRate)
-                }
-                sink.write(block, block.size)
-            }
-        } finally {
-            sink.close()
-        }
     }
 }

@@ -1,10 +1,7 @@
 package hearpack.core.stream
 
 import hearpack.core.audio.Clock
-import hearpack.core.audio.PlayoutRing
-import hearpack.core.audio.Resampler
-import hearpack.core.audio.ceilDiv
-import hearpack.core.audio.deadbandAtDevice
+import hearpack.core.audio.Playout
 import hearpack.core.bundle.Bundle
 import hearpack.core.trace.ComputeMeter
 import hearpack.core.trace.GapKind
@@ -14,48 +11,35 @@ import hearpack.core.trace.TraceRecorder
 import java.util.concurrent.atomic.AtomicBoolean
 
 private const val FIGURES_EVERY_NS = 100_000_000L
+private const val LAST_WORK_NS = 1_000_000_000L
+private const val LONGEST_WAIT_MS = 100L
+private const val MAX_PULL = 4096
 
 /**
- * The inference thread: takes what is in the ring, runs the pipeline, hands events and enhanced sound on, and sleeps
- * for a part of the time that the next samples take to come. Every route begins a new stream.
+ * The inference thread: takes what is in the ring, runs the pipeline, hands events and enhanced sound on, and waits until
+ * the capture thread has what the next call needs. Every route begins a new stream.
  *
- * @param speakerRate the speaker's rate, or null where nothing is played.
+ * @param playout null where nothing is played.
  */
 internal class StreamWorker(
     private val bundle: Bundle,
     private val engine: InferenceEngine,
     private val capture: CaptureLoop,
-    speakerRate: Int?,
+    private val playout: Playout?,
     private val recording: Recording?,
     private val clock: Clock,
     private val trace: TraceRecorder,
     private val listener: SessionListener,
-    private val sleeper: Sleeper,
     private val running: AtomicBoolean,
+    private val wakeUp: WakeUp,
 ) {
     private val rate = bundle.manifest.geometry.sampleRateHz
     private val computeMeter = ComputeMeter(clock, bundle.manifest.hopSamples, rate, trace)
-    private val playing = speakerRate != null
-    val playoutRate = speakerRate ?: rate
-
-    /** Frames of the speaker's blocks. */
-    val playBlock = playoutRate / 100
-    private val back = Resampler(rate, playoutRate)
-    private val backWork = FloatArray(maxOf(back.mostOutputs(bundle.manifest.buffer.samples), back.delayOutSamples + 4))
-    private val hopAtSpeaker =
-        ceilDiv(
-            bundle.manifest.buffer.samples
-                .toLong() * playoutRate,
-            rate.toLong(),
-        ).toInt()
-    val playout =
-        PlayoutRing(
-            maxOf(2 * playoutRate, 4 * prefill()),
-            prefill(),
-            deadbandAtDevice(hopAtSpeaker, playBlock, playoutRate),
-            hopAtSpeaker,
-            playoutRate,
-        )
+    private val block = FloatArray(MAX_PULL)
+    private var current: Segment? = null
+    private var pipeline: Pipeline? = null
+    private var reportedAt = 0L
+    private var stoppedAt = -1L
     private var silenced = false
     private var noticed = 0L // of the pipeline's calls without a finite output
     private val earlier = LongArray(3) // of pipelines before: samples without a number, limited ones, such calls
@@ -64,56 +48,82 @@ internal class StreamWorker(
     /** Samples at the model's rate that may wait: a buffer, and half a second or four hops; docs/dsp.md. */
     val waitingLimit = bundle.manifest.buffer.samples + maxOf(rate / 2, 4 * bundle.manifest.hopSamples)
 
-    private fun prefill(): Int {
-        val wanted = bundle.manifest.prefillSamples
-        if (wanted != null) return ceilDiv(wanted.toLong() * playoutRate, rate.toLong()).toInt()
-        return hopAtSpeaker + playBlock
-    }
-
     /** Runs until the stream is stopped and what was captured is worked on. */
     fun run() {
-        var current: Segment? = null
-        var pipeline: Pipeline? = null
-        val block = FloatArray(MAX_PULL)
-        var reportedAt = 0L
-        while (running.get() || isLeft(current)) {
-            val next = if (current == null) capture.first else current.next
-            if (next != null && (current == null || current.ring.available == 0)) {
-                if (current != null) trace.workerGap(clock.nanos(), GapKind.RESET, 0, next.rateHz)
-                pipeline?.let(::keep)
-                current = next
-                pipeline = pipelineFor(next)
-                computeMeter.arrival = next.arrival
-                recording?.reset()
-            }
-            if (current == null || pipeline == null) {
-                sleeper.sleep(2)
-                continue
-            }
-            val pulled = pull(current, pipeline, block)
-            val now = clock.nanos()
-            if (now - reportedAt >= FIGURES_EVERY_NS) {
-                reportedAt = now
-                report(current, pipeline)
-            }
-            if (pulled == 0) sleeper.sleep(pause(current, pipeline))
+        while (true) {
+            val pause = step()
+            if (pause == DONE) break
+            if (pause > 0) wakeUp.await(pause, current?.arrival)
         }
-        pipeline?.flush()
-        playout.finish()
+        finish()
     }
 
-    /** Whether samples were captured that the inference thread has not seen: they are worked on before a stop. */
-    private fun isLeft(current: Segment?): Boolean {
-        if (current == null) return capture.first != null
-        return current.next != null || !current.ended || current.ring.available > 0
+    /** Works on what there is; returns the longest time to wait for more, in ms, 0 for none, or [DONE]. */
+    fun step(): Long {
+        if (!running.get() && isOver()) return DONE
+        follow()
+        val segment = current ?: return LONGEST_WAIT_MS
+        val pipeline = pipeline ?: return LONGEST_WAIT_MS
+        val pulled = pull(segment, pipeline)
+        val now = clock.nanos()
+        if (now - reportedAt >= FIGURES_EVERY_NS) {
+            reportedAt = now
+            report(segment, pipeline)
+        }
+        if (pulled > 0) return 0
+        wakeUp.want(
+            segment.arrival.samples,
+            segment.ofDevice(pipeline.missing, rate),
+            segment.ofDevice(bundle.manifest.hopSamples, rate),
+            segment.rateHz,
+        )
+        // Should no more come: the screen still wants its figures, a stop its end.
+        return LONGEST_WAIT_MS
+    }
+
+    /** The stream is over. */
+    fun finish() {
+        pipeline?.flush()
+        playout?.finish()
+    }
+
+    /** Whether there is nothing left to work on after a stop; after a second the rest is dropped. */
+    private fun isOver(): Boolean {
+        val segment = current
+        if (segment == null) return capture.first == null
+        if (segment.next == null && segment.ended && segment.ring.available == 0) return true
+        val now = clock.nanos()
+        if (stoppedAt < 0) stoppedAt = now
+        if (now - stoppedAt < LAST_WORK_NS) return false
+        drop(segment, segment.ring.available)
+        return segment.next == null
+    }
+
+    /** Goes on to the next route when the present one is heard to its end. */
+    private fun follow() {
+        val before = current
+        val next = if (before == null) capture.first else before.next
+        if (next == null || (before != null && before.ring.available > 0)) return
+        if (before != null) trace.workerGap(clock.nanos(), GapKind.RESET, 0, next.rateHz)
+        pipeline?.let(::keep)
+        current = next
+        engine.reset(0)
+        engine.reset(1)
+        pipeline = Pipeline(bundle, engine, next.rateHz, MAX_PULL, ::onAudio, ::onEvent, computeMeter, true, recording)
+        computeMeter.arrival = next.arrival
+        playout?.restart()
+        recording?.reset()
     }
 
     private fun pull(
         segment: Segment,
         pipeline: Pipeline,
-        block: FloatArray,
     ): Int {
         dropOldest(segment)
+        val meter = segment.arrival.meter
+        if (playout != null && !playout.begun && segment.arrival.samples >= segment.rateHz / LEARNED_IN) {
+            playout.begin(meter.lumpFrames, segment.rateHz, meter.jitterNanos)
+        }
         val n = segment.ring.read(block, 0, block.size)
         if (n == 0) return 0
         pipeline.push(block, 0, n)
@@ -134,29 +144,19 @@ internal class StreamWorker(
 
     /** What waits beyond the limit is dropped, oldest first: the thread was kept from running, or cannot keep up. */
     private fun dropOldest(segment: Segment) {
-        val limit = ceilDiv(waitingLimit.toLong() * segment.rateHz, rate.toLong()).toInt()
-        val beyond = segment.ring.available - limit
-        if (beyond <= 0) return
-        val dropped = segment.ring.discard(beyond)
+        val beyond = segment.ring.available - segment.ofDevice(waitingLimit, rate)
+        if (beyond > 0) drop(segment, beyond)
+    }
+
+    private fun drop(
+        segment: Segment,
+        count: Int,
+    ) {
+        val dropped = segment.ring.discard(count)
+        if (dropped == 0) return
         overruns += 1
         segment.arrival.dropped(dropped)
         trace.workerGap(clock.nanos(), GapKind.RING_OVERRUN, dropped, segment.rateHz)
-    }
-
-    /** Half the time in which the missing samples come: bounded wake-ups, and no signal from the capture thread. */
-    private fun pause(
-        segment: Segment,
-        pipeline: Pipeline,
-    ): Long {
-        if (segment.ended) return 2
-        return (pipeline.missing * 500L / rate).coerceIn(1, 50)
-    }
-
-    private fun pipelineFor(segment: Segment): Pipeline {
-        engine.reset(0)
-        engine.reset(1)
-        back.reset()
-        return Pipeline(bundle, engine, segment.rateHz, MAX_PULL, ::onAudio, ::onEvent, computeMeter, true, recording)
     }
 
     private fun onAudio(
@@ -166,10 +166,9 @@ internal class StreamWorker(
     ) {
         markDecision(endSample)
         recording?.addEnhanced(samples, count)
-        if (!playing) return
-        val n = back.process(samples, 0, count, backWork)
-        val dropped = playout.write(backWork, 0, n, clock.nanos())
-        if (dropped > 0) trace.workerGap(clock.nanos(), GapKind.RING_OVERRUN, dropped, playoutRate)
+        val playout = playout ?: return
+        val dropped = playout.write(samples, count, clock.nanos())
+        if (dropped > 0) trace.workerGap(clock.nanos(), GapKind.RING_OVERRUN, dropped, playout.rateHz)
     }
 
     private fun onEvent(event: SoundEvent) {
@@ -193,7 +192,7 @@ internal class StreamWorker(
             silenced = !silenced
             listener.onSilenced(silenced)
         }
-        val held = if (playing) playout.level else null
+        val held = playout?.level
         val p50 = computeMeter.p50Nanos
         val wait = computeMeter.waitP50Nanos
         val g = segment.opened.granted
@@ -201,12 +200,12 @@ internal class StreamWorker(
             LatencyLedger.of(
                 bundle.manifest,
                 g.rateHz,
-                g.blockFrames,
+                maxOf(g.blockFrames, segment.arrival.meter.lumpFrames),
                 capture.hardwareNanos,
                 wait,
                 p50,
                 held,
-                playBlock,
+                playout?.block ?: 0,
             )
         listener.onFigures(
             StreamFigures(
@@ -218,7 +217,7 @@ internal class StreamWorker(
                 computeMeter.misses,
                 capture.ringOverruns + overruns,
                 capture.captureGaps,
-                playout.underrunCount,
+                playout?.underruns ?: 0,
                 earlier[0] + pipeline.nanSamples,
                 earlier[1] + pipeline.limitedSamples,
                 earlier[2] + pipeline.nanOutputs,
@@ -230,7 +229,11 @@ internal class StreamWorker(
         pipeline.meter.clear()
     }
 
-    private companion object {
-        const val MAX_PULL = 4096
+    companion object {
+        /** What [step] returns when the stream is over. */
+        const val DONE = -1L
+
+        // How the device's audio comes is learned in the first half second; what plays is sized by it.
+        private const val LEARNED_IN = 2
     }
 }

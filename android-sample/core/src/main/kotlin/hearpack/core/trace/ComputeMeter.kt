@@ -36,36 +36,6 @@ class SortedWindow(
 
 private const val NANOS = 1_000_000_000L
 
-/** How much the capture thread has put into the ring of a route, and when it did so last. */
-class Arrival(
-    val rateHz: Int,
-) {
-    @Volatile var samples = 0L
-        private set
-
-    @Volatile var timeNs = 0L
-        private set
-
-    private var lost = 0L
-
-    /** Inference thread: samples of it that no call will see. */
-    fun dropped(count: Int) {
-        lost += count
-    }
-
-    /** Inference thread: what has come and was not dropped. */
-    val kept: Long get() = samples - lost
-
-    /** Capture thread. */
-    fun came(
-        timeNs: Long,
-        count: Int,
-    ) {
-        this.timeNs = timeNs
-        samples += count
-    }
-}
-
 /**
  * Times the calls of an engine as they come, paced by the audio, and counts those that came too late.
  *
@@ -88,8 +58,11 @@ class ComputeMeter(
     var arrival: Arrival? = null
     private var waitingSamples = 0
 
-    /** Time from a buffer being complete to its call's begin, p50. */
+    /** Time from the read that completed a buffer to its call's begin. */
     @Volatile var waitP50Nanos = 0L
+        private set
+
+    @Volatile var waitP95Nanos = 0L
         private set
 
     @Volatile var p50Nanos = 0L
@@ -108,10 +81,11 @@ class ComputeMeter(
         this.endSample = endSample
         began = clock.nanos()
         val come = arrival ?: return
-        val beyond = come.kept - endSample * come.rateHz / modelRateHz
-        waitingSamples = maxOf(0L, beyond * modelRateHz / come.rateHz).toInt()
-        waits.add(maxOf(0L, began - come.timeNs + beyond * NANOS / come.rateHz))
+        val needed = (endSample * come.rateHz + modelRateHz - 1) / modelRateHz
+        waitingSamples = maxOf(0L, (come.kept - needed) * modelRateHz / come.rateHz).toInt()
+        waits.add(maxOf(0L, began - come.whenCame(needed)))
         waitP50Nanos = waits.percentile(50)
+        waitP95Nanos = waits.percentile(95)
     }
 
     override fun end() {
