@@ -9,6 +9,7 @@ ports.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -48,4 +49,5 @@ def bounded(block: Array) -> Bounded:
 
 def all_finite(values: Array) -> bool:
     """Whether no value is NaN or Inf; float32 of any shape."""
-    return bool(np.isfinite(values).all())
+    flat = values if values.ndim == 1 else values.reshape(-1)
+    return math.isfinite(flat.dot(flat)) or bool(np.isfinite(flat).all())  # the cheap look first; it may overflow

@@ -323,7 +323,7 @@ class Control:
 
     def reset(self) -> None:
         """Nothing is known."""
-        self._integral = self._played = 0
+        self._integral = self._played = self._seen = 0
         self._short = -1  # the first begin is none too soon
         self._unlike = False
         self._usual: int | None = None
@@ -331,26 +331,33 @@ class Control:
 
     def begin(self) -> None:
         """Playing begins."""
-        self._short = self._short + 1 if self._played < RECOVERY_S * self._rate_hz else 0
+        self._short = self._short + 1 if self._played + self._seen < RECOVERY_S * self._rate_hz else 0
         if self._short == 2:
             self._short, self._usual = 0, None
-        self._played = 0
         self.restart()
+        self._played = 0
 
     def restart(self) -> None:
         """The level is another."""
+        self._played += self._seen
         self._target: int | None = None
         self._sum = self._average = self._seen = self._seconds = self._lowest = self._since = self.cut = 0
         self.adjust = self._integral >> 16
 
     def write(self, count: int, level: int, frames: int) -> None:
         """`count` samples were written, and this is the level; a read takes `frames`."""
-        self._lowest = level if self._seen == 0 else min(self._lowest, level)
+        if self._seen == 0 or level < self._lowest:
+            self._lowest = level
         self._sum += level * count
         self._seen += count
-        self._played += count
         if self._target is not None and self._drift_correction:
-            self._follow(count, level, self._target)
+            error, most, shift = (level << 16) - self._average, self._most, self._shift
+            if not -most <= error <= most:
+                error = most if error > 0 else -most
+            self._average += (error * (count if count >> shift == 0 else 1 << shift)) >> shift
+            error = self._average - self._target
+            if self._unlike or not -self._free <= error <= self._free:
+                self._follow(count, error)
         if self._seen >= self._rate_hz:
             self._look(frames)
 
@@ -358,8 +365,11 @@ class Control:
         """A second is over."""
         mean = self._sum // self._seen
         self._seconds += 1
+        self._played += self._seen
+        self._since += self._seen
         if self._target is None:
             self._target = self._average = mean << 16
+            self._since = 0
         if self._usual is None and self._seconds == 2:
             low, high = self._prefill - self._tolerance, self._prefill + self._tolerance + frames
             self._usual = mean - self._lowest + max(low, min(high, self._lowest))
@@ -369,22 +379,15 @@ class Control:
                 self.cut = mean - self._usual
         self._sum = self._seen = 0
 
-    def _follow(self, count: int, level: int, target: int) -> None:
-        """The other clock."""
-        most, shift = self._most, self._shift
-        error = max(-most, min(most, (level << 16) - self._average))
-        self._average += (error * min(count, 1 << shift)) >> shift
-        self._since += count
-        error = self._average - target
+    def _follow(self, count: int, error: int) -> None:
+        """The other clock: the average level is so far from its target."""
         if not self._unlike:
-            if abs(error) <= self._free:
-                return
             self._unlike = True
-            first = min((abs(error) << 16) // self._since, FIRST_LIMIT) << 16
+            first = min((abs(error) << 16) // (self._since + self._seen), FIRST_LIMIT) << 16
             self._integral = first if error > 0 else -first
-        error = max(-most, min(most, error))
+        error = max(-self._most, min(self._most, error))
         limit = ADJUST_LIMIT << 16
-        self._integral = max(-limit, min(limit, self._integral + ((error * count) >> (2 * shift - 21))))
+        self._integral = max(-limit, min(limit, self._integral + ((error * count) >> (2 * self._shift - 21))))
         self.adjust = max(-ADJUST_LIMIT, min(ADJUST_LIMIT, (self._integral >> 16) + ((error * self._gain) >> 16)))
 
 

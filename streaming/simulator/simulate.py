@@ -104,12 +104,12 @@ class _Percent:
     """Progress in whole percents, each once."""
 
     def __init__(self, progress: Progress) -> None:
-        self._progress, self._shown = progress, -1
+        self._progress, self._next_ns = progress, 0
 
     def __call__(self, _pipeline: Pipeline, now_ns: int, total_ns: int) -> None:
-        percent = 100 * now_ns // max(1, total_ns)
-        if percent > self._shown:
-            self._shown = percent
+        if now_ns >= self._next_ns:
+            percent = 100 * now_ns // max(1, total_ns)
+            self._next_ns = -(-(percent + 1) * max(1, total_ns) // 100)
             self._progress("simulating", min(1.0, percent / 100.0))
 
 

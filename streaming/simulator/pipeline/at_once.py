@@ -18,7 +18,7 @@ from streaming.core.playout import ONE, Control, PlayoutRing, playable
 from streaming.simulator.device.callbacks import Stretch
 from streaming.simulator.pipeline.input import InputStage
 from streaming.simulator.pipeline.playback import Playback, Written
-from streaming.simulator.timeline import SECOND_NS
+from streaming.simulator.timeline import SECOND_NS, samples_ns
 
 Array = NDArray[np.float32]
 Int64 = NDArray[np.int64]
@@ -33,15 +33,15 @@ class Ready(NamedTuple):
     Attributes:
         times_ns: of each.
         brought: frames that they bring, up to each.
-        longest: most frames of one, up to each.
+        longest_ns: how long the longest of them is, up to each.
         samples: float32 [n] at the model's rate, of all.
         entered: the entered count before the first of them.
         ends: the entered count after each, if the ring refuses none.
     """
 
     times_ns: list[int]
-    brought: Int64
-    longest: Int64
+    brought: list[int]
+    longest_ns: list[int]
     samples: Array
     entered: int
     ends: list[int]
@@ -69,17 +69,18 @@ class BatchInput(InputStage):
             return None
         samples = self._filtered(resampler.process(block))
         frames = stretch.frames[begin:end]
-        brought, longest = np.cumsum(frames), np.maximum.accumulate(frames)
+        brought, longest = np.cumsum(frames), samples_ns(np.maximum.accumulate(frames), stretch.rate_hz)
         ends = -(-(before + brought) * resampler.up // resampler.down) + (entered - there)
         times = stretch.times_ns[begin:end].tolist()
-        return Ready(times, brought, longest, samples, entered, ends.tolist())
+        return Ready(times, brought.tolist(), longest.tolist(), samples, entered, ends.tolist())
 
     def admit(self, ready: Ready, begin: int, end: int) -> None:
         """Callbacks begin..end-1 of `ready` come."""
         ends, times = ready.ends, ready.times_ns[begin:end]
         self.callbacks += end - begin
-        self.captured += int(ready.brought[end - 1]) - (int(ready.brought[begin - 1]) if begin else 0)
-        self._brought(int(ready.longest[end - 1]))
+        self.captured += ready.brought[end - 1] - (ready.brought[begin - 1] if begin else 0)
+        if ready.longest_ns[end - 1] > self.block_ns:
+            self.block_ns = ready.longest_ns[end - 1]
         ring, origin = self.ring, ready.entered
         first, last = ends[begin - 1] if begin else origin, ends[end - 1]
         if last - first > ring.capacity - ring.held or not self._trace.full:
@@ -148,26 +149,25 @@ class BatchRing(PlayoutRing):
         place, held, control = self._fraction, self.level, copy(self._control)
         places, count, read, write = [place], len(times), 0, 0
         adjusts: list[int] = []
-        last_ns, last_frames = self._read_ns, self._read_frames
+        last_ns, last_frames, rate_hz = self._read_ns, self._read_frames, self.rate_hz
+        come = held + edges[0]
         while write < len(ends) and not control.cut:
-            come, adjust = held + edges[write], control.adjust
-            step = frames * (ONE + adjust)
-            while read < count and times[read] < ends[write]:
-                level = come - (place >> 32)
-                scarce = (level - 3) << 32 < (place & (ONE - 1)) + step
-                if scarce and playable(frames, level, place & (ONE - 1), adjust, False) < frames:
+            end_ns, adjust = ends[write], control.adjust
+            step, plenty = frames * (ONE + adjust), (come - 3) << 32
+            while read < count and times[read] < end_ns:
+                after = place + step
+                if after > plenty and playable(frames, come - (place >> 32), place & (ONE - 1), adjust, False) < frames:
                     return Schedule(self._index, places, adjusts, write, control)
-                last_ns, last_frames = times[read], frames
-                place += step
+                last_ns, last_frames, place = times[read], frames, after
                 read += 1
                 places.append(place)
                 adjusts.append(adjust)
-            written = edges[write + 1] - edges[write]
-            if written:
-                used = (ends[write] - last_ns) * self.rate_hz // SECOND_NS
-                used = last_frames if used > last_frames else max(used, 0)
-                control.write(written, held + edges[write + 1] - (place >> 32) + last_frames - used, last_frames)
             write += 1
+            before, come = come, held + edges[write]
+            if come > before:
+                used = (end_ns - last_ns) * rate_hz // SECOND_NS
+                left = 0 if used > last_frames else last_frames - used if used > 0 else last_frames
+                control.write(come - before, come - (place >> 32) + left, last_frames)
         return Schedule(self._index, places, adjusts, write, control)
 
     def follow(self, schedule: Schedule, block: Array, frames: int, last_ns: int) -> Array:

@@ -263,11 +263,15 @@ class Pipeline:
         if guard is not None:
             self._set(guard, now_ns)
         try:
-            self._give(call, self._loop.step(samples))
+            result = self._loop.step(samples)
         except ArtefactError as exc:
             self._failed(call, str(exc))
             return call
         self._failed_in_a_row = 0
+        if result.nan:
+            self._give(call, result)
+        else:
+            call.values = result.values
         if gate is not None and gate.skipped > spared:
             call.gated = True
             self._gated_windows += 1

@@ -179,6 +179,13 @@ class Occupancy:
     def rise(self, times_ns: list[int], base: int, steps: list[int]) -> None:
         """Levels base + step, none lower than the one before."""
         begin, count = 0, len(times_ns)
+        if times_ns[-1] < self._until:
+            last, low, high = self.points[-1], base + steps[0], base + steps[-1]
+            if low < last[1]:
+                last[1] = low
+            if high > last[2]:
+                last[2] = high
+            return
         while begin < count:
             self.add(times_ns[begin], base + steps[begin])
             begin = bisect_left(times_ns, self._until, begin + 1)
