@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 # Smallest difference between outputs of two inputs, relative to the output's largest value.
+_CALLS = 8
 LEAST_DIFFERENCE = 1e-6
 
 
@@ -39,7 +40,10 @@ def example_inputs(signature: GraphSignature, seed: int = 0) -> tuple[torch.Tens
 
 
 def refuse_mutation(
-    graph: torch.nn.Module, signature: GraphSignature, example: Sequence[torch.Tensor] | None = None
+    graph: torch.nn.Module,
+    signature: GraphSignature,
+    example: Sequence[torch.Tensor] | None = None,
+    writes: bool = False,
 ) -> None:
     """Run forward twice and refuse a module that keeps state or writes into its inputs.
 
@@ -47,6 +51,7 @@ def refuse_mutation(
         graph: the module that is to be exported, in eval mode.
         signature: its names and shapes; what forward returns must fit it.
         example: tensors in the order of forward; noise if not given.
+        writes: whether it may write into its inputs (a graph of it will not).
 
     Raises:
         ConversionError: naming the buffer or the tensor that changed, or what forward returned instead.
@@ -61,7 +66,7 @@ def refuse_mutation(
     for _ in range(2):
         try:
             with torch.inference_mode(False), torch.no_grad():
-                result = graph(*example)
+                result = graph(*(value.clone() for value in example) if writes else example)
         except (RuntimeError, TypeError, ValueError, IndexError) as exc:
             shapes = ", ".join(str(list(value.shape)) for value in example)
             raise ConversionError(f"the net does not run on tensors of its own signature ({shapes}): {exc}") from exc
@@ -98,12 +103,7 @@ def refuse_mutation(
 
 def refuse_insensitive(graph: torch.nn.Module, signature: GraphSignature) -> None:
     """Raise ConversionError where an output of a net in eval mode hardly depends on its first input."""
-    import torch
-
-    base = example_inputs(signature)
-    other = (example_inputs(signature, seed=1)[0], *base[1:])
-    with torch.no_grad():
-        one, two = graph(*base), graph(*other)
+    one, two = (_after_calls(graph, signature, seed) for seed in (0, 1))
     for spec, a, b in zip(signature.outputs, one, two, strict=False):
         scale = max(float(a.abs().max()), float(b.abs().max()), 1e-12)
         difference = float((a - b).abs().max())
@@ -112,6 +112,19 @@ def refuse_insensitive(graph: torch.nn.Module, signature: GraphSignature) -> Non
                 f"output {spec.name!r} hardly depends on {signature.inputs[0].name!r}: two inputs of noise differ by "
                 f"{difference:.3g} of {scale:.3g}, so parity would prove nothing; load real weights"
             )
+
+
+def _after_calls(graph: torch.nn.Module, signature: GraphSignature, seed: int) -> Sequence[torch.Tensor]:
+    """The outputs of the last of several calls on noise: a net may be silent until what it looks ahead at has come."""
+    import torch
+
+    inputs = len(signature.inputs)
+    states: Sequence[torch.Tensor] = example_inputs(signature)[inputs:]
+    with torch.no_grad():
+        for call in range(_CALLS if signature.states else 1):
+            results = graph(*example_inputs(signature, seed=seed + 2 * call)[:inputs], *states)
+            states = results[len(signature.outputs) :]
+    return tuple(results)
 
 
 def refuse_aliasing(tflite: bytes) -> None:

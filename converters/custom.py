@@ -26,6 +26,8 @@ GeometrySource = str | Path | Mapping[str, Any] | StreamGeometry | None
 # Least agreement of a step net with the offline form that its author wrote, in dB.
 OFFLINE_DB = 100.0
 _OFFLINE_HOPS = 24
+# Largest difference between a net as it was written and its graph, of the value's size, in float32.
+LOWERING_LIMIT = 1e-3
 
 
 def open_custom(target_text: str, geometry: GeometrySource = None, weights: Path | None = None) -> CustomEntry:
@@ -72,7 +74,7 @@ def complete(
     sources: Sources = (),
 ) -> CustomEntry:
     """The entry with its net in it, checked."""
-    from models.custom.forms import parameters_millions
+    from models.custom.forms import exported, parameters_millions
 
     net = net.eval()
     for parameter in net.parameters():
@@ -92,7 +94,8 @@ def complete(
     if entry.form == "causal":
         entry = _causal(entry)
     else:
-        entry = dataclasses.replace(entry, fp32_modules=_fp32_modules(entry))
+        _known_modules(entry)
+        entry = dataclasses.replace(entry, fp32_modules=exported(entry, 1).fp32_modules)
     _check(entry)
     return entry
 
@@ -149,15 +152,13 @@ def _state_sha256(net: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _fp32_modules(entry: CustomEntry) -> tuple[str, ...]:
+def _known_modules(entry: CustomEntry) -> None:
+    """Every module that the user wants in float32 must be there."""
     known = dict(entry.net.named_modules())
     for name in entry.fp32_named:
         if name not in known or not name:
             children = ", ".join(child for child, _ in entry.net.named_children()) or "none"
             raise UsageError(f"{entry.name}: fp32_modules names {name!r}, which the net has not; it has: {children}")
-    always = ("front_end",) if entry.front_end is not None else ()
-    head = ("head",) if entry.activation != "none" else ()
-    return (*always, *head, *(f"net.{name}" for name in entry.fp32_named))
 
 
 def _causal(entry: CustomEntry) -> CustomEntry:
@@ -172,6 +173,14 @@ def _causal(entry: CustomEntry) -> CustomEntry:
     several = min(entry.max_hops, 3)
     if several > 1:
         prove(entry, to_external_state(entry, several))
+    if one.lookahead_samples:
+        geometry = dataclasses.replace(
+            entry.geometry, delay_samples=entry.geometry.delay_samples + one.lookahead_samples
+        )
+        said = f"delay: {one.lookahead_samples} samples of look-ahead became delay (net.lookahead = 'delay')"
+        entry = dataclasses.replace(
+            entry, geometry=geometry, lookahead_samples=one.lookahead_samples, assumed=(*entry.assumed, said)
+        )
     return dataclasses.replace(entry, states=one.states, fp32_modules=one.fp32_modules)
 
 
@@ -187,11 +196,15 @@ def _check(entry: CustomEntry) -> None:
     """Run the graph once or twice and refuse what would not survive a conversion."""
     import torch
 
-    from models.custom.forms import graph
+    from models.custom.forms import as_written, graph
 
     signature = entry.signature(1)
+    if entry.form != "causal":
+        refuse_mutation(as_written(entry, 1), signature, writes=True)
     built = graph(entry, 1)
     refuse_mutation(built, signature)
+    if entry.form != "causal":
+        _check_lowering(as_written(entry, 1), built, signature)
     refuse_insensitive(built, signature)
     with torch.no_grad():
         out = built(*example_inputs(signature))[0]
@@ -201,6 +214,21 @@ def _check(entry: CustomEntry) -> None:
             f"{float(out.max()):.3g}; set net.activation to 'sigmoid' or 'softmax' if the net gives logits"
         )
     _check_offline(entry)
+
+
+def _check_lowering(written: nn.Module, built: nn.Module, signature: GraphSignature) -> None:
+    """What is exported must be what was written."""
+    import torch
+
+    example = example_inputs(signature)
+    with torch.no_grad():
+        one, two = written(*(value.clone() for value in example)), built(*example)
+    for name, a, b in zip(signature.output_names, one, two, strict=True):
+        error = float((a - b).abs().max() / a.abs().max().clamp(min=1e-6))
+        if not error <= LOWERING_LIMIT:
+            raise ConversionError(
+                f"{name}: a lowering of hearpack's changed it by {error:.2g} of its size; report this net"
+            )
 
 
 def _check_offline(entry: CustomEntry) -> None:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = ("models", "runtimes", "streaming", "converters", "hearpack")
 # Rooms of a package, ground floor first: imports point down, late ones too.
 ROOMS = {
-    "models": ("common", "geometry", "layers", "weights", "entry", "nets", "custom", "catalog", "pretrained"),
+    "models": ("common", "geometry", "layers", "weights", "entry", "nets", "graph", "custom", "catalog", "pretrained"),
     "streaming": ("core", "files", "measure", "metrics", "tuning", "runs", "simulator", "advice", "report"),
 }
 MOST_MODULES = 12

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from models.common.errors import ConversionError
 from models.custom.entry import CustomEntry
@@ -77,7 +77,5 @@ class OfflineNet(nn.Module):
 
     def forward(self, audio: Tensor) -> Any:
         x = to_layout(audio, self.layout) if self.front_end is None else self.front_end(audio)
-        out = self.net(x)
-        if not isinstance(out, fx.Proxy):
-            out = as_tensor(out, self.who)
+        out = as_tensor(self.net(x), self.who)
         return out if self.head is None else self.head(out)

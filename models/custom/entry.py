@@ -14,7 +14,7 @@ gives:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -57,6 +57,8 @@ class CustomEntry(ModelEntry):
         form: see the top of this file.
         layout: order of axes in which a net without front end takes its audio.
         activation: put behind a classifier that gives logits.
+        lookahead: what becomes of a causal net's look-ahead: an error, or delay.
+        lookahead_samples: that became delay; part of the geometry's delay_samples.
         front_end: features in front of the net.
         labels: of a classifier, in the order of its scores.
         fp32_named: submodules that the user wants in float32 in fp16 artefacts; `fp32_modules` names all, as the graph
@@ -72,6 +74,8 @@ class CustomEntry(ModelEntry):
     form: Form = "window"
     layout: str = "samples"
     activation: Activation = "none"
+    lookahead: Literal["refuse", "delay"] = "refuse"
+    lookahead_samples: int = 0
     front_end: FrontEndSpec | None = None
     labels: tuple[str, ...] = ()
     fp32_named: tuple[str, ...] = ()
@@ -87,6 +91,12 @@ class CustomEntry(ModelEntry):
         """What takes part in the arithmetic, as text: a change of it is another original."""
         parts = (self.form, self.layout, self.activation, self.front_end, self.geometry, self.states, self.output.shape)
         return repr(parts)
+
+    def offline_key(self) -> str:
+        """What decides its offline form, besides the net: nothing that hearpack finds out itself."""
+        geometry = replace(self.geometry, delay_samples=0)
+        parts = (self.form, self.layout, self.activation, self.front_end, geometry, self.fp32_named)
+        return repr((*parts, self.output.shape, self.lookahead, () if self.form == "causal" else self.states))
 
     @property
     def source_sha256(self) -> str:

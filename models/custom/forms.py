@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import weakref
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -11,11 +13,13 @@ from torch import Tensor, nn
 from models.common.errors import ConversionError, UsageError
 from models.custom.adapters import ActivationLayer, OfflineNet, as_tensor, match_shape, to_layout
 from models.custom.entry import CustomEntry
+from models.custom.precise import precise_modules
+from models.graph.lower import lowered
 from models.layers.front_end import Features
 
 
-class WindowGraph(nn.Module):
-    """One window in, its scores out."""
+class WindowNet(nn.Module):
+    """One window in, its scores out; the net as its author wrote it."""
 
     def __init__(self, entry: CustomEntry) -> None:
         super().__init__()
@@ -34,8 +38,8 @@ class WindowGraph(nn.Module):
         return (self.head(scores),)
 
 
-class StepGraph(nn.Module):
-    """One call of a net whose states its author named."""
+class StepNet(nn.Module):
+    """One call of a net whose states its author named, as it was written."""
 
     def __init__(self, entry: CustomEntry, hops: int) -> None:
         super().__init__()
@@ -66,7 +70,8 @@ class Stepwise(nn.Module):
 
     def __init__(self, entry: CustomEntry) -> None:
         super().__init__()
-        self.entry, self.graph = entry, graph(entry, 1)
+        self.entry = entry
+        self.step = graph(entry, 1) if entry.form == "causal" else as_written(entry, 1)
         self.hop = entry.geometry.hop_samples
 
     def forward(self, audio: Tensor) -> Tensor:
@@ -75,7 +80,7 @@ class Stepwise(nn.Module):
         states = [padded.new_zeros(s.shape) for s in self.entry.states]
         outputs = []
         for block in torch.split(padded, self.hop, 1):
-            out, *states = self.graph(block, *states)
+            out, *states = self.step(block, *(state.clone() for state in states))  # it may write into them
             outputs.append(out)
         return torch.stack(outputs, 1).reshape(self.entry.offline_shape(len(outputs)))
 
@@ -99,10 +104,15 @@ class Offline(nn.Module):
         else:
             written = cast(Any, self.net).offline
             out = as_tensor(written(to_layout(padded, self.entry.layout)), f"{self.entry.original.factory}: offline")
-        hops = padded.shape[1] // self.hop
+        hops, late = padded.shape[1] // self.hop, self.entry.lookahead_samples
         if self.entry.output_kind == "scores":
-            return out.reshape(1, -1, out.shape[-1])[:, :hops]
-        return out.reshape(1, -1)[:, : padded.shape[1]]
+            return _delayed(out.reshape(1, -1, out.shape[-1]), late // self.hop)[:, :hops]
+        return _delayed(out.reshape(1, -1), late)[:, : padded.shape[1]]
+
+
+def _delayed(out: Tensor, frames: int) -> Tensor:
+    """So many zeros in front: what the stream of a net that looks ahead gives until its first frame is there."""
+    return torch.cat([out.new_zeros(1, frames, *out.shape[2:]), out], 1) if frames else out
 
 
 def has_offline(entry: CustomEntry) -> bool:
@@ -113,29 +123,72 @@ def has_offline(entry: CustomEntry) -> bool:
 def offline(entry: CustomEntry) -> nn.Module:
     """The net over a whole recording. Window nets have none: they see windows."""
     if entry.form in ("window", "keras"):
-        return graph(entry, 1)
+        return as_written(entry, 1)
     if entry.form == "causal" or has_offline(entry):
         return Offline(entry).eval()
     return Stepwise(entry).eval()
 
 
-def graph(entry: CustomEntry, hops_per_call: int) -> nn.Module:
-    """The form that is exported.
+def as_written(entry: CustomEntry, hops_per_call: int) -> nn.Module:
+    """The net of a window, keras or step form between the tensors of its signature, its code as it is."""
+    if entry.form == "step":
+        return StepNet(entry, hops_per_call).eval()
+    return WindowNet(entry).eval()
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What is exported.
+
+    Attributes:
+        graph: in operations that both converters take.
+        fp32_modules: its parts that stay in float32 in fp16 artefacts.
+    """
+
+    graph: nn.Module
+    fp32_modules: tuple[str, ...]
+
+
+_KEPT: weakref.WeakKeyDictionary[nn.Module, dict[Any, Exported]] = weakref.WeakKeyDictionary()
+
+
+def exported(entry: CustomEntry, hops_per_call: int) -> Exported:
+    """The form that is exported; made once for each number of hops.
 
     Raises:
         UsageError: hops out of range.
-        ConversionError: a causal net whose state cannot be taken out.
+        ConversionError: forward cannot be followed, or a causal net whose state cannot be taken out.
     """
     if not 1 <= hops_per_call <= entry.max_hops:
         raise UsageError(f"{entry.name} takes 1 to {entry.max_hops} hops per call, got {hops_per_call}")
-    if entry.form in ("window", "keras"):
-        return WindowGraph(entry).eval()
-    if entry.form == "step":
-        return StepGraph(entry, hops_per_call).eval()
-    from models.custom.causal.convert import to_external_state
+    kept = _KEPT.setdefault(entry.net, {})
+    key = (entry.offline_key(), hops_per_call)
+    if key not in kept:
+        kept[key] = _export(entry, hops_per_call)
+    return kept[key]
 
-    graph: nn.Module = to_external_state(entry, hops_per_call).graph
-    return graph
+
+def _export(entry: CustomEntry, hops: int) -> Exported:
+    if entry.form == "causal":
+        from models.custom.causal.convert import to_external_state
+
+        stream = to_external_state(entry, hops)
+        return Exported(stream.graph, stream.fp32_modules)
+    net = as_written(entry, hops)
+    if entry.form == "keras":
+        always = () if entry.activation == "none" else ("head",)
+        return Exported(net, always)
+    signature = entry.signature(hops)
+    generator = torch.Generator().manual_seed(0)
+    example = {n: 0.1 * torch.randn(shape, generator=generator) for n, shape in
+               zip(signature.input_names, signature.input_shapes, strict=True)}  # fmt: skip
+    module, fp32 = lowered(net, example, entry.original.factory, precise_modules(entry))
+    return Exported(module, fp32)
+
+
+def graph(entry: CustomEntry, hops_per_call: int) -> nn.Module:
+    """The form that is exported, as `exported` gives it."""
+    return exported(entry, hops_per_call).graph
 
 
 def parameters_millions(net: nn.Module) -> float:

@@ -95,6 +95,9 @@ def parse(values: Mapping[str, Any], where: str, default_name: str, keras: bool 
     if front_end is not None and "layout" in net.known and layout != front_end.layout:
         front_end = dataclasses.replace(front_end, layout=layout)
     activation = net.choice("activation", ("none", "sigmoid", "softmax"), "none")
+    lookahead = net.choice("lookahead", ("refuse", "delay"), "refuse")
+    if lookahead == "delay" and form != "causal":
+        raise UsageError(f"{where}: net.lookahead is for net.form = 'causal', got form {form}")
     fp32 = tuple(net.take("fp32_modules", list, []))
     max_hops = net.take("max_hops", int, 16 if form == "causal" and task == "enhancer" else 1)
     scores = task == "classifier"
@@ -135,6 +138,7 @@ def parse(values: Mapping[str, Any], where: str, default_name: str, keras: bool 
         decisions=decisions,
         form="keras" if keras else form,  # type: ignore[arg-type]
         layout=layout,
+        lookahead=lookahead,  # type: ignore[arg-type]
         activation=activation,  # type: ignore[arg-type]
         front_end=front_end,
         labels=labels,

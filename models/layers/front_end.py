@@ -70,7 +70,9 @@ class Features(nn.Module):
     def _cut(self, audio: Tensor) -> Tensor:
         """Overlapping frames of [1, n], as rows."""
         frame, hop = self.spec.frame_samples, self.spec.hop_samples
-        count = self.frames if self.frames is not None else 1 + (audio.shape[1] - frame) // hop
+        if self.frames is None:
+            return audio[0].unfold(0, frame, hop)
+        count = self.frames
         parts = math.ceil(frame / hop)
         wanted = (count + parts - 1) * hop
         if audio.shape[1] < wanted:  # only the last frame's unused part

@@ -82,8 +82,8 @@ def test_states_that_hearpack_found_are_named_after_their_layers(own: dict[str, 
     causal, listener = (Bundle.open(own[name]).manifest for name in ("causal", "listener"))
     assert [s.in_name for s in causal.states] == [
         "pad_past",
-        "arange_count",
         "cumsum_sum",
+        "div_count",
         "blocks_0_conv_past",
         "blocks_1_conv_past",
         "blocks_2_conv_past",
@@ -92,10 +92,17 @@ def test_states_that_hearpack_found_are_named_after_their_layers(own: dict[str, 
         "lstm_c",
         "decoder_tail",
     ]
-    assert [s.in_name for s in listener.states] == ["front_end_samples", "pad_past", "norm_totals", "over_h"]
+    assert [s.in_name for s in listener.states] == [
+        "pad_past",
+        "pad_1_past",
+        "cumsum_sum",
+        "div_count",
+        "cumsum_1_sum",
+        "over_h",
+    ]
     card = (own["causal"] / "MODEL_CARD.md").read_text()
-    assert "net_encoder" in card
-    assert "net_lstm.layers.1.cell" in card
+    assert "kept_conv1d" in card  # the encoder, which geometry.toml names
+    assert "lstm.layers.1.cell" in card
 
 
 def test_several_hops_a_call_are_another_bundle_of_the_same_net(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """State taken out of an offline net that looks at no later sample: from [1, n] -> [1, n] to a step with named states.
 
-The net is traced (torch.fx) and run offline at two lengths: the axis of a value that grows is its time, and how much it
-grows gives its frames per hop. Then the graph is written anew, node by node, for the frames of a call: what looks back
+The net is captured (models/graph) at two lengths: the axis of a value that grows is its time, and how much it grows
+gives its frames per hop. Then the graph is written anew, node by node, for the frames of a call: what looks back
 (padding in front, convolutions, recurrences, cumulative sums) is replaced by its form with the past as a value
 (models/custom/causal/layers.py); everything else must work on frames alone. models/custom/causal/proof.py then compares
 every value of the stream with the offline net's. What cannot be done is refused with the layer's name and the
@@ -10,26 +10,21 @@ reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from models.common.errors import ConversionError
-from models.custom.adapters import ActivationLayer, OfflineNet
-from models.custom.causal import rules as causal_rules
-from models.custom.causal.layers import CumulativeNorm
-from models.custom.causal.walk import Timing, Walk, line_of, where
+from models.custom.causal import rules
+from models.custom.causal.offline import LONG_HOPS, SHORT_HOPS, recording
+from models.custom.causal.walk import Timing, Walk
 from models.custom.entry import CustomEntry
 from models.geometry import StateSpec
-from models.layers.front_end import CausalFeatures
-
-# Two lengths in hops at which the net is looked at; their difference is what a value's time axis grows by.
-SHORT_HOPS, LONG_HOPS = 12, 17
-_FACTORIES = ("arange", "zeros", "ones", "full")
+from models.graph.builder import Builder
+from models.graph.lower import finish
 
 
 @dataclass(frozen=True)
@@ -37,104 +32,30 @@ class ExternalStateGraph:
     """A net with its state outside.
 
     Attributes:
-        graph: (audio [1, hops x hop], states...) to (out, new states...).
+        graph: (audio [1, hops x hop], states...) to (out, new states...), in operations that both converters take.
+        stream: the same before its last lowerings, value for value the offline net's.
         states: their names and shapes, in order.
         fp32_modules: what stays in float32 in fp16 artefacts: front end, cells, sums over time, what the user named.
-        offline: the traced offline net.
         hops: of a call.
-        pairs: offline node -> (name of the stream's node, its timing), for the proof.
+        pairs: for the proof: node of the offline graph, by its place in the outline -> (name of the stream's node, its
+            timing).
+        lookahead_samples: that the stream is behind the offline net, which looks ahead by as many.
     """
 
     graph: fx.GraphModule
+    stream: fx.GraphModule
     states: tuple[StateSpec, ...]
     fp32_modules: tuple[str, ...]
-    offline: fx.GraphModule
     hops: int
-    pairs: Mapping[fx.Node, tuple[str, Timing]] = field(default_factory=dict)
+    pairs: Mapping[int, tuple[str, Timing]] = field(default_factory=dict)
+    lookahead_samples: int = 0
 
 
-class _Tracer(fx.Tracer):
-    record_stack_traces = True
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        leaf = isinstance(m, CausalFeatures | CumulativeNorm | ActivationLayer)
-        return leaf or super().is_leaf_module(m, module_qualified_name)
-
-
-@contextmanager
-def _traceable_factories(tracer: _Tracer) -> Iterator[None]:
-    """torch.arange(1, x.shape[1] + 1) and its kind take part in the trace."""
-    originals = {name: getattr(torch, name) for name in _FACTORIES}
-
-    def traced(original: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            flat = [*args, *kwargs.values()]
-            flat += [item for value in flat if isinstance(value, tuple | list) for item in value]
-            if any(isinstance(value, fx.Proxy) for value in flat):
-                return tracer.create_proxy("call_function", original, args, kwargs)
-            return original(*args, **kwargs)
-
-        return call
-
-    for name, original in originals.items():
-        setattr(torch, name, traced(original))
-    try:
-        yield
-    finally:
-        for name, original in originals.items():
-            setattr(torch, name, original)
-
-
-def trace(entry: CustomEntry) -> fx.GraphModule:
-    """The offline net as a graph.
-
-    Raises:
-        ConversionError: forward branches on its input, or otherwise cannot be traced.
-    """
-    root, tracer = OfflineNet(entry).eval(), _Tracer()
-    try:
-        with _traceable_factories(tracer):
-            graph = tracer.trace(root)
-    except Exception as exc:  # a user's forward may raise anything
-        place, first = line_of(exc.__traceback__), (str(exc).splitlines() or [repr(exc)])[0]
-        raise ConversionError(
-            f"{entry.original.factory}: forward cannot be followed{place}: {first}; "
-            "it must not branch, assert or compute with numpy on its input"
-        ) from exc
-    return fx.GraphModule(root, graph).eval()
-
-
-def record(module: fx.GraphModule, *inputs: Tensor) -> dict[fx.Node, Any]:
-    """Every node's value for some inputs.
-
-    Raises:
-        ConversionError: the net does not run.
-    """
-    values: dict[fx.Node, Any] = {}
-
-    class Recorder(fx.Interpreter):
-        def run_node(self, n: fx.Node) -> Any:
-            values[n] = super().run_node(n)
-            return values[n]
-
-    try:
-        with torch.no_grad():
-            Recorder(module, garbage_collect_values=False).run(*inputs)
-    except Exception as exc:  # a user's forward may raise anything
-        done = [n for n in module.graph.nodes if n not in values]
-        place = where(module, done[0]) if done else "the net"
-        first = str(exc).strip().splitlines()[0] if str(exc).strip() else repr(exc)
-        raise ConversionError(f"{place} does not run on audio {list(inputs[0].shape)}: {first}") from exc
-    return values
-
-
-def noise(samples: int, seed: int) -> Tensor:
-    """[1, samples] at -20 dBFS, the same each time."""
-    return 0.1 * torch.randn(1, samples, generator=torch.Generator().manual_seed(seed))
+_KEPT: weakref.WeakKeyDictionary[nn.Module, dict[Any, ExternalStateGraph]] = weakref.WeakKeyDictionary()
 
 
 def to_external_state(entry: CustomEntry, hops: int) -> ExternalStateGraph:
-    """Take the state out of a causal net.
+    """Take the state out of a causal net; made once for each number of hops.
 
     Args:
         entry: of form "causal", its net loaded.
@@ -143,39 +64,43 @@ def to_external_state(entry: CustomEntry, hops: int) -> ExternalStateGraph:
     Raises:
         ConversionError: naming the layer and the reason.
     """
-    module = trace(entry)
+    kept = _KEPT.setdefault(entry.net, {})
+    key = (entry.offline_key(), hops)
+    if key not in kept:
+        kept[key] = _to_external_state(entry, hops)
+    return kept[key]
+
+
+def _to_external_state(entry: CustomEntry, hops: int) -> ExternalStateGraph:
+    short = recording(entry, SHORT_HOPS)
+    long = recording(entry, max(LONG_HOPS, 5 * hops + 1))
+    walk = Walk(short, long, hops, lookahead=entry.lookahead == "delay")
     hop = entry.geometry.hop_samples
-    short = record(module, noise(SHORT_HOPS * hop, 0))
-    walk = Walk(
-        module=module,
-        hops=hops,
-        short=short,
-        long=record(module, noise(LONG_HOPS * hop, 0)),
-        other=record(module, noise(SHORT_HOPS * hop, 1)),
-        lengths=(SHORT_HOPS, LONG_HOPS),
-    )
-    for node in module.graph.nodes:
+    for node in short.nodes:
         if node.op == "placeholder":
             walk.audio(node, hop)
         elif node.op == "output":
-            _finish(walk, entry, node)
+            _finish(walk, entry, cast(fx.Node, cast(Any, node.args[0])[0]))
         else:
-            causal_rules.step(walk, node)
-    graph = fx.GraphModule(walk.modules, walk.graph, class_name="StepGraph").eval()
-    return ExternalStateGraph(
-        graph, tuple(walk.states), _fp32_modules(walk, entry), offline=module, hops=hops, pairs=walk.pairs
-    )
+            rules.step(walk, node)
+    stream = walk.builder.finish("Stream")
+    _check_names(walk, entry)
+    left = {node.name for node in stream.graph.nodes}
+    places = {node: place for place, node in enumerate(walk.outline.nodes)}
+    pairs = {places[node]: pair for node, pair in walk.pairs.items() if pair[0] in left}
+    examples = {str(n.target): walk.builder.values[n] for n in stream.graph.nodes if n.op == "placeholder"}
+    last = Builder(wraps=True)
+    last.output(finish(stream, walk.builder.fp32, last, examples))
+    graph = last.finish("StepGraph")
+    output = walk.timings[cast(fx.Node, cast(Any, short.nodes[-1].args[0])[0])]
+    ahead = output.delay * hop // output.rate
+    return ExternalStateGraph(graph, stream, tuple(walk.states), tuple(last.fp32), hops, pairs, ahead)
 
 
-def _finish(walk: Walk, entry: CustomEntry, node: fx.Node) -> None:
+def _finish(walk: Walk, entry: CustomEntry, source: fx.Node) -> None:
     """The output, in the shape that the signature has."""
-    source = cast(fx.Node, node.args[0])
-    if not isinstance(source, fx.Node):
-        raise ConversionError(
-            f"{entry.original.factory}: forward returned {type(source).__name__}, expected one tensor"
-        )
     timing = walk.timings.get(source)
-    shape = list(walk.short[source].shape)
+    shape = walk.shape(source)
     if timing is None:
         raise ConversionError(f"{entry.original.factory}: the output {shape} does not grow with the audio")
     hop, hops = entry.geometry.hop_samples, walk.hops
@@ -187,22 +112,25 @@ def _finish(walk: Walk, entry: CustomEntry, node: fx.Node) -> None:
             f"{entry.original.factory}: for audio [1, {samples}], {SHORT_HOPS} hops of {hop}, forward returned "
             f"{shape}, expected {list(entry.offline_shape(SHORT_HOPS))}"
         )
-    out = walk.graph.call_method("narrow", (walk.new[source], timing.axis, 0, timing.rate * hops))
-    out = walk.graph.call_method("reshape", (out, entry.signature(hops).outputs[0].shape))
-    walk.graph.output((out, *walk.state_results))
+    if timing.trailing < 0:
+        raise ConversionError(
+            f"{entry.original.factory}: forward returned {-timing.trailing} frames fewer than the recording has"
+        )
+    b = walk.builder
+    out = walk.masked(source, walk.value(source), timing)
+    first = timing.rate * (hops - 1) if entry.output_kind == "scores" else 0  # the scores of a call's last hop
+    out = b.op("narrow", out, timing.axis, first, timing.rate * hops - first)
+    out = b.op("reshape", out, list(entry.signature(hops).outputs[0].shape))
+    b.output([out, *walk.state_results])
 
 
-def _fp32_modules(walk: Walk, entry: CustomEntry) -> tuple[str, ...]:
-    """Flat names in the graph: those the rules ask for, and the leaves of what the user named."""
-    named: list[str] = []
-    known = {n: target for n, target in walk.origins.items() if target.startswith("net.")}
+def _check_names(walk: Walk, entry: CustomEntry) -> None:
+    """Every module that the user wants in float32 must be one that forward calls."""
+    origins = [walk.origin(node) for node in walk.short.nodes if node.op == "call_function"]
+    called = {path for origin in origins for path, _ in origin.kinds if path}
     for wanted in entry.fp32_named:
-        prefix = f"net.{wanted}"
-        hits = [n for n, target in known.items() if target == prefix or target.startswith(f"{prefix}.")]
-        if not hits:
-            offers = ", ".join(sorted({t.removeprefix("net.") for t in known.values()})) or "none"
+        if not any(path == wanted or path.startswith(f"{wanted}.") for path in called):
             raise ConversionError(
-                f"{entry.name}: fp32_modules names {wanted!r}, which forward does not call; it calls: {offers}"
+                f"{entry.name}: fp32_modules names {wanted!r}, which forward does not call; it calls: "
+                f"{', '.join(sorted(called)) or 'none'}"
             )
-        named += hits
-    return tuple(dict.fromkeys([*walk.fp32, *named]))

@@ -8,14 +8,10 @@ state. Frames of a call are numbers of the modules, not read from a shape: a tra
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-
-from models.layers.front_end import Features
-from models.layers.front_end_spec import FrontEndSpec
 
 # A state that is the whole of its input would be an input handed through, which CompiledModel cannot do: the clamp
 # survives conversion and changes nothing.
@@ -25,17 +21,6 @@ _BEYOND_AUDIO = 1e30
 def _last(joined: Tensor, axis: int, past: int, new: int) -> Tensor:
     kept = joined.narrow(axis, new, past)
     return torch.clamp(kept, -_BEYOND_AUDIO, _BEYOND_AUDIO) if past <= new else kept
-
-
-def _stack(rows: list[Tensor], axis: int) -> Tensor:
-    """Frames of an RNN side by side, in groups of four (models/layers/recurrent.py says why).
-
-    `stack_rows` in another order of operations, which exported files keep.
-    """
-    while len(rows) > 4:
-        groups = [torch.cat(rows[first : first + 4], axis) for first in range(0, len(rows), 4)]
-        rows = [torch.clamp(group, -1.0, 1.0) for group in groups]
-    return torch.cat(rows, axis) if len(rows) > 1 else rows[0]
 
 
 class StreamPad(nn.Module):
@@ -90,23 +75,31 @@ class StreamConv(nn.Module):
 
 
 class StreamConvTranspose(nn.Module):
-    """A strided ConvTranspose1d as a matrix and an overlap-add; the tail of a call's last frames is its state.
+    """A strided transposed convolution as a matrix and an overlap-add; the tail of a call's last frames is its state.
+
+    Args:
+        weight: [in, out / groups, kernel]; bias: [out], or None.
+        stride, dilation, groups: of it.
+        frames: of a call.
 
     Neither converter needs to know transposed convolutions then (LiteRT's does not).
     """
 
-    def __init__(self, conv: nn.ConvTranspose1d, frames: int) -> None:
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, stride: int, dilation: int, groups: int, frames: int
+    ) -> None:
         super().__init__()
-        kernel, self.stride = conv.kernel_size[0], conv.stride[0]
-        self.frames, self.channels = frames, conv.out_channels
-        self.parts = math.ceil(kernel / self.stride)
-        weight = nn.functional.pad(conv.weight.detach(), (0, self.parts * self.stride - kernel))  # [in, out, span]
-        matrix = weight.permute(2, 1, 0).reshape(-1, conv.in_channels)  # [span x out, in]
+        weight = _block_diagonal(_with_holes(weight, dilation), groups)
+        inputs, self.channels, kernel = weight.shape
+        self.stride, self.frames = stride, frames
+        self.parts = math.ceil(kernel / stride)
+        weight = nn.functional.pad(weight, (0, self.parts * stride - kernel))  # [in, out, span]
+        matrix = weight.permute(2, 1, 0).reshape(-1, inputs)  # [span x out, in]
         self.matrix = nn.Linear(matrix.shape[1], matrix.shape[0], bias=False)
         self.matrix.weight = nn.Parameter(matrix.contiguous(), requires_grad=False)
-        bias = torch.zeros(self.channels) if conv.bias is None else conv.bias.detach()
         self.bias: Tensor
-        self.register_buffer("bias", bias.reshape(1, -1, 1).clone(), persistent=False)
+        offset = torch.zeros(self.channels) if bias is None else bias
+        self.register_buffer("bias", offset.reshape(1, -1, 1).clone(), persistent=False)
 
     @property
     def state_shape(self) -> tuple[int, ...]:
@@ -128,135 +121,26 @@ class StreamConvTranspose(nn.Module):
         return (out,) if tail is None else (out, summed[frames:])
 
 
-class GruCell(nn.Module):
-    """What a GRU does behind its matrices; no weights."""
-
-    def forward(self, drive: Tensor, feedback: Tensor, hidden: Tensor) -> Tensor:
-        units = hidden.shape[1]
-        gates = torch.sigmoid(drive[:, : 2 * units] + feedback[:, : 2 * units])
-        reset, update = gates[:, :units], gates[:, units:]
-        offered = torch.tanh(drive[:, 2 * units :] + reset * feedback[:, 2 * units :])
-        return offered + update * (hidden - offered)
+def _with_holes(weight: Tensor, dilation: int) -> Tensor:
+    """A kernel with the zeros between its taps."""
+    if dilation == 1:
+        return weight
+    full = weight.new_zeros(*weight.shape[:2], (weight.shape[2] - 1) * dilation + 1)
+    full[..., ::dilation] = weight
+    return full
 
 
-class LstmCell(nn.Module):
-    """What an LSTM does behind its matrices; no weights. Gates stand as input, forget, output, cell."""
-
-    def forward(self, drive: Tensor, feedback: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-        units = cell.shape[1]
-        gates = drive + feedback
-        opened = torch.sigmoid(gates[:, : 3 * units])
-        offered = torch.tanh(gates[:, 3 * units :])
-        cell = opened[:, units : 2 * units] * cell + opened[:, :units] * offered
-        return opened[:, 2 * units :] * torch.tanh(cell), cell
-
-
-class _Direction(nn.Module):
-    """One layer in one direction, written out over its frames."""
-
-    def __init__(self, rnn: nn.GRU | nn.LSTM, suffix: str) -> None:
-        super().__init__()
-        self.is_lstm, self.units = isinstance(rnn, nn.LSTM), rnn.hidden_size
-        self.from_input = self._linear(rnn, f"ih_{suffix}")
-        self.from_hidden = self._linear(rnn, f"hh_{suffix}")
-        self.cell: nn.Module = LstmCell() if self.is_lstm else GruCell()
-
-    def _linear(self, rnn: nn.GRU | nn.LSTM, name: str) -> nn.Linear:
-        weight = cast(Tensor, getattr(rnn, f"weight_{name}")).detach()
-        bias = cast(Tensor, getattr(rnn, f"bias_{name}")).detach() if rnn.bias else None
-        layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
-        layer.weight = nn.Parameter(self._order(weight), requires_grad=False)
-        if bias is not None:
-            layer.bias = nn.Parameter(self._order(bias), requires_grad=False)
-        return layer
-
-    def _order(self, value: Tensor) -> Tensor:
-        if not self.is_lstm:
-            return value.contiguous()
-        gate_in, forget, cell, gate_out = value.chunk(4)
-        return torch.cat([gate_in, forget, gate_out, cell])
-
-    def forward(
-        self, x: Tensor, frames: int, hidden: Tensor, cell: Tensor | None, backwards: bool = False
-    ) -> tuple[list[Tensor], Tensor, Tensor | None]:
-        """x [frames x batch, features], frame by frame; hidden and cell [batch, units]."""
-        drive, batch = self.from_input(x), hidden.shape[0]
-        rows: list[Tensor] = []
-        for frame in reversed(range(frames)) if backwards else range(frames):
-            now = drive[frame * batch : (frame + 1) * batch]
-            if cell is None:
-                hidden = self.cell(now, self.from_hidden(hidden), hidden)
-            else:
-                hidden, cell = self.cell(now, self.from_hidden(hidden), cell)
-            rows.append(hidden)
-        return rows[::-1] if backwards else rows, hidden, cell
-
-
-class StreamRnn(nn.Module):
-    """A GRU or LSTM over time, written out over the frames of a call; states [layers x batch, units]."""
-
-    def __init__(self, rnn: nn.GRU | nn.LSTM, frames: int, batch: int, frame_axis: int) -> None:
-        super().__init__()
-        self.frames, self.batch, self.frame_axis = frames, batch, frame_axis
-        self.is_lstm, self.units = isinstance(rnn, nn.LSTM), rnn.hidden_size
-        self.layers = nn.ModuleList(_Direction(rnn, f"l{layer}") for layer in range(rnn.num_layers))
-
-    @property
-    def state_shape(self) -> tuple[int, ...]:
-        return (len(self.layers) * self.batch, self.units)
-
-    def forward(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        frames, batch = self.frames, self.batch
-        if self.frame_axis == 1 and batch > 1:
-            x = x.transpose(0, 1)
-        x = x.reshape(frames * batch, x.shape[-1])
-        new: list[tuple[Tensor, ...]] = []
-        for index, layer in enumerate(self.layers):
-            own = [state[index * batch : (index + 1) * batch] for state in states]
-            rows, hidden, cell = layer(x, frames, own[0], own[1] if self.is_lstm else None)
-            x = _stack(rows, 0)  # [frames x batch, units]
-            new.append((hidden,) if cell is None else (hidden, cell))
-        kept = [torch.cat(parts, 0) if len(parts) > 1 else parts[0] for parts in zip(*new, strict=True)]
-        return (_unfold(x, frames, batch, self.units, self.frame_axis), *kept)
-
-
-def _unfold(x: Tensor, frames: int, batch: int, units: int, frame_axis: int) -> Tensor:
-    if frame_axis == 0:
-        return x.reshape(frames, batch, units)
-    return x.reshape(frames, batch, units).transpose(0, 1) if batch > 1 else x.reshape(1, frames, units)
-
-
-class UnrolledRnn(nn.Module):
-    """A GRU or LSTM along another axis than time, inside one frame: from zero each time, in one or both directions."""
-
-    def __init__(self, rnn: nn.GRU | nn.LSTM, frames: int, batch: int, frame_axis: int) -> None:
-        super().__init__()
-        self.frames, self.batch, self.frame_axis = frames, batch, frame_axis
-        self.is_lstm, self.units = isinstance(rnn, nn.LSTM), rnn.hidden_size
-        ends = ("", "_reverse") if rnn.bidirectional else ("",)
-        self.layers = nn.ModuleList(
-            nn.ModuleList(_Direction(rnn, f"l{layer}{end}") for end in ends) for layer in range(rnn.num_layers)
-        )
-        self.zero: Tensor
-        self.register_buffer("zero", torch.zeros(batch, self.units), persistent=False)
-
-    def forward(self, x: Tensor) -> tuple[Tensor]:
-        frames, batch = self.frames, self.batch
-        if self.frame_axis == 1:
-            x = x.transpose(0, 1)
-        x = x.reshape(frames * batch, x.shape[-1])
-        units = self.units
-        for layer in self.layers:
-            directions = cast("Sequence[nn.Module]", layer)
-            both = []
-            for backwards, direction in enumerate(directions):
-                cell = self.zero if self.is_lstm else None
-                rows, _, _ = direction(x, frames, self.zero, cell, bool(backwards))
-                both.append(_stack(rows, 0))
-            x = torch.cat(both, 1) if len(both) > 1 else both[0]
-            units = self.units * len(both)
-        x = x.reshape(frames, batch, units)
-        return (x.transpose(0, 1) if self.frame_axis == 1 else x,)
+def _block_diagonal(weight: Tensor, groups: int) -> Tensor:
+    """[in, out / groups, kernel] to [in, out, kernel]."""
+    if groups == 1:
+        return weight
+    inputs, outputs, kernel = weight.shape
+    full = weight.new_zeros(inputs, outputs * groups, kernel)
+    each = inputs // groups
+    for group in range(groups):
+        rows = slice(group * each, (group + 1) * each)
+        full[rows, group * outputs : (group + 1) * outputs] = weight[rows]
+    return full
 
 
 class StreamCumsum(nn.Module):
@@ -272,16 +156,56 @@ class StreamCumsum(nn.Module):
 
 
 class StreamCount(nn.Module):
-    """torch.arange over time: where the call begins is its state."""
-
-    def __init__(self, first: float, step: float, frames: int) -> None:
-        super().__init__()
-        self.advance = step * frames
-        self.base: Tensor
-        self.register_buffer("base", first + step * torch.arange(frames, dtype=torch.float32), persistent=False)
+    """Calls so far."""
 
     def forward(self, count: Tensor) -> tuple[Tensor, Tensor]:
-        return self.base + count, count + self.advance
+        return count * 1.0, count + 1.0
+
+
+class StreamPositions(nn.Module):
+    """A constant as long as the recording that is the same at every call but the first ones.
+
+    Args:
+        table: [first calls + 1, ...], its last row for all later ones.
+
+    The state [first calls] fills with ones, one a call: where it goes from one to zero is the call it is.
+    """
+
+    def __init__(self, table: Tensor) -> None:
+        super().__init__()
+        self.calls = table.shape[0] - 1
+        self.steady: Tensor
+        self.differences: Tensor
+        self.register_buffer("steady", table[-1].contiguous(), persistent=False)
+        self.register_buffer("differences", (table[:-1] - table[-1]).contiguous(), persistent=False)
+
+    def forward(self, calls: Tensor) -> tuple[Tensor, Tensor]:
+        first = torch.clamp(calls[:1] + 1.0, max=1.0)  # a one that is computed: a state cannot be a constant
+        now = torch.cat([first, calls[:-1]], 0) if self.calls > 1 else first
+        at = now - calls  # one at this call
+        value = self.steady
+        for index in range(self.calls):
+            value = value + self.differences[index] * at[index : index + 1].reshape([1] * self.steady.dim())
+        return value, now
+
+
+class StreamExtreme(nn.Module):
+    """The largest (or smallest) value so far; state: that, and whether there was one."""
+
+    def __init__(self, axis: int, frames: int, largest: bool) -> None:
+        super().__init__()
+        self.axis, self.frames = axis, frames
+        self.sign = 1.0 if largest else -1.0
+
+    def forward(self, x: Tensor, extreme: Tensor, begun: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x = x * self.sign
+        best = extreme * begun + (1.0 - begun) * x.narrow(self.axis, 0, 1)
+        rows = []
+        for frame in range(self.frames):
+            best = torch.maximum(best, x.narrow(self.axis, frame, 1))
+            rows.append(best)
+        y = torch.cat(rows, self.axis) if len(rows) > 1 else rows[0]
+        return y * self.sign, best * 1.0, torch.clamp(begun + 1.0, max=1.0)
 
 
 class CumulativeNorm(nn.Module):
@@ -307,41 +231,3 @@ class CumulativeNorm(nn.Module):
         power = torch.cumsum((flat * flat).sum(2, keepdim=True), 1) / count
         y = (flat - mean) * torch.rsqrt(torch.clamp(power - mean * mean, min=0.0) + self.eps)
         return (y * self.weight + self.bias).reshape(x.shape)
-
-
-class StreamCumulativeNorm(nn.Module):
-    """CumulativeNorm for the frames of a call; state [1, 3]: frames, sum and sum of squares so far."""
-
-    def __init__(self, norm: CumulativeNorm, frames: int) -> None:
-        super().__init__()
-        self.norm, self.frames = norm, frames
-        self.count: Tensor
-        count = torch.arange(1, frames + 1, dtype=torch.float32).reshape(1, -1, 1)
-        self.register_buffer("count", count, persistent=False)
-
-    def forward(self, x: Tensor, totals: Tensor) -> tuple[Tensor, Tensor]:
-        norm, shape = self.norm, x.shape
-        flat = x.reshape(1, self.frames, norm.features)
-        sums = torch.cat([flat.sum(2, keepdim=True), (flat * flat).sum(2, keepdim=True)], 2)  # [1, frames, 2]
-        if self.frames > 1:
-            sums = torch.cumsum(sums, 1)
-        sums = sums + totals[:, 1:].reshape(1, 1, 2)
-        count = self.count + totals[:, :1].reshape(1, 1, 1)
-        means = sums / (norm.features * count)
-        mean, power = means[:, :, :1], means[:, :, 1:]
-        y = (flat - mean) * torch.rsqrt(torch.clamp(power - mean * mean, min=0.0) + norm.eps)
-        last = torch.cat([count[:, -1], sums[:, -1]], 1)
-        return (y * norm.weight + norm.bias).reshape(shape), last
-
-
-class StreamFeatures(nn.Module):
-    """The front end for the frames of a call; the samples that its first frames reach back to are its state."""
-
-    def __init__(self, spec: FrontEndSpec, frames: int) -> None:
-        super().__init__()
-        self.past, self.samples = spec.frame_samples - spec.hop_samples, frames * spec.hop_samples
-        self.features = Features(spec, frames)
-
-    def forward(self, audio: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        joined = torch.cat([past, audio], 1)
-        return self.features(joined), _last(joined, 1, self.past, self.samples)

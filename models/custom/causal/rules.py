@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import copy
-import operator
-from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
-from torch import Tensor, fx, nn
-from torch.nn import functional
+from torch import fx
 
-from models.custom.adapters import ActivationLayer
-from models.custom.causal.layer_rules import MODULE_RULES, Rule, conv_function, rnn_item
-from models.custom.causal.layers import StreamCount, StreamCumsum, StreamPad
-from models.custom.causal.walk import Timing, Walk, first_tensor, tensors
+from models.custom.causal.conv_rules import conv, conv_transpose
+from models.custom.causal.cuts import cut
+from models.custom.causal.layers import StreamCumsum, StreamExtreme, StreamPad
+from models.custom.causal.offline import constant_of
+from models.custom.causal.recurrence_rules import loop_over_frames, rnn
+from models.custom.causal.walk import Positions, Rule, Timing, Walk, first_tensor
+from models.graph.builder import Value
+from models.graph.lower import emit
 
 _map: Any = fx.map_arg  # typed for arguments of a graph only
 
@@ -26,22 +27,31 @@ def step(walk: Walk, node: fx.Node) -> None:
         ConversionError: naming the layer and the reason.
     """
     if node.op == "get_attr":
-        value = operator.attrgetter(str(node.target))(walk.module)
-        walk.modules[node.name] = value
-        walk.keep(node, walk.graph.get_attr(node.name), value, None)
+        _constant(walk, node)
         return
-    rule = _rule_of(walk, node)
-    if rule is None or not rule(walk, node):
-        _generic(walk, node)
+    if node in walk.outline.skipped:
+        return
+    if node in walk.outline.loops:
+        loop_over_frames(walk, node, walk.outline.loops[node])
+        return
+    for source in node.all_input_nodes:
+        if source in walk.outline.skipped:
+            walk.refuse(node, "reads what a loop over frames leaves at its end; a stream has no last frame")
+    name = str(node.target).removeprefix("aten.").partition(".")[0]
+    rule = _RULES.get(name)
+    with walk.builder.at(walk.origin(node)):
+        if rule is None or not rule(walk, node):
+            _generic(walk, node)
 
 
-def _rule_of(walk: Walk, node: fx.Node) -> Rule | None:
-    if node.op == "call_module":
-        module = walk.module.get_submodule(str(node.target))
-        if isinstance(module, nn.ConstantPad1d | nn.ConstantPad2d | nn.ZeroPad1d | nn.ZeroPad2d):
-            return _pad_module
-        return next((rule for kinds, rule in MODULE_RULES if isinstance(module, kinds)), None)
-    return _FUNCTION_RULES.get(node.target if node.op == "call_function" else f".{node.target}")
+def _constant(walk: Walk, node: fx.Node) -> None:
+    """A constant; one that grows with the recording is taken apart where it is read."""
+    short, long = constant_of(walk.short.module, node), constant_of(walk.long.module, walk.same[node])
+    time = walk.time_of(node)
+    if time is not None:
+        walk.keep(node, Positions(short, long, *time), None)
+    else:
+        walk.keep(node, walk.builder.constant(short), None)
 
 
 # --- everything that works on frames alone ------------------------------------------------------------------
@@ -49,251 +59,369 @@ def _rule_of(walk: Walk, node: fx.Node) -> Rule | None:
 
 def _generic(walk: Walk, node: fx.Node) -> None:
     time, inputs = walk.time_of(node), walk.timed_inputs(node)
-    timing = None if time is None else _generic_timing(walk, node, time, inputs)
-    example = _evaluate(walk, node)
-    frames = first_tensor(example)
-    if frames is None:  # sizes, types: numbers of the graph for this length of a call
-        walk.keep(node, example, example, None)
-        return
-    if timing is None:
-        if inputs and not _equal(walk.short[node], walk.other[node]):
-            walk.refuse(
-                node,
-                "folds the whole recording into one value, which a stream never has; a net that sees windows is "
-                "net.form = 'window'",
-            )
-    else:
-        wanted = timing.rate * walk.hops + timing.context
-        came = frames.shape[timing.axis]
+    timing = None if time is None else _generic_timing(walk, node, time, [t for _, t in inputs])
+    if timing is None and inputs:
+        walk.refuse(
+            node,
+            "folds the whole recording into one value, which a stream never has; a net that sees windows is "
+            "net.form = 'window', and a mean of the past is cumsum over arange",
+        )
+    twin = walk.same[node]
+    args, kwargs = (walk.numbers(node, a, b) for a, b in ((node.args, twin.args), (_items(node), _items(twin))))
+    behind = _behind(walk, node, inputs)
+    fill = {n: _input(walk, node, n, inputs) for n in node.all_input_nodes}
+    fill |= {n: walk.delayed(node, fill[n], walk.timings[n], frames) for n, frames in behind.items() if frames}
+    args, kwargs = (_map(part, lambda n: fill[n]) for part in (tuple(args), dict(kwargs)))
+    try:
+        result = emit(walk.builder, node.target, args, kwargs, {})
+    except Exception as exc:  # what holds for a whole recording may not hold for a hop
+        walk.refuse(node, f"does not run on the frames of one call: {str(exc).strip().splitlines()[0]}")
+    if timing is not None:
+        frames = first_tensor(result.tensor if isinstance(result, Value) else [v.tensor for v in result])
+        wanted, came = timing.frames(walk.hops), 0 if frames is None else frames.shape[timing.axis]
         if came != wanted:
             walk.refuse(node, f"gives {came} frames for a call that needs {wanted}; it needs later frames")
-    if node.op == "call_module":
-        module = _twin(walk.module.get_submodule(str(node.target)))
-        new = walk.graph.call_module(walk.place(node, module), *_arguments(walk, node))
-        if isinstance(module, ActivationLayer):
-            walk.fp32.append(node.name)
-    else:
-        new = walk.graph.create_node(node.op, node.target, *_arguments(walk, node))
-    walk.keep(node, new, example, timing)
+    walk.keep(node, result, timing)
+
+
+def _behind(walk: Walk, node: fx.Node, inputs: list[tuple[fx.Node, Timing]]) -> dict[fx.Node, int]:
+    """How many frames each input must wait for the one that is furthest behind."""
+    most = max((t.delay / t.rate for _, t in inputs), default=0.0)
+    waits = {n: most * t.rate - t.delay for n, t in inputs}
+    if any(wait != int(wait) for wait in waits.values()):
+        walk.refuse(node, "puts values together that look ahead by parts of each other's frames")
+    return {n: int(wait) for n, wait in waits.items()}
+
+
+def _items(node: fx.Node) -> list[tuple[str, Any]]:
+    return list(node.kwargs.items())
+
+
+def _input(walk: Walk, node: fx.Node, source: fx.Node, inputs: list[tuple[fx.Node, Timing]]) -> Any:
+    """What an operation reads; a constant as long as the recording goes with the value beside it."""
+    known = walk.new[source]
+    if not isinstance(known, Positions):
+        return known
+    rank = known.short.dim()
+    for other, timing in inputs:
+        same = len(walk.shape(other)) - timing.axis == rank - known.axis  # axes are lined up from the last
+        if same and timing.rate == known.rate and known.short.shape[known.axis] == walk.shape(other)[timing.axis]:
+            return walk.positions(node, known, timing, known.axis)
+    return walk.refuse(node, "is as long as the recording, and a stream does not know how long that will be")
 
 
 def _generic_timing(walk: Walk, node: fx.Node, time: tuple[int, int], inputs: list[Timing]) -> Timing:
     axis, rate = time
-    value = cast(Tensor, first_tensor(walk.short[node]))
-    extra = int(value.shape[axis]) - rate * walk.lengths[0]
-    if len({(t.context, t.trailing) for t in inputs}) > 1:
+    outer = _outer(walk, node)
+    if outer > 1 or any(t.outer > 1 for t in inputs):
+        if any(t.context or t.trailing for t in inputs):
+            walk.refuse(node, "mixes frames that are padded in time with another axis; slice the surplus off first")
+        return Timing(axis, rate // outer, 0, 0, outer, _late(walk, node, rate // outer, inputs))
+    extra = walk.surplus(node, axis, rate)
+    late = _late(walk, node, rate, inputs)
+    if len({(t.context / t.rate, t.trailing / t.rate) for t in inputs}) > 1:
         counts = ", ".join(f"{t.context} in front and {t.trailing} behind" for t in inputs)
         walk.refuse(node, f"puts values together that are padded differently ({counts})")
     context, trailing = (inputs[0].context, inputs[0].trailing) if inputs else (0, 0)
-    if extra < 0:
-        advice = f"{-extra} frames in front (nn.functional.pad)"
-        conv = walk.module.get_submodule(str(node.target)) if node.op == "call_module" else None
-        if isinstance(conv, nn.Conv1d | nn.Conv2d):
-            reach = (conv.kernel_size[-1] - 1) * conv.dilation[-1] - (conv.stride[-1] - 1)
-            advice = f"(kernel - 1) x dilation - (stride - 1) frames in front (nn.functional.pad, here {reach})"
-        walk.refuse(node, f"gives {-extra} frames fewer than the recording has; pad {advice}")
+    if inputs and inputs[0].rate != rate:  # frames became others: so did those in front
+        context, rest = divmod(context * rate, inputs[0].rate)
+        trailing, left = divmod(trailing * rate, inputs[0].rate)
+        if rest or left:
+            context, trailing = inputs[0].context, inputs[0].trailing
+    if extra < 0 and extra != context + trailing:
+        walk.refuse(
+            node,
+            f"gives {-extra} frames fewer than the recording has; pad {-extra} frames in front (nn.functional.pad)",
+        )
     if extra == context + trailing:
-        return Timing(axis, rate, context, trailing)
+        return Timing(axis, rate, context, trailing, 1, late)
     if trailing:
         walk.refuse(
             node,
-            f"its input is padded by {trailing} frames behind: its output looks at later frames; pad in front only",
+            f"its input is padded by {trailing} frames behind: its output looks at later frames; pad in front only, or "
+            "net.lookahead = 'delay' makes it delay",
         )
-    return Timing(axis, rate, extra, 0)
+    return Timing(axis, rate, extra, 0, 1, late)
+
+
+def _late(walk: Walk, node: fx.Node, rate: int, inputs: list[Timing]) -> int:
+    """How many frames the result is behind, if its inputs are."""
+    most = max((t.delay / t.rate for t in inputs), default=0.0) * rate
+    if most != int(most):
+        walk.refuse(node, "looks ahead by a part of a frame; geometry.hop_samples must be a multiple of the strides")
+    return int(most)
+
+
+def _outer(walk: Walk, node: fx.Node) -> int:
+    """How often the time axis of a value runs through all frames."""
+    timed = walk.timed_inputs(node)
+    if str(node.target).partition(".")[2].partition(".")[0] != "reshape" or not timed:
+        return max((t.outer for _, t in timed), default=1)
+    source, timing = timed[0]
+    shape = walk.shape(source)
+    count = shape[timing.axis] // timing.outer
+    place = torch.arange(count).repeat(timing.outer).reshape([-1 if a == timing.axis else 1 for a in range(len(shape))])
+    places = place.expand(shape).reshape(walk.shape(node))
+    axis = cast("tuple[int, int]", walk.time_of(node))[0]
+    line = places.movedim(axis, -1).reshape(-1, places.shape[axis])[0]
+    return 1 + int((line.diff() < 0).sum())
 
 
 # --- padding and slices -------------------------------------------------------------------------------------
 
 
 def _pad(walk: Walk, node: fx.Node) -> bool:
-    arguments = dict(zip(("input", "pad", "mode", "value"), node.args, strict=False)) | dict(node.kwargs)
-    pads = _map(arguments["pad"], lambda n: walk.short[n])
-    mode, value = arguments.get("mode", "constant"), arguments.get("value") or 0.0
-    return _pad_with(walk, node, pads, str(mode), cast(float, value))
-
-
-def _pad_module(walk: Walk, node: fx.Node) -> bool:
-    module = cast(Any, walk.module.get_submodule(str(node.target)))
-    return _pad_with(walk, node, module.padding, "constant", getattr(module, "value", 0.0))
-
-
-def _pad_with(walk: Walk, node: fx.Node, pads: Any, mode: str, value: float) -> bool:
-    source = node.all_input_nodes[0]
+    """Zeros, some of them in front of time; a constant that is not zero, and what is padded beside time, generic."""
+    source, pads, *rest = cast(Any, node.args)
+    value = float(rest[0]) if rest else 0.0
     timing = walk.timings.get(source)
     if timing is None:
         return False
-    slot = 2 * (walk.short[source].dim() - 1 - timing.axis)
+    twin = cast(Any, walk.same[node].args[1])
+    if list(twin) != list(pads):
+        return _padded_to_a_multiple(walk, node, source, list(pads), timing)
+    slot = 2 * (len(walk.shape(source)) - 1 - timing.axis)
     left, right = (int(n) for n in pads[slot : slot + 2]) if slot < len(pads) else (0, 0)
     if (left, right) == (0, 0):
         return False
-    if left < 0 or right < 0:
-        walk.refuse(node, f"cuts frames off with a padding of {left} and {right}; use a slice")
-    if mode != "constant" or float(value) != 0.0:
-        walk.refuse(node, f"pads time with {mode} {value:g}; a stream begins with zeros")
-    if left and (timing.context or timing.trailing):
-        walk.refuse(node, "pads time that was padded before; pad once, by the sum")
     others = [*pads[:slot], 0, 0, *pads[slot + 2 :]]
+    x = walk.value(source)
     if any(others):
-        walk.refuse(node, "pads time and another axis at once; pad in two steps")
-    after = Timing(timing.axis, timing.rate, timing.context + left, timing.trailing + right)
+        x = walk.builder.op("constant_pad_nd", x, others, value)
+    if left < 0 or right < 0:
+        if left > 0:
+            x = _joined(walk, node, walk.masked(node, x, timing), timing.axis, left)
+            timing = replace(timing, context=timing.context + left)
+        if right > 0:
+            timing = replace(timing, trailing=timing.trailing + right)
+        return cut(walk, node, x, timing, max(0, -left), max(0, -right))
+    if value != 0.0 and left:
+        walk.refuse(node, f"pads time with {value:g}; a stream begins with zeros")
+    if left and timing.context:
+        return _pad_more(walk, node, x, timing, left, right)
+    after = replace(timing, context=timing.context + left, trailing=timing.trailing + right)
     if not left:
-        walk.keep(node, walk.new[source], walk.example[source], after)
-        del walk.pairs[node]
+        walk.keep(node, x, after)
+        if not any(others):
+            walk.pairs.pop(node, None)
         return True
-    shape = list(walk.example[source].shape)
-    frames, shape[timing.axis] = shape[timing.axis], left
-    module = StreamPad(timing.axis, left, frames)
-    walk.stateful(node, module, (source,), {"past": tuple(shape)}, after)
+    walk.keep(node, _joined(walk, node, walk.masked(node, x, timing), timing.axis, left), after)
     return True
 
 
-def _getitem(walk: Walk, node: fx.Node) -> bool:
-    source, index = node.args
-    if not isinstance(source, fx.Node) or not isinstance(walk.short[source], Tensor):
-        return False
+def _joined(walk: Walk, node: fx.Node, x: Value, axis: int, past: int) -> Value:
+    """A value with the frames in front of it."""
+    shape = list(x.shape)
+    frames, shape[axis] = shape[axis], past
+    return walk.stateful(node, StreamPad(axis, past, frames), (x,), {"past": tuple(shape)})
+
+
+def _pad_more(walk: Walk, node: fx.Node, x: Value, timing: Timing, left: int, right: int) -> bool:
+    """Zeros in front of zeros: the call's own frames alone make a longer past."""
+    own = walk.builder.op("slice", x, timing.axis, timing.context, timing.context + timing.rate * walk.hops)
+    if any(bool(v.any()) for v in [walk.offline(node).narrow(timing.axis, 0, timing.context + left)]):
+        walk.refuse(node, "pads time in front of frames that are no zeros; pad once, by the sum")
+    own = walk.masked(node, own, replace(timing, context=0))
+    joined = _joined(walk, node, own, timing.axis, timing.context + left)
+    walk.keep(node, joined, replace(timing, context=timing.context + left, trailing=timing.trailing + right))
+    return True
+
+
+def _padded_to_a_multiple(walk: Walk, node: fx.Node, source: fx.Node, pads: list[int], timing: Timing) -> bool:
+    del source, pads, timing
+    walk.refuse(
+        node,
+        "pads the recording up to a length of its own: it is another graph for each length; hop_samples that is a "
+        "multiple of that length needs no padding",
+    )
+
+
+def _slice(walk: Walk, node: fx.Node) -> bool:
+    given = cast("tuple[Any, ...]", node.args)
+    whole_call = (*given, *(0, None, None, 1)[len(given) - 1 :])
+    source, dim, start, end, jump = whole_call
     timing = walk.timings.get(source)
-    if timing is None:
+    if timing is None or not isinstance(walk.offline(source), type(walk.offline(node))):
         return False
-    entries = list(index) if isinstance(index, tuple) else [index]
-    spelt = [e for e in entries if e is not None and e is not Ellipsis]
-    if Ellipsis in [e for e in entries if not isinstance(e, fx.Node)]:
-        at = next(i for i, e in enumerate(entries) if e is Ellipsis)
-        fill = walk.short[source].dim() - len(spelt)
-        entries[at : at + 1] = [slice(None)] * fill
-    place, axis = None, -1
-    for position, entry in enumerate(entries):
-        if entry is not None:
-            axis += 1
-            if axis == timing.axis:
-                place = position
-    if place is None or not isinstance(entries[place], slice):
+    if dim % len(walk.shape(source)) != timing.axis:
         return False
-
-    def ends(values: Mapping[fx.Node, Any]) -> tuple[int, int]:
-        length = int(values[source].shape[timing.axis])
-        part = _map(entries[place], lambda n: values[n])
-        if part.step not in (None, 1):
-            walk.refuse(node, f"takes every {part.step}th frame; stride in a convolution instead")
-        first, last, _ = part.indices(length)
-        return first, length - last
-
-    short, long = ends(walk.short), ends(walk.long)
-    if short == (0, 0) == long:
-        return False
-    if short != long:
-        walk.refuse(node, f"cuts {short} frames of a short recording and {long} of a long one")
-    front, behind = short
-    from_past = max(0, behind - timing.trailing)
-    context = timing.context - front - from_past
-    if context < 0:
-        walk.refuse(
-            node, f"cuts {front + from_past} frames that were not padded: the output would run ahead of its input"
+    long_args: list[Any] = list(walk.same[node].args[2:])
+    sizes = [
+        (values.shape[timing.axis], a, z)
+        for values, a, z in (
+            (walk.offline(source), start, end),
+            (
+                walk.long.values[walk.same[source]],
+                long_args[0] if long_args else None,
+                long_args[1] if len(long_args) > 1 else None,
+            ),
         )
-    frames = timing.context + timing.rate * walk.hops
-    entries[place] = slice(front, frames - from_past)
-    entries = [_map(e, lambda n: walk.new[n]) for e in entries]
-    new = walk.graph.call_function(operator.getitem, (walk.new[source], tuple(entries)))
-    moved = timing.axis + sum(e is None for e in entries[:place]) - sum(isinstance(e, int) for e in entries[:place])
-    after = Timing(moved, timing.rate, context, max(0, timing.trailing - behind))
-    walk.keep(node, new, walk.example[source][tuple(entries)], after)
+    ]
+    (front, behind), long = (
+        (first, size - last) for size, a, z in sizes for first, last, _ in [slice(a, z).indices(size)]
+    )
+    if (front, behind) != long:
+        walk.refuse(node, f"cuts {(front, behind)} frames of a short recording and {long} of a long one")
+    x = walk.value(source)
+    if jump != 1:
+        return _every(walk, node, x, timing, front, int(jump))
+    if front == behind == 0:
+        return False
+    return cut(walk, node, x, timing, front, behind)
+
+
+def _every(walk: Walk, node: fx.Node, x: Value, timing: Timing, front: int, jump: int) -> bool:
+    """Every `jump`th frame, where a hop has a whole number of them."""
+    if timing.rate % jump or timing.trailing:
+        walk.refuse(
+            node,
+            f"takes every {jump}th frame of {timing.rate} a hop; geometry.hop_samples must be a multiple of the stride",
+        )
+    after = walk.time_of(node)
+    if after is None:
+        return False
+    context = walk.surplus(node, *after)
+    # The last frames of a call are those of the recording's own grid: it begins `front` frames in.
+    frames = context + after[1] * walk.hops
+    if (frames - 1) * jump + front + 1 > x.shape[timing.axis] or context < 0:
+        walk.refuse(node, f"takes every {jump}th frame from the {front + 1}th: it needs later frames")
+    out = walk.builder.op("slice", x, timing.axis, front, front + (frames - 1) * jump + 1, jump)
+    walk.keep(node, out, Timing(after[0], after[1], context, 0, 1, _late(walk, node, after[1], [timing])))
     return True
 
 
 def _cat(walk: Walk, node: fx.Node) -> bool:
-    arguments = dict(zip(("tensors", "dim"), node.args, strict=False)) | dict(node.kwargs)
-    parts, dim = arguments["tensors"], arguments.get("dim", 0)
+    """Joined along time: only zeros in front have a stream."""
+    parts, dim = (*cast("tuple[Any, ...]", node.args), 0)[:2]
     time = walk.time_of(node)
-    if time is None or not isinstance(parts, list | tuple) or dim % walk.short[node].dim() != time[0]:
+    if time is None or dim % len(walk.shape(node)) != time[0]:
         return False
     *before, last = parts
     timing = walk.timings.get(last)
-    zeros = all(isinstance(p, fx.Node) and p not in walk.timings and not walk.short[p].any() for p in before)
-    if timing is None or not zeros or timing.context or timing.trailing:
+    zeros = all(p not in walk.timings and not walk.offline(p).any() for p in before)
+    same = all(not isinstance(walk.new[p], Positions) for p in before)
+    past = sum(int(walk.offline(p).shape[time[0]]) for p in before)
+    if timing is None or not zeros or not same or timing.context or timing.trailing not in (0, -past):
         walk.refuse(node, "joins values along time; only zeros in front of an unpadded value have a stream")
-    shape = list(walk.example[last].shape)
-    frames, shape[timing.axis] = shape[timing.axis], sum(int(walk.short[p].shape[timing.axis]) for p in before)
-    past = shape[timing.axis]
-    module = StreamPad(timing.axis, past, frames)
-    walk.stateful(node, module, (last,), {"past": tuple(shape)}, Timing(timing.axis, timing.rate, past))
+    x = walk.masked(node, walk.value(last), timing)
+    joined = _joined(walk, node, x, timing.axis, past)
+    if timing.trailing:  # as many zeros as were cut off behind: a delay
+        joined = walk.builder.op("slice", joined, timing.axis, 0, timing.rate * walk.hops)
+        past = 0
+    walk.keep(node, joined, replace(timing, context=past, trailing=0))
     return True
 
 
-# --- items, and sums over time ------------------------------------------------------------------------------
+# --- sums and extremes over time ----------------------------------------------------------------------------
 
 
-def _item(walk: Walk, node: fx.Node) -> bool:
-    return rnn_item(walk, node) or _getitem(walk, node)
+def _plain_time(walk: Walk, node: fx.Node) -> Timing | None:
+    """The timing of an operation's input, if it works along time; no padding may be in it."""
+    source, dim, *_ = cast(Any, node.args)
+    timing = walk.timings.get(source)
+    if timing is None or dim % len(walk.shape(source)) != timing.axis:
+        return None
+    if timing.context or timing.trailing:
+        walk.refuse(node, "its input is padded in time; slice the surplus off first")
+    return timing
 
 
 def _cumsum(walk: Walk, node: fx.Node) -> bool:
-    arguments = dict(zip(("input", "dim"), node.args, strict=False)) | dict(node.kwargs)
-    source = cast(fx.Node, arguments["input"])
+    timing = _plain_time(walk, node)
+    if timing is None:
+        return False
+    x = walk.masked(node, walk.value(cast(fx.Node, node.args[0])), timing)
+    shape = list(x.shape)
+    frames, shape[timing.axis] = shape[timing.axis], 1
+    walk.keep(node, walk.stateful(node, StreamCumsum(timing.axis, frames), (x,), {"sum": tuple(shape)}, ("",)), timing)
+    return True
+
+
+def _extreme(walk: Walk, node: fx.Node) -> bool:
+    timing = _plain_time(walk, node)
+    if timing is None:
+        return False
+    if timing.delay:
+        walk.refuse(node, "is a running extreme of what looks ahead, which begins with frames that are not there")
+    if any(user.args[1] == 1 and user.users for user in node.users):
+        walk.refuse(node, "its indices are read, which count from the recording's start for ever")
+    x = walk.value(cast(fx.Node, node.args[0]))
+    shape = list(x.shape)
+    frames, shape[timing.axis] = shape[timing.axis], 1
+    module = StreamExtreme(timing.axis, frames, "max" in str(node.target))
+    states = {"extreme": tuple(shape), "begun": tuple(1 for _ in shape)}
+    y = walk.stateful(node, module, (x,), states)
+    walk.keep(node, (y, y), None)
+    walk.timings[node] = timing
+    return True
+
+
+def _item(walk: Walk, node: fx.Node) -> bool:
+    source, index = cast(Any, node.args)
+    value = walk.new[source][index]
+    walk.keep(node, value, None if value is None else walk.timings.get(source))
+    if value is not None and walk.time_of(node) is None:
+        walk.timings.pop(node, None)
+        walk.pairs.pop(node, None)
+    return True
+
+
+def _norm_over_time(walk: Walk, node: fx.Node) -> bool:
+    timing = walk.timings.get(cast(fx.Node, node.args[0]))
+    if timing is not None and timing.axis >= 2:
+        walk.refuse(
+            node,
+            "its value at a frame depends on later audio: it normalises over time; take LayerNorm over the features, "
+            "or hearpack.CumulativeNorm",
+        )
+    return False
+
+
+def _padding(walk: Walk, node: fx.Node) -> bool:
+    """Padding that is no zeros: beside time it is a slice, along time it needs frames that were not."""
+    source, pads, *rest = cast(Any, node.args)
     timing = walk.timings.get(source)
-    dim = arguments["dim"] % walk.short[source].dim()
-    if timing is None or dim != timing.axis:
+    if timing is None:
         return False
-    if timing.context or timing.trailing:
-        walk.refuse(node, "its input is padded in time; slice the surplus off first")
-    shape = list(walk.example[source].shape)
-    frames, shape[dim] = shape[dim], 1
-    walk.stateful(node, StreamCumsum(dim, frames), (source,), {"sum": tuple(shape)}, timing, ("",))
-    return True
+    slot = 2 * (len(walk.shape(source)) - 1 - timing.axis)
+    if slot < len(pads) and any(pads[slot : slot + 2]):
+        mode = rest[0] if rest else "constant"
+        walk.refuse(node, f"pads time with {mode!r}: it repeats frames that come later; a stream begins with zeros")
+    return False
 
 
-def _arange(walk: Walk, node: fx.Node) -> bool:
-    time = walk.time_of(node)
-    if time is None:
-        return False
-    if walk.surplus(node, *time) != 0:
-        walk.refuse(node, "counts another number of frames than the recording has")
-    values = walk.short[node]
-    first, step_ = float(values[0]), float(values[1] - values[0])
-    module = StreamCount(first, step_, time[1] * walk.hops)
-    walk.stateful(node, module, (), {"count": (1,)}, Timing(0, time[1]), ("",))
-    return True
+def _attention(walk: Walk, node: fx.Node) -> bool:
+    """Attention inside a frame is generic; over time it needs all frames."""
+    query, key, *_ = cast(Any, node.args)
+    for source in (query, key):
+        timing = walk.timings.get(source)
+        if timing is not None and timing.axis == len(walk.shape(source)) - 2:
+            walk.refuse(
+                node,
+                "frames look at all frames so far (attention over time), which grow without end in a stream; attend to "
+                "the last frames only (unfold the keys and values)",
+            )
+    return False
 
 
-_FUNCTION_RULES: dict[Any, Rule] = {
-    functional.pad: _pad,
-    operator.getitem: _item,
-    torch.cat: _cat,
-    torch.cumsum: _cumsum,
-    ".cumsum": _cumsum,
-    torch.arange: _arange,
-    torch.conv1d: conv_function,
-    torch.conv2d: conv_function,
+_RULES: dict[str, Rule] = {
+    "constant_pad_nd": _pad,
+    "pad": _padding,
+    "slice": _slice,
+    "cat": _cat,
+    "cumsum": _cumsum,
+    "cummax": _extreme,
+    "cummin": _extreme,
+    "<built-in function getitem>": _item,
+    "conv1d": conv,
+    "conv2d": conv,
+    "conv_transpose1d": conv_transpose,
+    "conv_transpose2d": conv_transpose,
+    "group_norm": _norm_over_time,
+    "instance_norm": _norm_over_time,
+    "scaled_dot_product_attention": _attention,
+    "gru": rnn,
+    "lstm": rnn,
+    "rnn_tanh": rnn,
+    "rnn_relu": rnn,
 }
-
-
-# --- helpers ------------------------------------------------------------------------------------------------
-
-
-def _twin(module: nn.Module) -> nn.Module:
-    """The same weights in another module: one that is called twice stands in the stream under two names."""
-    twin = copy.copy(module)
-    for table in ("_parameters", "_buffers", "_modules"):
-        twin.__dict__[table] = copy.copy(module.__dict__[table])
-    return twin
-
-
-def _arguments(walk: Walk, node: fx.Node) -> tuple[Any, Any]:
-    return _map(node.args, lambda n: walk.new[n]), _map(node.kwargs, lambda n: walk.new[n])
-
-
-def _evaluate(walk: Walk, node: fx.Node) -> Any:
-    args = _map(node.args, lambda n: walk.example[n])
-    kwargs = _map(node.kwargs, lambda n: walk.example[n])
-    try:
-        with torch.no_grad():
-            if node.op == "call_module":
-                return walk.module.get_submodule(str(node.target))(*args, **kwargs)
-            if node.op == "call_function":
-                return cast(Callable[..., Any], node.target)(*args, **kwargs)
-            owner, *rest = args
-            return getattr(owner, str(node.target))(*rest, **kwargs)
-    except Exception as exc:  # what holds for a whole recording may not hold for a hop
-        walk.refuse(node, f"does not run on the frames of one call: {str(exc).strip().splitlines()[0]}")
-
-
-def _equal(one: Any, two: Any) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(tensors(one), tensors(two), strict=True))

@@ -1,24 +1,22 @@
-"""The graph that convert.py writes, beside the offline one: what is known of each value in time."""
+"""The stream that convert.py writes, beside the offline graph: what is known of each value in time."""
 
 from __future__ import annotations
 
-import operator
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import TracebackType
 from typing import Any, NoReturn, cast
 
 import torch
 from torch import Tensor, fx, nn
 
 from models.common.errors import ConversionError
+from models.custom.causal.layers import StreamCount, StreamPad, StreamPositions
+from models.custom.causal.loops import Outline, aligned, outline
+from models.custom.causal.offline import Recording
 from models.geometry import StateSpec
-
-_MODELS = Path(__file__).parents[2]  # our own frames in a traceback
-
-_RESERVED = {"audio", "scores", "enhanced"}
+from models.graph.builder import Builder, Origin, Value
 
 
 @dataclass(frozen=True)
@@ -30,126 +28,99 @@ class Timing:
         rate: frames per hop.
         context: frames in front of the recording's first (padding); a call's value has them too, from its past.
         trailing: frames behind the recording's last (padding on both sides); a call's value has them not.
+        outer: how often the axis runs through all frames: a reshape put another axis in front of them.
+        delay: frames that the stream is behind the offline value, where that looks ahead (net.lookahead = "delay").
     """
 
     axis: int
     rate: int
     context: int = 0
     trailing: int = 0
+    outer: int = 1
+    delay: int = 0
+
+    def frames(self, hops: int) -> int:
+        """Along the axis, for a call of so many hops."""
+        return self.outer * (self.context + self.rate * hops)
+
+    def known(self, hops: int) -> int:
+        """Frames of a recording that both the offline value and its stream have."""
+        return self.rate * hops - max(self.delay, -self.trailing)
+
+
+@dataclass(frozen=True, eq=False)
+class Positions:
+    """A constant that is as long as the recording: numbers of frames, a window's sum, a mask.
+
+    Attributes:
+        short, long: its values at both lengths.
+        axis, rate: its time.
+    """
+
+    short: Tensor
+    long: Tensor
+    axis: int
+    rate: int
 
 
 @dataclass
 class Walk:
-    """The graph being written, beside the offline one.
+    """The stream being written, beside the offline graph.
 
     Attributes:
-        module: the offline net; `short`, `long`, `other`: its values at two lengths, and for another signal.
+        short, long: the offline net at two lengths.
         hops: of a call.
-        lengths: the two lengths in hops.
-        graph, modules: the stream's; `new` maps an offline node to its node there, or to a constant.
-        example: the stream's values for the first call.
+        builder: writes the stream.
+        same: node of the short graph -> of the long one.
+        new: an offline node -> its value in the stream: a Value, a tuple, or Positions.
         timings: of nodes that have a time axis.
         states, state_results: in order.
-        origins: name of a module of the stream -> its dotted name in the offline net.
-        fp32: names of modules that stay in float32.
         pairs: for the proof.
+        count: of calls so far, if anything counts.
+        lookahead: whether what looks ahead becomes delay.
+        outline: the short graph, its loops apart.
     """
 
-    module: fx.GraphModule
+    short: Recording
+    long: Recording
     hops: int
-    short: Mapping[fx.Node, Any]
-    long: Mapping[fx.Node, Any]
-    other: Mapping[fx.Node, Any]
-    lengths: tuple[int, int]
-    graph: fx.Graph = field(default_factory=fx.Graph)
-    modules: dict[str, Any] = field(default_factory=dict)
+    builder: Builder = field(default_factory=Builder)
+    same: Mapping[fx.Node, fx.Node] = field(default_factory=dict)
     new: dict[fx.Node, Any] = field(default_factory=dict)
-    example: dict[fx.Node, Any] = field(default_factory=dict)
     timings: dict[fx.Node, Timing] = field(default_factory=dict)
     states: list[StateSpec] = field(default_factory=list)
-    state_results: list[fx.Node] = field(default_factory=list)
-    origins: dict[str, str] = field(default_factory=dict)
-    fp32: list[str] = field(default_factory=list)
+    state_results: list[Value] = field(default_factory=list)
     pairs: dict[fx.Node, tuple[str, Timing]] = field(default_factory=dict)
-    last_placeholder: fx.Node | None = None
+    count: Value | None = None
+    lookahead: bool = False
+    outline: Outline = field(init=False)
+    _valid: dict[tuple[int, int, int], Value] = field(default_factory=dict)
 
-    def audio(self, node: fx.Node, hop: int) -> None:
-        """The one input."""
-        if self.last_placeholder is not None:
-            self.refuse(node, "a causal net takes audio alone; its state is hearpack's to find")
-        self.last_placeholder = self.graph.placeholder("audio")
-        example = 0.1 * torch.randn(1, hop * self.hops, generator=torch.Generator().manual_seed(2))
-        self.keep(node, self.last_placeholder, example, Timing(1, hop))
+    def __post_init__(self) -> None:
+        self.outline = outline(self.short)
+        self.same = aligned(self.outline, outline(self.long))
 
-    def keep(self, node: fx.Node, new: Any, example: Any, timing: Timing | None) -> None:
-        self.new[node], self.example[node] = new, example
-        if timing is not None:
-            self.timings[node] = timing
-            if isinstance(new, fx.Node) and isinstance(example, Tensor):
-                self.pairs[node] = (new.name, timing)
+    # --- what is known of the offline net -----------------------------------------------------------------------
+
+    def origin(self, node: fx.Node) -> Origin:
+        return cast(Origin, node.meta.get("origin", Origin()))
 
     def refuse(self, node: fx.Node, reason: str) -> NoReturn:
         """Raises: ConversionError, always."""
-        raise ConversionError(f"{where(self.module, node)}: {reason}")
+        raise ConversionError(f"{self.origin(node)}: {reason}")
 
-    def place(self, node: fx.Node, module: nn.Module, fp32: tuple[str, ...] = ()) -> str:
-        """A module of the stream under a flat name; `fp32`: parts of it that stay in float32 ("" for all)."""
-        name = node.name
-        self.modules[name] = module
-        self.origins[name] = str(node.target) if node.op == "call_module" else ""
-        self.fp32 += [f"{name}.{part}" if part else name for part in fp32]
-        return name
+    def offline(self, node: fx.Node) -> Any:
+        """A node's value for the short recording."""
+        return self.short.values[node]
 
-    def add_state(self, node: fx.Node, suffix: str, shape: tuple[int, ...]) -> tuple[fx.Node, Tensor]:
-        """A state as a placeholder behind those there are, and its reset value."""
-        base = re.sub(r"\W+", "_", node.name.removeprefix("net_"))
-        name = f"{base}_{suffix}"
-        taken = {s.name for s in self.states} | {s.out_name for s in self.states} | _RESERVED
-        name = name if name[0].isalpha() else f"s_{name}"
-        while name in taken:
-            name = f"{name}_"
-        with self.graph.inserting_after(cast(fx.Node, self.last_placeholder)):
-            self.last_placeholder = self.graph.placeholder(name)
-        self.states.append(StateSpec(name, shape))
-        return self.last_placeholder, torch.zeros(shape)
-
-    def stateful(
-        self,
-        node: fx.Node,
-        module: nn.Module,
-        inputs: tuple[fx.Node, ...],
-        states: Mapping[str, tuple[int, ...]],
-        timing: Timing,
-        fp32: tuple[str, ...] = (),
-    ) -> None:
-        """Put a module with states in a node's place.
-
-        Args:
-            node: the offline node; `inputs`: the offline nodes that it reads.
-            module: gives a tuple of the result and its new states.
-            states: suffix -> shape.
-            timing: of the result.
-            fp32: parts of the module that stay in float32.
-        """
-        name = self.place(node, module, fp32)
-        added = [self.add_state(node, suffix, shape) for suffix, shape in states.items()]
-        arguments = (*(self.new[i] for i in inputs), *(placeholder for placeholder, _ in added))
-        examples = (*(self.example[i] for i in inputs), *(zero for _, zero in added))
-        with torch.no_grad():
-            results = module(*examples)
-        call = self.graph.call_module(name, arguments)
-        out = self.graph.call_function(operator.getitem, (call, 0))
-        self.state_results += [
-            self.graph.call_function(operator.getitem, (call, index + 1)) for index in range(len(added))
-        ]
-        self.keep(node, out, results[0], timing)
-
-    def timed_inputs(self, node: fx.Node) -> list[Timing]:
-        return [self.timings[n] for n in node.all_input_nodes if n in self.timings]
+    def shape(self, node: fx.Node) -> list[int]:
+        """Of the first tensor of its value for the short recording."""
+        value = first_tensor(self.offline(node))
+        return [] if value is None else list(value.shape)
 
     def surplus(self, node: fx.Node, axis: int, rate: int) -> int:
         """Frames of an offline value beyond those of the recording."""
-        return int(self.short[node].shape[axis]) - rate * self.lengths[0]
+        return self.shape(node)[axis] - rate * self.short.hops
 
     def time_of(self, node: fx.Node) -> tuple[int, int] | None:
         """(axis, frames per hop) of an offline value, or None if it does not grow.
@@ -157,7 +128,7 @@ class Walk:
         Raises:
             ConversionError: it grows along two axes, or not by whole frames per hop.
         """
-        short, long = first_tensor(self.short[node]), first_tensor(self.long[node])
+        short, long = first_tensor(self.offline(node)), first_tensor(self.long.values[self.same[node]])
         if short is None or long is None or short.shape == long.shape:
             return None
         if short.dim() != long.dim():
@@ -169,16 +140,199 @@ class Walk:
                 f"gives {list(short.shape)}, which grows along {len(axes)} axes with the recording: frames look at all "
                 "frames (attention over time), and a stream has no later ones",
             )
-        grown, hops = long.shape[axes[0]] - short.shape[axes[0]], self.lengths[1] - self.lengths[0]
+        grown, hops = long.shape[axes[0]] - short.shape[axes[0]], self.long.hops - self.short.hops
         if grown % hops:
             self.refuse(
                 node,
-                f"gives {grown / hops:g} frames per hop: geometry.hop_samples is not a multiple of the net's strides",
+                f"gives {grown / hops:g} frames per hop: geometry.hop_samples is not a multiple of the net's strides; "
+                f"take {_multiple(grown, hops)} times as many",
             )
         return axes[0], grown // hops
 
+    def timed_inputs(self, node: fx.Node) -> list[tuple[fx.Node, Timing]]:
+        return [(n, self.timings[n]) for n in node.all_input_nodes if n in self.timings]
+
+    def number(self, node: fx.Node, short: int, long: int, trailing: int = 0, rate: int = 1) -> int:
+        """A number of the offline graph, for the frames of a call.
+
+        Args:
+            short, long: what it is at both lengths.
+            trailing, rate: of the value it counts frames of.
+        """
+        hops = self.long.hops - self.short.hops
+        if short == long:
+            return short
+        slope, rest = divmod(long - short, hops)
+        each, left = divmod(slope, rate)
+        if rest or (left and trailing):
+            self.refuse(node, f"counts {short} and {long} for {self.short.hops} and {self.long.hops} hops of audio")
+        return short - slope * (self.short.hops - self.hops) - each * trailing
+
+    def numbers(self, node: fx.Node, short: Any, long: Any) -> Any:
+        """Arguments of the offline graph, with its numbers for the frames of a call; nodes stay nodes."""
+        timed = self.timed_inputs(node)
+        trailing, rate = (timed[0][1].trailing, timed[0][1].rate) if timed else (0, 1)
+
+        def both(a: Any, b: Any) -> Any:
+            if isinstance(a, bool) or not isinstance(a, int):
+                if isinstance(a, tuple | list):
+                    return type(a)(both(x, y) for x, y in zip(a, b, strict=True)) if len(a) == len(b) else a
+                return a
+            return self.number(node, a, int(b), trailing, rate)
+
+        return both(_plain(short), _plain(long))
+
+    # --- the stream ---------------------------------------------------------------------------------------------
+
+    def audio(self, node: fx.Node, hop: int) -> None:
+        """The one input."""
+        example = 0.1 * torch.randn(1, hop * self.hops, generator=torch.Generator().manual_seed(2))
+        self.keep(node, self.builder.placeholder("audio", example), Timing(1, hop))
+
+    def keep(self, node: fx.Node, new: Any, timing: Timing | None) -> None:
+        """A node's value in the stream."""
+        self.new[node] = new
+        if timing is not None:
+            self.timings[node] = timing
+            if isinstance(new, Value) and new.node is not None and timing.outer == 1:
+                self.pairs[node] = (new.node.name, timing)
+
+    def value(self, node: fx.Node) -> Value:
+        """What stands in the stream for an offline node."""
+        new = self.new[node]
+        if isinstance(new, Positions):
+            self.refuse(node, "is as long as the recording, and a stream does not know how long that will be")
+        return cast(Value, new)
+
+    def add_state(self, node: fx.Node, suffix: str, shape: tuple[int, ...]) -> Value:
+        """A state that begins with zeros."""
+        origin = self.origin(node)
+        base = re.sub(r"\W+", "_", origin.module if origin.kind and origin.module else _short_name(node))
+        base = base if base[:1].isalpha() else f"s_{base}"
+        taken = {s.name for s in self.states} | {s.out_name for s in self.states} | {"audio", "scores", "enhanced"}
+        name, count = f"{base}_{suffix}", 0
+        while name in taken or f"{name}_out" in taken:
+            count += 1
+            name = f"{base}_{count}_{suffix}"
+        self.states.append(StateSpec(name, shape))
+        return self.builder.placeholder(name, torch.zeros(shape))
+
+    def stateful(
+        self,
+        node: fx.Node,
+        module: nn.Module,
+        inputs: tuple[Value, ...],
+        states: Mapping[str, tuple[int, ...]],
+        fp32: tuple[str, ...] = (),
+    ) -> Value:
+        """Put a module with states in a node's place.
+
+        Args:
+            node: the offline node.
+            module: gives a tuple of the result and its new states.
+            inputs: that it takes in front of its states.
+            states: suffix -> shape.
+            fp32: parts of the module that stay in float32.
+
+        Returns:
+            the result.
+        """
+        added = [self.add_state(node, suffix, shape) for suffix, shape in states.items()]
+        origin = self.origin(node)
+        name = origin.module if origin.kind and origin.module else _short_name(node)
+        with self.builder.at(origin):
+            out, *new = self.builder.module(
+                module, *inputs, *added, name=re.sub(r"\W+", "_", f"{name}"), fp32=("",) if origin.precise else fp32
+            )
+        self.state_results += new
+        return cast(Value, out)
+
+    def positions(self, node: fx.Node, known: Positions, timing: Timing, axis: int) -> Value:
+        """A constant as long as the recording, for the frames of a call.
+
+        Args:
+            node: that reads it.
+            known: the constant.
+            timing: of the value it goes with.
+            axis: the time axis of the constant.
+        """
+        if timing.outer > 1:
+            self.refuse(node, "meets frames that a reshape mixed with another axis; keep time an axis of its own")
+        frames, step = timing.frames(self.hops), timing.rate * self.hops
+        long = known.long.movedim(axis, 0)
+        usable = long.shape[0] - timing.trailing
+        long = torch.cat([long[:1].expand(timing.delay, *long.shape[1:]), long]) if timing.delay else long
+        calls = [long[first : first + frames] for first in range(0, usable + timing.delay - frames + 1, step)]
+        if len(calls) < 3:  # a call of many hops: the numbers themselves must tell
+            self.refuse(node, "cannot be followed over calls of so many hops; take fewer hops a call")
+        calls = [call.movedim(0, axis) for call in calls]
+        with self.builder.at(self.origin(node)), self.builder.precise():
+            if all(torch.equal(call, calls[0]) for call in calls):
+                return self.builder.constant(calls[0].contiguous())
+            same = next(i for i in range(len(calls)) if all(torch.equal(c, calls[-1]) for c in calls[i:]))
+            if same < len(calls) - 1:
+                table = torch.stack(calls[: same + 1])
+                return self.stateful(node, StreamPositions(table), (), {"calls": (same,)}, ("",))
+            first, last = calls[0].double(), calls[-1].double()
+            slope = (last - first) / (len(calls) - 1)
+            lines = [first + slope * index for index in range(len(calls))]
+            if all(torch.allclose(a, b.double(), rtol=1e-6, atol=1e-9) for a, b in zip(lines, calls, strict=True)):
+                grown = self.builder.op("mul", self._count(node), self.builder.constant(slope.float().contiguous()))
+                return cast(Value, self.builder.op("add", grown, self.builder.constant(calls[0].contiguous())))
+        return self.refuse(node, "depends on the position in the recording in a way that goes on for ever")
+
+    def valid(self, node: fx.Node, timing: Timing) -> Value:
+        """One for frames that the offline value has, zero for those that the stream is ahead of it: [frames]."""
+        frames, step = timing.frames(self.hops), timing.rate * self.hops
+        calls = math.ceil((timing.delay + timing.context) / step)
+        key = (timing.delay, timing.context, timing.rate)
+        if key not in self._valid:
+            places = torch.arange(calls + 1)[:, None] * step + torch.arange(frames) - timing.context
+            module = StreamPositions((places >= timing.delay).float())
+            self._valid[key] = self.stateful(node, module, (), {"begun": (calls,)}, ("",))
+        return self._valid[key]
+
+    def masked(self, node: fx.Node, x: Value, timing: Timing) -> Value:
+        """A value without what is in front of its first frame: an offline net has zeros there."""
+        if not timing.delay:
+            return x
+        shape = [-1 if axis == timing.axis else 1 for axis in range(len(x.shape))]
+        mask = self.builder.op("reshape", self.valid(node, timing), shape)
+        return cast(Value, self.builder.op("mul", x, mask))
+
+    def delayed(self, node: fx.Node, x: Value, timing: Timing, frames: int) -> Value:
+        """A value so many frames later."""
+        if not frames:
+            return x
+        shape = list(x.shape)
+        own, shape[timing.axis] = shape[timing.axis], frames
+        if timing.context:  # its own frames alone are new
+            self.refuse(node, "meets a value that is behind it while it is padded in time; slice the surplus off first")
+        joined = self.stateful(node, StreamPad(timing.axis, frames, own), (x,), {"wait": tuple(shape)})
+        return cast(Value, self.builder.op("slice", joined, timing.axis, 0, own))
+
+    def _count(self, node: fx.Node) -> Value:
+        """How many calls came before this one: one state for all who count."""
+        if self.count is None:
+            self.count = self.stateful(node, StreamCount(), (), {"count": (1,)}, ("",))
+        return self.count
+
+
+def _short_name(node: fx.Node) -> str:
+    name = str(node.target).removeprefix("aten.").partition(".")[0]
+    return {"constant_pad_nd": "pad", "get_attr": "positions"}.get(name, name)
+
+
+def _multiple(grown: int, hops: int) -> int:
+    return next(k for k in range(1, hops + 1) if k * grown % hops == 0)
+
+
+def _plain(tree: Any) -> Any:
+    return [_plain(item) for item in tree] if isinstance(tree, tuple | list) else tree
+
 
 def tensors(value: Any) -> list[Tensor]:
+    """All in whatever an operation returned."""
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, tuple | list):
@@ -187,30 +341,9 @@ def tensors(value: Any) -> list[Tensor]:
 
 
 def first_tensor(value: Any) -> Tensor | None:
+    """The first in whatever an operation returned."""
     found = tensors(value)
     return found[0] if found else None
 
 
-def where(module: fx.GraphModule, node: fx.Node) -> str:
-    """An operation as its author knows it: "'encoder.0' (Conv1d)", or "torch.cat in 'block' (net.py, line 12)"."""
-    if node.op == "call_module":
-        kind = type(module.get_submodule(str(node.target))).__name__
-        return f"{str(node.target).removeprefix('net.')!r} ({kind})"
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-    lines = re.findall(r'File "([^"]+)", line (\d+)', node.stack_trace or "")
-    own = [(Path(f).name, line) for f, line in lines if "/torch/" not in f and _MODELS not in Path(f).parents]
-    place = f" ({own[-1][0]}, line {own[-1][1]})" if own else ""
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    owner = str(stack[-1][0]).removeprefix("net.") if stack and stack[-1][0] not in ("", "net") else ""
-    return f"{name}{f' in {owner!r}' if owner else ''}{place}"
-
-
-def line_of(trace: TracebackType | None) -> str:
-    """The last line of the user's own in a traceback, " (net.py, line 12)", or nothing."""
-    place = ""
-    while trace is not None:
-        file = Path(trace.tb_frame.f_code.co_filename)
-        if "torch" not in file.parts and _MODELS not in file.parents and not file.name.startswith("<"):
-            place = f" ({file.name}, line {trace.tb_lineno})"
-        trace = trace.tb_next
-    return place
+Rule = Callable[[Walk, fx.Node], bool]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
+from models.common.errors import ConversionError
 from models.custom.causal.convert import to_external_state
 from models.custom.causal.proof import LIMIT, prove
 from models.custom.entry import CustomEntry, CustomOriginal
@@ -77,9 +79,21 @@ def over_frames(rnn: nn.Module) -> nn.Module:
     return Do(function, rnn)
 
 
-def proven_states(body: nn.Module, hops: int) -> list[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of the states of a body's stream, which is proven to be the offline net's."""
+def proven_states(body: nn.Module, *hops: int) -> list[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of the states of a body's stream, which is proven for calls of each of `hops`."""
     entry = entry_for(Wrapped(body))
-    stream = to_external_state(entry, hops)
-    assert prove(entry, stream) < LIMIT
-    return [(s.name, s.shape) for s in stream.states]
+    states: list[list[tuple[str, tuple[int, ...]]]] = []
+    for count in hops:
+        stream = to_external_state(entry, count)
+        assert prove(entry, stream) < LIMIT
+        states.append([(s.name, s.shape) for s in stream.states])
+    assert all(others == states[0] for others in states)  # whatever a call's size
+    return states[0]
+
+
+def refusal(body: nn.Module) -> str:
+    """The message with which a body is refused."""
+    entry = entry_for(Wrapped(body))
+    with pytest.raises(ConversionError) as caught:
+        prove(entry, to_external_state(entry, 1))
+    return str(caught.value)

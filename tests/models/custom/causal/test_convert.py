@@ -1,4 +1,4 @@
-"""models.custom.causal.convert: whole nets traced and given external state; the rules have tests of their own."""
+"""models.custom.causal.convert, offline: whole nets given external state; the rules have tests of their own."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.common.errors import ConversionError
-from models.custom.causal.convert import noise, record, to_external_state, trace
+from models.custom.causal.convert import to_external_state
 from models.custom.causal.layers import CumulativeNorm
+from models.custom.causal.offline import noise, recording
 from models.custom.causal.proof import LIMIT, prove
 from models.custom.entry import CustomEntry
-from models.custom.forms import Offline, Stepwise
+from models.custom.forms import Offline
 from tests.models.custom.causal.nets import HOP, Do, Wrapped, entry_for, over_frames
 
 
@@ -48,11 +49,16 @@ def test_a_u_net_over_time(hops: int) -> None:
 def test_the_stream_is_the_offline_net_in_float32_too() -> None:
     """What is exported, call by call from the zero state, against the net as its author wrote it."""
     entry = entry_for(Wrapped(over_frames(nn.LSTM(8, 8, num_layers=2, batch_first=True))))
-    entry = CustomEntry(**{**vars(entry), "states": to_external_state(entry, 1).states})
+    stream = to_external_state(entry, 1)
     audio = noise(50 * HOP + 7, 9)
+    padded = F.pad(audio, (0, -audio.shape[1] % HOP))
+    states, parts = [torch.zeros(s.shape) for s in stream.states], []
     with torch.no_grad():
-        stepped, whole = Stepwise(entry)(audio), Offline(entry)(audio)
-        written = entry.net(F.pad(audio, (0, -audio.shape[1] % HOP)).unsqueeze(1)).reshape(1, -1)
+        for block in torch.split(padded, HOP, 1):
+            out, *states = stream.graph(block, *states)
+            parts.append(out)
+        whole, written = Offline(entry)(audio), entry.net(padded.unsqueeze(1)).reshape(1, -1)
+    stepped = torch.cat(parts, 1)
     assert stepped.shape == whole.shape == (1, 51 * HOP)
     assert torch.equal(whole, written)
     assert whole.std() > 1e-3
@@ -68,25 +74,24 @@ def residual(x: Tensor, conv: nn.Module) -> Tensor:
 
 
 def test_recurrences_and_sums_stay_in_float32() -> None:
-    stream = to_external_state(
-        entry_for(
-            Wrapped(
-                nn.Sequential(
-                    over_frames(nn.LSTM(8, 8, num_layers=2, batch_first=True)), Do(cumulative, CumulativeNorm(8))
-                )
-            )
-        ),
-        1,
-    )
-    assert stream.fp32_modules == (
-        "net_body_0_layer0.layers.0.cell",
-        "net_body_0_layer0.layers.1.cell",
-        "net_body_1_layer0",
-    )
+    body = nn.Sequential(over_frames(nn.LSTM(8, 8, num_layers=2, batch_first=True)), Do(cumulative, CumulativeNorm(8)))
+    stream = to_external_state(entry_for(Wrapped(body)), 1)
     known = dict(stream.graph.named_modules())
     assert all(name in known for name in stream.fp32_modules)
-    named = to_external_state(entry_for(Wrapped(Do(residual, nn.Conv1d(8, 8, 3))), fp32_named=("body", "encoder")), 1)
-    assert named.fp32_modules == ("net_body_layer0", "net_encoder")
+    assert stream.fp32_modules[:2] == ("body_0_layer0.layers.0.cell", "body_0_layer0.layers.1.cell")
+    kept = " ".join(stream.fp32_modules)
+    assert all(name in kept for name in ("cumsum", "kept_rsqrt", "kept_clamp"))
+
+
+def test_what_the_user_named_stays_in_float32() -> None:
+    entry = entry_for(Wrapped(Do(residual, nn.Conv1d(8, 8, 3))), fp32_named=("body", "encoder"))
+    named = to_external_state(entry, 1)
+    plain = to_external_state(entry_for(Wrapped(Do(residual, nn.Conv1d(8, 8, 3)))), 1)
+    assert plain.fp32_modules == ()
+    assert sum("conv1d" in name for name in named.fp32_modules) == 2
+    assert any("tanh" in name for name in named.fp32_modules)
+    known = dict(named.graph.named_modules())
+    assert all(name in known for name in named.fp32_modules)
     with pytest.raises(ConversionError, match=r"fp32_modules names 'decoding'.*it calls: .*decoder"):
         to_external_state(entry_for(Wrapped(nn.Identity()), fp32_named=("decoding",)), 1)
 
@@ -104,35 +109,48 @@ def branching(x: Tensor) -> Tensor:
 
 def test_a_branch_on_the_audio_is_refused_with_its_line() -> None:
     with pytest.raises(
-        ConversionError, match=r"forward cannot be followed \(test_convert.py, line \d+\).*must not branch"
+        ConversionError, match=r"forward cannot be followed \(test_convert.py, line \d+\): it branches on values"
     ):
-        trace(entry_for(Wrapped(Do(branching))))
+        to_external_state(entry_for(Wrapped(Do(branching))), 1)
 
 
-def test_torch_is_as_it_was_after_a_trace_and_after_a_failed_one() -> None:
-    before = torch.arange, torch.zeros, torch.ones, torch.full
-    trace(entry_for(Wrapped(Do(lambda x: x * torch.arange(1, x.shape[2] + 1)))))
-    with pytest.raises(ConversionError):
-        trace(entry_for(Wrapped(Do(branching))))
-    assert (torch.arange, torch.zeros, torch.ones, torch.full) == before
-
-
-def test_a_net_that_does_not_run_on_a_recording_is_refused_at_its_layer() -> None:
-    with pytest.raises(ConversionError, match=r"'body' \(Linear\) does not run on audio \[1, 384\]: .*shape"):
+def test_a_net_that_does_not_run_on_a_recording_is_refused_at_its_line() -> None:
+    with pytest.raises(ConversionError, match=r"net.py:build: forward does not run on audio \[1, 384\].*shape"):
         to_external_state(entry_for(Wrapped(nn.Linear(7, 7))), 1)
 
 
+def test_a_net_that_takes_longer_hops_only_is_told_which() -> None:
+    def in_threes(x: Tensor) -> Tensor:
+        return x.reshape(1, 8, -1, 5).flatten(2)
+
+    with pytest.raises(ConversionError, match=r"takes whole multiples of 160 samples.*set geometry.hop_samples to 160"):
+        to_external_state(entry_for(Wrapped(Do(in_threes))), 1)
+
+
 def test_every_value_of_the_offline_net_is_recorded() -> None:
-    module = trace(entry_for(Wrapped(nn.ReLU())))
-    values = record(module, noise(4 * HOP, 0))
-    assert list(values) == list(module.graph.nodes)
-    shapes = {node.name: tuple(value.shape) for node, value in values.items() if node.op == "call_module"}
-    assert shapes == {"net_encoder": (1, 8, 4), "net_body": (1, 8, 4), "net_decoder": (1, 1, 128)}
+    entry = entry_for(Wrapped(nn.ReLU()))
+    short = recording(entry, 4)
+    assert list(short.values) == short.nodes
+    shapes = [tuple(short.values[node].shape) for node in short.nodes if node.op == "call_function"]
+    assert shapes == [(1, 1, 128), (1, 8, 4), (1, 8, 4), (1, 1, 128)]
+    assert recording(entry, 4) is short
+    assert len(recording(entry, 9).nodes) == len(short.nodes)
+
+
+def test_a_stream_is_made_once_for_each_number_of_hops() -> None:
+    entry = entry_for(Wrapped(nn.ReLU()))
+    one = to_external_state(entry, 1)
+    assert to_external_state(entry, 1) is one
+    assert to_external_state(entry, 2) is not one
+    renamed = CustomEntry(**{**vars(entry), "fp32_named": ("body",)})
+    assert to_external_state(renamed, 1).fp32_modules != one.fp32_modules
 
 
 def test_a_hop_that_is_no_multiple_of_the_strides_is_refused() -> None:
     net = nn.Sequential(nn.Conv1d(1, 4, 48, stride=48), nn.ConvTranspose1d(4, 1, 48, stride=48))
-    with pytest.raises(ConversionError, match=r"'0' \(Conv1d\).*hop_samples is not a multiple of the net's strides"):
+    with pytest.raises(
+        ConversionError, match=r"hop_samples is not a multiple of the net's strides|set geometry.hop_samples to 96"
+    ):
         to_external_state(entry_for(net), 1)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,14 +17,11 @@ from models.custom.causal.layers import (
     StreamConvTranspose,
     StreamCount,
     StreamCumsum,
-    StreamCumulativeNorm,
-    StreamFeatures,
+    StreamExtreme,
     StreamPad,
-    StreamRnn,
-    UnrolledRnn,
+    StreamPositions,
 )
-from models.layers.front_end import CausalFeatures
-from models.layers.front_end_spec import FrontEndSpec
+from models.layers.unrolled import Kind, Unrolled
 
 CALLS = 5
 FRAMES = st.integers(1, 9)
@@ -95,15 +94,23 @@ def test_a_convolution_over_two_axes_looks_back_along_one(axis: int) -> None:
     close(streamed(stream, x, axis, 2, tuple(past)), conv_in_front(F.pad(x, pad)).detach())
 
 
-@given(frames=FRAMES, kernel=st.integers(2, 9), stride=st.integers(1, 4), bias=st.booleans())
-@settings(max_examples=15, deadline=None)
+@given(
+    frames=FRAMES,
+    kernel=st.integers(2, 6),
+    stride=st.integers(1, 4),
+    dilation=st.integers(1, 3),
+    groups=st.sampled_from([1, 2]),
+    bias=st.booleans(),
+)
+@settings(max_examples=25, deadline=None)
 def test_a_transposed_convolution_with_its_tail_is_the_whole_one(
-    frames: int, kernel: int, stride: int, bias: bool
+    frames: int, kernel: int, stride: int, dilation: int, groups: int, bias: bool
 ) -> None:
     kernel = max(kernel, stride)
-    conv = double(nn.ConvTranspose1d(3, 4, kernel, stride=stride, bias=bias))
-    stream = StreamConvTranspose(conv, frames).double()
-    x = values(1, 3, CALLS * frames)
+    layer = nn.ConvTranspose1d(4, 6, kernel, stride=stride, dilation=dilation, groups=groups, bias=bias)
+    conv: Any = double(layer)
+    stream = StreamConvTranspose(conv.weight, conv.bias, stride, dilation, groups, frames).double()
+    x = values(1, 4, CALLS * frames)
     truth = conv(x)[..., : CALLS * frames * stride].detach()
     states = [stream.state_shape] if stream.parts > 1 else []
     parts, kept = [], [torch.zeros(shape, dtype=torch.float64) for shape in states]
@@ -111,44 +118,35 @@ def test_a_transposed_convolution_with_its_tail_is_the_whole_one(
         for part in torch.split(x, frames, 2):
             y, *kept = stream(part, *kept)
             parts.append(y)
-    assert (stream.parts > 1) == (kernel > stride)
+    assert (stream.parts > 1) == ((kernel - 1) * dilation + 1 > stride)
     close(torch.cat(parts, 2), truth)
 
 
 @given(
-    kind=st.sampled_from([nn.GRU, nn.LSTM]),
+    kind=st.sampled_from(["gru", "lstm", "rnn_tanh", "rnn_relu"]),
     frames=FRAMES,
     batch=st.sampled_from([1, 3]),
     depth=st.integers(1, 2),
-    frame_axis=st.sampled_from([0, 1]),
+    batch_first=st.booleans(),
     bias=st.booleans(),
+    projected=st.booleans(),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_recurrence_over_time_is_torchs(
-    kind: type[nn.GRU | nn.LSTM], frames: int, batch: int, depth: int, frame_axis: int, bias: bool
+    kind: Kind, frames: int, batch: int, depth: int, batch_first: bool, bias: bool, projected: bool
 ) -> None:
-    rnn = double(kind(5, 4, num_layers=depth, batch_first=frame_axis == 1, bias=bias))
-    stream = StreamRnn(rnn, frames, batch, frame_axis).double()
-    assert stream.state_shape == (depth * batch, 4)
-    x = values(CALLS * frames, batch, 5) if frame_axis == 0 else values(batch, CALLS * frames, 5)
-    states = [stream.state_shape] * (2 if kind is nn.LSTM else 1)
-    close(streamed(stream, x, frame_axis, frames, *states), rnn(x)[0].detach())
-
-
-@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
-@pytest.mark.parametrize("both_ways", [False, True])
-@pytest.mark.parametrize("frame_axis", [0, 1])
-def test_a_recurrence_inside_a_frame_is_torchs_and_keeps_nothing(
-    kind: type[nn.GRU | nn.LSTM], both_ways: bool, frame_axis: int
-) -> None:
-    rnn = double(kind(3, 4, num_layers=2, bidirectional=both_ways, batch_first=frame_axis == 1))
-    x = values(6, 2, 3) if frame_axis == 0 else values(2, 6, 3)
-    unrolled = UnrolledRnn(rnn, 6, 2, frame_axis).double()
-    with torch.no_grad():
-        (first,) = unrolled(x)
-        (second,) = unrolled(x)
-    close(first, rnn(x)[0].detach())
-    assert torch.equal(first, second)
+    make: Any = {"gru": nn.GRU, "lstm": nn.LSTM}.get(kind, nn.RNN)
+    more: dict[str, Any] = {"nonlinearity": kind[4:]} if make is nn.RNN else {}
+    if kind == "lstm" and projected:
+        more = {"proj_size": 3}
+    rnn: Any = double(make(5, 4, num_layers=depth, batch_first=batch_first, bias=bias, **more))
+    stream = Unrolled(kind, rnn._flat_weights, depth, False, bias, frames, batch, batch_first).double()
+    x = values(batch, CALLS * frames, 5) if batch_first else values(CALLS * frames, batch, 5)
+    states = [(depth, batch, more.get("proj_size", 4)), (depth, batch, 4)]
+    close(
+        streamed(stream, x, 1 if batch_first else 0, frames, *states[: 2 if kind == "lstm" else 1]),
+        rnn(x)[0].detach(),
+    )
 
 
 @given(frames=FRAMES, past=st.integers(1, 12))
@@ -178,13 +176,34 @@ def test_a_cumulative_sum_goes_on_where_it_was(frames: int) -> None:
     close(streamed(StreamCumsum(2, frames), x, 2, frames, (1, 3, 1)), torch.cumsum(x, 2))
 
 
-@pytest.mark.parametrize("frames", [1, 4])
-def test_a_count_goes_on_where_it_was(frames: int) -> None:
-    stream, count, came = StreamCount(3.0, 2.0, frames), torch.zeros(1), []
+def test_a_count_goes_on_where_it_was() -> None:
+    stream, count, came = StreamCount(), torch.zeros(1), []
     for _ in range(CALLS):
         part, count = stream(count)
-        came.append(part)
-    assert torch.equal(torch.cat(came), 3.0 + 2.0 * torch.arange(CALLS * frames))
+        came.append(float(part))
+    assert came == [0.0, 1.0, 2.0, 3.0, 4.0]
+
+
+@pytest.mark.parametrize("first_calls", [1, 2, 3])
+def test_a_constant_is_another_at_the_first_calls_and_one_ever_after(first_calls: int) -> None:
+    table = values(first_calls + 1, 2, 3)
+    stream = StreamPositions(table).double()
+    calls, came = torch.zeros(first_calls, dtype=torch.float64), []
+    for _ in range(first_calls + 3):
+        value, calls = stream(calls)
+        came.append(value)
+    truth = torch.cat([table, table[-1:], table[-1:]])
+    close(torch.stack(came), truth)
+
+
+@pytest.mark.parametrize("largest", [True, False])
+@pytest.mark.parametrize("frames", [1, 4])
+@pytest.mark.parametrize("offset", [-20.0, 0.0, 20.0])  # a beginning of zeros would be seen beside these
+def test_an_extreme_goes_on_where_it_was(largest: bool, frames: int, offset: float) -> None:
+    x = offset + values(1, 3, CALLS * frames)
+    truth = (torch.cummax(x, 2) if largest else torch.cummin(x, 2)).values
+    stream = StreamExtreme(2, frames, largest)
+    close(streamed(stream, x, 2, frames, (1, 3, 1), (1, 1, 1)), truth)
 
 
 def by_hand(x: Tensor, norm: CumulativeNorm) -> Tensor:
@@ -196,26 +215,7 @@ def by_hand(x: Tensor, norm: CumulativeNorm) -> Tensor:
     return torch.stack(rows, 1) * norm.weight + norm.bias
 
 
-@pytest.mark.parametrize("frames", [1, 4])
-def test_a_cumulative_norm_is_its_definition_whole_and_in_parts(frames: int) -> None:
-    norm = double(CumulativeNorm(6))
-    x = 3.0 + values(1, CALLS * frames, 6)
-    truth = by_hand(x, norm).detach()
-    close(norm(x).detach(), truth)
-    close(streamed(StreamCumulativeNorm(norm, frames).double(), x, 1, frames, (1, 3)), truth)
-
-
-@pytest.mark.parametrize("kind", ["log_mel", "mfcc", "stft_magnitude"])
-@pytest.mark.parametrize("frames", [1, 3])
-def test_the_front_end_by_calls_is_the_causal_one(kind: str, frames: int) -> None:
-    spec = FrontEndSpec(kind, 16000, 128, 128, 32, bands=16, coefficients=8)
-    samples = 0.1 * values(1, CALLS * frames * 32)
-    stream = StreamFeatures(spec, frames).double()
-    assert stream.past == 96
-    parts, past = [], torch.zeros(1, 96, dtype=torch.float64)
-    with torch.no_grad():
-        for part in torch.split(samples, frames * 32, 1):
-            features, past = stream(part, past)
-            parts.append(features)
-        whole = CausalFeatures(spec).double()(samples)
-    close(torch.cat(parts, 1), whole)
+def test_a_cumulative_norm_is_its_definition() -> None:
+    norm: Any = double(CumulativeNorm(6))
+    x = 3.0 + values(1, 20, 6)
+    close(norm(x).detach(), by_hand(x, norm).detach())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,20 +12,21 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from models.common.errors import ConversionError
-from models.custom.causal.convert import noise, record, trace
-from models.custom.causal.walk import Timing, Walk, first_tensor, line_of, tensors, where
+from models.custom.causal.offline import recording
+from models.custom.causal.walk import Positions, Timing, Walk, first_tensor, tensors
+from models.graph.builder import Value
+from models.graph.capture import line_of
 from tests.models.custom.causal.nets import HOP, Do, Wrapped, entry_for
 
 
 def walk_of(body: nn.Module, hops: int = 2) -> Walk:
     """A walk at its beginning, with the offline values of a body."""
-    module = trace(entry_for(Wrapped(body)))
-    values = [record(module, noise(length * HOP, seed)) for length, seed in ((12, 0), (17, 0), (12, 1))]
-    return Walk(module, hops, *values, lengths=(12, 17))
+    entry = entry_for(Wrapped(body))
+    return Walk(recording(entry, 12), recording(entry, 17), hops)
 
 
 def node_of(walk: Walk, start: str) -> fx.Node:
-    return next(node for node in walk.module.graph.nodes if node.name.startswith(start))
+    return next(node for node in walk.short.nodes if node.name.startswith(start))
 
 
 def begun(body: nn.Module, hops: int = 2) -> Walk:
@@ -38,24 +40,21 @@ def test_time_is_the_axis_that_grows_and_the_rate_its_frames_a_hop() -> None:
         Do(lambda x: F.interpolate(x, scale_factor=2.0, mode="nearest").transpose(1, 2)[:, ::2].transpose(1, 2))
     )
     assert walk.time_of(node_of(walk, "audio")) == (1, HOP)
-    assert walk.time_of(node_of(walk, "net_encoder")) == (2, 1)
-    assert walk.time_of(node_of(walk, "interpolate")) == (2, 2)
+    assert walk.time_of(node_of(walk, "conv1d")) == (2, 1)
+    assert walk.time_of(node_of(walk, "upsample")) == (2, 2)
     assert walk.time_of(node_of(walk, "transpose")) == (1, 2)
-    assert walk.time_of(node_of(walk, "net_decoder")) == (2, HOP)
+    assert walk.time_of(node_of(walk, "conv_transpose1d")) == (2, HOP)
 
 
 def test_what_does_not_grow_has_no_time() -> None:
-    walk = walk_of(Do(lambda x: x + torch.ones(8, 1) * x.shape[1]))
-    assert walk.time_of(node_of(walk, "getattr")) is None  # a number
     walk = walk_of(Do(lambda x: x - x.mean(2, keepdim=True)))
     assert walk.time_of(node_of(walk, "mean")) is None
 
 
 def test_frames_beyond_the_recordings_are_a_surplus() -> None:
     walk = walk_of(Do(lambda x: F.pad(x, (3, 1))[..., 3:-1]))
-    pad = node_of(walk, "pad")
-    assert walk.surplus(pad, 2, 1) == 4
-    assert walk.surplus(node_of(walk, "net_encoder"), 2, 1) == 0
+    assert walk.surplus(node_of(walk, "constant_pad_nd"), 2, 1) == 4
+    assert walk.surplus(node_of(walk, "conv1d"), 2, 1) == 0
 
 
 @pytest.mark.parametrize(
@@ -68,8 +67,8 @@ def test_frames_beyond_the_recordings_are_a_surplus() -> None:
         ),
         (
             lambda x: F.interpolate(x[..., ::2], size=x.shape[2]),
-            "getitem",
-            r"getitem in 'body'.*: gives 0.6 frames per hop: geometry.hop_samples is not a multiple",
+            "slice",
+            r"slice in 'body'.*: gives 0.6 frames per hop: geometry.hop_samples is not a multiple",
         ),
     ],
     ids=["two axes", "part of a frame"],
@@ -81,45 +80,75 @@ def test_what_grows_in_another_way_is_refused(body: Callable[[Tensor], Tensor], 
 
 
 def test_a_rank_that_changes_with_the_length_is_refused() -> None:
-    walk = walk_of(nn.Identity())
-    node = node_of(walk, "net_body")
-    walk.long = {**walk.long, node: torch.zeros(1, 8)}
-    with pytest.raises(ConversionError, match=r"'body' \(Identity\): its rank changes .*: 3 and 2 axes"):
+    walk = walk_of(nn.ReLU())
+    node = node_of(walk, "relu")
+    walk.long.values[walk.same[node]] = torch.zeros(1, 8)
+    with pytest.raises(ConversionError, match=r"'body' \(ReLU\): its rank changes .*: 3 and 2 axes"):
         walk.time_of(node)
 
 
-def test_audio_is_the_only_input() -> None:
-    walk = begun(nn.Identity())
+def test_audio_is_a_call_long() -> None:
+    walk = begun(nn.ReLU())
     audio = node_of(walk, "audio")
     assert walk.timings[audio] == Timing(1, HOP)
-    assert walk.example[audio].shape == (1, 2 * HOP)
-    with pytest.raises(ConversionError, match="a causal net takes audio alone"):
-        walk.audio(audio, HOP)
+    assert walk.value(audio).shape == (1, 2 * HOP)
+
+
+def test_graphs_that_are_not_the_same_at_both_lengths_are_refused_at_their_line() -> None:
+    def over_all_frames(x: Tensor) -> Tensor:
+        return torch.stack([x[..., i] * 2.0 for i in range(x.shape[2])], 2)
+
+    with pytest.raises(ConversionError, match=r"in 'body' \(test_walk.py, line \d+\): .*loop over frames"):
+        walk_of(Do(over_all_frames))
+
+    def another_way(x: Tensor) -> Tensor:
+        return torch.tanh(x) if x.shape[2] > 14 else torch.sigmoid(x)
+
+    with pytest.raises(ConversionError, match=r"'body' .*: what is computed depends on how long the recording is"):
+        walk_of(Do(another_way))
+
+
+def test_numbers_of_the_offline_graph_are_those_of_a_call() -> None:
+    walk = walk_of(nn.ReLU(), hops=3)
+    node = node_of(walk, "relu")
+    assert walk.number(node, 7, 7) == 7
+    assert walk.number(node, 12, 17) == 3
+    assert walk.number(node, 12 * HOP + 5, 17 * HOP + 5) == 3 * HOP + 5
+    assert walk.numbers(node, (node, [8, -1, 24], 1.5, True), (node, [8, -1, 34], 1.5, True)) == [
+        node,
+        [8, -1, 6],
+        1.5,
+        True,
+    ]
+    with pytest.raises(ConversionError, match=r"counts 12 and 15 for 12 and 17 hops of audio"):
+        walk.number(node, 12, 15)
 
 
 def test_names_of_states_are_identifiers_and_never_twice_the_same() -> None:
-    walk = begun(nn.Identity())
-    node = node_of(walk, "net_body")
-    shapes = [(1, 8, 2), (1, 3)]
-    names = []
-    for shape in shapes:
-        placeholder, zero = walk.add_state(node, "past", shape)
-        assert tuple(zero.shape) == shape
-        assert not zero.any()
-        names.append(placeholder.name)
-    assert [(s.name, s.shape) for s in walk.states] == [("body_past", (1, 8, 2)), ("body_past_", (1, 3))]
+    walk = begun(nn.Sequential(nn.ReLU(), nn.ReLU()))
+    node, other = node_of(walk, "relu"), node_of(walk, "conv1d")
+    for shape in ((1, 8, 2), (1, 3)):
+        state = walk.add_state(node, "past", shape)
+        assert state.shape == shape
+        assert not state.tensor.any()
+    walk.add_state(other, "past", (1,))
+    assert [(s.name, s.shape) for s in walk.states] == [
+        ("body_0_past", (1, 8, 2)),
+        ("body_0_1_past", (1, 3)),
+        ("encoder_past", (1,)),
+    ]
     taken = {name for s in walk.states for name in (s.name, s.out_name)} | {"audio", "scores", "enhanced"}
-    assert len(taken) == 7
-    assert [n.name for n in walk.graph.nodes] == ["audio", *names]
+    assert len(taken) == 9
+    placeholders = [n.name for n in walk.builder.graph.nodes if n.op == "placeholder"]
+    assert placeholders == ["audio", *(s.name for s in walk.states)]
 
 
-@pytest.mark.parametrize(("name", "suffix", "state"), [("net_3", "h", "s_3_h"), ("net_x", "out", "x_out")])
-def test_a_name_that_begins_with_a_digit_gets_a_letter(name: str, suffix: str, state: str) -> None:
-    walk = begun(nn.Identity())
-    node = node_of(walk, "net_body")
-    node.name = name
-    walk.add_state(node, suffix, (1,))
-    assert walk.states[0].name == state
+def test_a_name_that_begins_with_a_digit_gets_a_letter() -> None:
+    walk = begun(nn.ReLU())
+    node = node_of(walk, "relu")
+    node.meta["origin"] = replace(walk.origin(node), module="3.conv")
+    walk.add_state(node, "h", (1,))
+    assert walk.states[0].name == "s_3_conv_h"
 
 
 def test_states_stand_behind_the_audio_in_the_order_in_which_they_were_added() -> None:
@@ -127,31 +156,44 @@ def test_states_stand_behind_the_audio_in_the_order_in_which_they_were_added() -
         def forward(self, x: Tensor, one: Tensor, two: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             return x + one, one + 1.0, two + 2.0
 
-    walk = begun(nn.Identity())
-    first, node, audio = (node_of(walk, name) for name in ("net_encoder", "net_body", "audio"))
+    walk = begun(nn.ReLU())
+    first, node, audio = (node_of(walk, name) for name in ("conv1d", "relu", "audio"))
     states = {"one": (1, 1), "two": (1, 2)}
-    walk.stateful(first, Two(), (audio,), states, Timing(1, HOP))
-    walk.stateful(node, Two(), (first,), states, Timing(1, HOP), ("",))
-    walk.graph.output((walk.new[node], *walk.state_results))
-    graph = fx.GraphModule(walk.modules, walk.graph)
+    between = walk.stateful(first, Two(), (walk.value(audio),), states)
+    walk.keep(node, walk.stateful(node, Two(), (between,), states, ("",)), Timing(1, HOP))
+    walk.builder.output([walk.value(node), *walk.state_results])
+    graph = walk.builder.finish("Two")
     x = torch.rand(1, 2 * HOP)
     out, *new = graph(x, torch.full((1, 1), 5.0), torch.zeros(1, 2), torch.full((1, 1), 7.0), torch.ones(1, 2))
     assert torch.equal(out, x + 5.0 + 7.0)
     assert [state.tolist() for state in new] == [[[6.0]], [[2.0, 2.0]], [[8.0]], [[3.0, 3.0]]]
     assert [s.name for s in walk.states] == ["encoder_one", "encoder_two", "body_one", "body_two"]
-    assert [n.name for n in walk.graph.nodes][:5] == ["audio", *(s.name for s in walk.states)]
-    assert walk.fp32 == ["net_body"]
-    assert walk.origins == {"net_encoder": "net.encoder", "net_body": "net.body"}
-    assert walk.pairs[node] == (walk.new[node].name, Timing(1, HOP))
+    assert walk.builder.fp32 == ["body"]
+    assert walk.pairs[node] == (walk.value(node).node.name, Timing(1, HOP))  # type: ignore[union-attr]
 
 
-def test_what_is_refused_is_named_as_its_author_knows_it() -> None:
-    module = trace(entry_for(Wrapped(nn.Sequential(nn.ReLU(), Do(lambda x: torch.cat([x, x], 1)[:, :8])))))
-    names = {node.name: where(module, node) for node in module.graph.nodes}
-    assert names["net_body_0"] == "'body.0' (ReLU)"
-    assert names["net_encoder"] == "'encoder' (Conv1d)"
-    assert names["unsqueeze"] == "unsqueeze"  # hearpack's own, of no line of the author's
-    assert names["cat"].startswith("cat in 'body.1' (test_walk.py, line ")
+def positions(walk: Walk, name: str, value: Callable[[int], Tensor]) -> Value:
+    """A constant as long as the recording, for a call."""
+    known = Positions(value(12), value(17), 0, 1)
+    return walk.positions(node_of(walk, name), known, Timing(2, 1), 0)
+
+
+def test_a_constant_as_long_as_the_recording_for_a_call() -> None:
+    walk = begun(nn.ReLU(), hops=2)
+    alike = positions(walk, "relu", lambda n: torch.ones(n) * 3.0)
+    assert alike.is_constant
+    assert alike.tensor.tolist() == [3.0, 3.0]
+    counted = positions(walk, "relu", lambda n: torch.arange(n) * 2.0 + 1.0)
+    again = positions(walk, "relu", lambda n: torch.arange(n) * 5.0)
+    assert counted.tensor.tolist() == [1.0, 3.0]
+    assert again.tensor.tolist() == [0.0, 5.0]
+    assert [s.name for s in walk.states] == ["body_count"]  # one for both
+    positions(walk, "relu", lambda n: torch.clamp(torch.arange(n), max=3) * 1.0)
+    assert [(s.name, s.shape) for s in walk.states][1:] == [("body_calls", (2,))]
+    with pytest.raises(ConversionError, match="in a way that goes on for ever"):
+        positions(walk, "relu", lambda n: torch.arange(n) ** 2.0)
+    with pytest.raises(ConversionError, match="take fewer hops a call"):
+        positions(begun(nn.ReLU(), hops=8), "relu", lambda n: torch.arange(n) * 1.0)
 
 
 def test_the_last_line_of_the_users_own_is_found_in_a_traceback() -> None:

@@ -1,0 +1,207 @@
+"""Convolutions: padding in front is their past; a transposed one's tail is its state."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any, cast
+
+from torch import fx, nn
+
+from models.custom.causal.cuts import cut
+from models.custom.causal.layers import StreamConv, StreamConvTranspose
+from models.custom.causal.walk import Positions, Timing, Walk
+
+
+def conv(walk: Walk, node: fx.Node) -> bool:
+    """conv1d and conv2d."""
+    source, weight, _, stride, padding, dilation, _ = _arguments(node)
+    if weight in walk.timings or isinstance(walk.new[weight], Positions):
+        walk.refuse(node, "its weight is computed from the audio")
+    timing = walk.timings.get(source)
+    if timing is None:
+        return False
+    if timing.axis < 2:
+        walk.refuse(node, f"takes {walk.shape(source)} with time on axis {timing.axis}; add a batch axis")
+    at = timing.axis - 2
+    kernel = walk.shape(weight)[2 + at]
+    rank = len(walk.shape(weight)) - 2
+    steps, pads, holes = (_list(value, rank) for value in (stride, padding, dilation))
+    left = right = pads[at]
+    total = (kernel - 1) * holes[at]
+    if walk.lookahead and _looks_ahead(timing, total, left, steps[at]):
+        return _conv_ahead(walk, node, timing, total, left, steps[at])
+    if left == 0 and (timing.context or total <= steps[at] - 1):
+        return _unpadded(walk, node, kernel, total, steps[at])
+    if timing.trailing:
+        walk.refuse(
+            node,
+            f"its input is padded by {timing.trailing} frames behind: its output looks at later frames; "
+            "pad in front only, or net.lookahead = 'delay' makes it delay",
+        )
+    if timing.context:
+        walk.refuse(node, "pads time that was padded before; pad once, by the sum")
+    ahead = total - left - (steps[at] - 1)
+    if right and ahead > 0:
+        walk.refuse(
+            node,
+            f"kernel {kernel}, padding {left} on both sides: its output looks {ahead} frames ahead; pad "
+            f"{total - (steps[at] - 1)} frames in front instead (nn.functional.pad(x, (n, 0)) and padding=0), or "
+            "net.lookahead = 'delay' makes it delay",
+        )
+    time = walk.time_of(node)
+    if time is None:
+        walk.refuse(node, "gives the same number of frames for every recording")
+    extra = walk.surplus(node, *time)
+    if left == 0 or extra < 0:
+        walk.refuse(
+            node,
+            f"kernel {kernel} has no padding in front: it needs {total - (steps[at] - 1)} "
+            f"frames there (nn.functional.pad(x, (n, 0)))",
+        )
+    layer = _layer(walk, node)
+    if timing.delay % steps[at]:
+        walk.refuse(node, "is strided over what looks ahead by a part of its stride")
+    x = walk.masked(node, walk.value(source), timing)
+    shape = list(x.shape)
+    frames, shape[timing.axis] = shape[timing.axis], left
+    module = StreamConv(layer, timing.axis, left, frames, time[1] * walk.hops)
+    after = Timing(time[0], time[1], 0, extra, 1, timing.delay // steps[at])
+    walk.keep(node, walk.stateful(node, module, (x,), {"past": tuple(shape)}), after)
+    return True
+
+
+def _arguments(node: fx.Node) -> tuple[Any, ...]:
+    """Input, weight, bias, stride, padding, dilation, groups."""
+    given = cast("tuple[Any, ...]", node.args)
+    return (*given, *(None, 1, 0, 1, 1)[len(given) - 2 :])
+
+
+def _layer(walk: Walk, node: fx.Node) -> Any:
+    """The convolution as a layer."""
+    _, weight, bias, stride, padding, dilation, groups = _arguments(node)
+    rank = len(walk.shape(weight)) - 2
+    steps, pads, holes = (tuple(_list(value, rank)) for value in (stride, padding, dilation))
+    kind: Any = nn.Conv1d if rank == 1 else nn.Conv2d
+    value = walk.value(weight).tensor
+    size = tuple(value.shape[2:])
+    layer = kind(value.shape[1] * groups, value.shape[0], size, steps, pads, holes, groups, bias is not None)
+    layer.weight = nn.Parameter(value.float(), requires_grad=False)
+    if bias is not None:
+        layer.bias = nn.Parameter(walk.value(bias).tensor.float(), requires_grad=False)
+    return layer
+
+
+def _looks_ahead(timing: Timing, total: int, left: int, stride: int) -> bool:
+    """Whether it needs frames that come later, by its own padding or one behind its input."""
+    front = left or timing.context
+    return bool(left or timing.trailing) and total - front - (stride - 1) > 0
+
+
+def _conv_ahead(walk: Walk, node: fx.Node, timing: Timing, total: int, left: int, stride: int) -> bool:
+    """A convolution over later frames: over a longer past, and the stream is that much behind."""
+    time = walk.time_of(node)
+    front = left or timing.context
+    if time is None or timing.outer > 1 or timing.delay % stride or (left and (timing.context or timing.trailing)):
+        walk.refuse(node, "looks ahead in a way that cannot be made delay")
+    past = front + stride * math.ceil((total - front - (stride - 1)) / stride)
+    x = walk.value(cast(fx.Node, node.args[0]))
+    frames = timing.rate * walk.hops
+    if timing.context:
+        x = walk.builder.op("slice", x, timing.axis, timing.context, timing.context + frames)
+    x = walk.masked(node, x, replace(timing, context=0))
+    shape = list(x.shape)
+    shape[timing.axis] = past
+    module = StreamConv(_layer(walk, node), timing.axis, past, frames, time[1] * walk.hops)
+    surplus = walk.surplus(node, *time)
+    after = Timing(time[0], time[1], 0, surplus, 1, (timing.delay + past - front) // stride)
+    walk.keep(node, walk.stateful(node, module, (x,), {"past": tuple(shape)}), after)
+    return True
+
+
+def _unpadded(walk: Walk, node: fx.Node, kernel: int, total: int, stride: int) -> bool:
+    """A convolution that takes its past from padding in front, or needs none."""
+    time = walk.time_of(node)
+    if time is not None and walk.surplus(node, *time) < 0:
+        walk.refuse(
+            node,
+            f"kernel {kernel} gives {-walk.surplus(node, *time)} frames fewer than the recording has; pad (kernel - 1) "
+            f"x dilation - (stride - 1) frames in front (nn.functional.pad, here {total - (stride - 1)})",
+        )
+    return False
+
+
+def _list(value: Any, rank: int) -> list[int]:
+    return [value] * rank if isinstance(value, int) else list(value) * (rank if len(value) == 1 else 1)
+
+
+def conv_transpose(walk: Walk, node: fx.Node) -> bool:
+    """conv_transpose1d; of conv_transpose2d, those whose time axis is neither strided nor wider than a frame."""
+    given = cast("tuple[Any, ...]", node.args)
+    whole_call = (*given, *(None, 1, 0, 0, 1, 1)[len(given) - 2 :])
+    source, weight, bias, stride, padding, output_padding, groups, dilation = whole_call
+    timing = walk.timings.get(source)
+    if timing is None:
+        return False
+    if weight in walk.timings:
+        walk.refuse(node, "its weight is computed from the audio")
+    rank = len(walk.shape(weight)) - 2
+    at = timing.axis - 2
+    if at < 0:
+        walk.refuse(node, f"takes {walk.shape(source)} with time on axis {timing.axis}; add a batch axis")
+    steps, pads, more, holes = (_list(value, rank) for value in (stride, padding, output_padding, dilation))
+    kernel = (walk.shape(weight)[2 + at] - 1) * holes[at] + 1
+    if kernel == steps[at] == 1 and pads[at] == more[at] == 0:
+        return False
+    faults = (
+        (bool(timing.context or timing.trailing), "its input is padded in time; slice the surplus off first"),
+        (kernel < steps[at], f"kernel {kernel} is shorter than stride {steps[at]}"),
+        (
+            (pads[at] != 0 or more[at] != 0) and not (walk.lookahead and rank == 1),
+            (
+                f"padding cuts its first {pads[at]} samples off, so that the output runs ahead; use padding=0 and cut "
+                "the end, or net.lookahead = 'delay' makes it delay"
+            ),
+        ),
+    )
+    for wrong, reason in faults:
+        if wrong:
+            walk.refuse(node, reason)
+    after = Timing(timing.axis, timing.rate * steps[at], 0, kernel - steps[at], 1, timing.delay * steps[at])
+    x = walk.masked(node, walk.value(source), timing)
+    if rank == 1:
+        value = walk.value(weight).tensor.float()
+        offset = None if bias is None else walk.value(bias).tensor.float()
+        module: nn.Module = StreamConvTranspose(value, offset, steps[0], holes[0], groups, x.shape[2])
+        states = {"tail": cast(Any, module).state_shape} if cast(Any, module).parts > 1 else {}
+        whole = walk.stateful(node, module, (x,), states)
+        if pads[0] or more[0]:
+            return cut(walk, node, whole, after, pads[0], pads[0] - more[0])
+        walk.keep(node, whole, after)
+        return True
+    return _conv_transpose_2d(walk, node, timing, after, steps, pads, more, holes, groups)
+
+
+def _conv_transpose_2d(
+    walk: Walk, node: fx.Node, timing: Timing, after: Timing, steps: list[int], pads: list[int], more: list[int],
+    holes: list[int], groups: int,
+) -> bool:  # fmt: skip
+    """Not strided along time: its past frames in front, and what they and the new ones give together."""
+    source, weight, bias = (*cast("tuple[Any, ...]", node.args), None)[:3]
+    at = timing.axis - 2
+    if steps[at] != 1:
+        walk.refuse(node, f"has stride {steps[at]} along time; only conv_transpose1d has a stream of its own there")
+    reach = after.trailing
+    x = walk.value(source)
+    if reach:
+        from models.custom.causal.layers import StreamPad
+
+        shape = list(x.shape)
+        frames, shape[timing.axis] = shape[timing.axis], reach
+        x = walk.stateful(node, StreamPad(timing.axis, reach, frames), (x,), {"past": tuple(shape)})
+    offset = None if bias is None else walk.value(bias)
+    y = walk.builder.op("conv_transpose2d", x, walk.value(weight), offset, steps, pads, more, groups, holes)
+    first = reach
+    y = walk.builder.op("slice", y, timing.axis, first, first + timing.rate * walk.hops)
+    walk.keep(node, y, after)
+    return True

@@ -1,0 +1,135 @@
+"""The offline net as a lowered graph, at any length of recording; the same graph, but for the sizes in it."""
+
+from __future__ import annotations
+
+import operator
+import weakref
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx, nn
+
+from models.common.errors import ConversionError
+from models.custom.adapters import OfflineNet, as_tensor
+from models.custom.entry import CustomEntry
+from models.custom.precise import precise_modules
+from models.graph.builder import Builder, Value
+from models.graph.capture import capture, line_of
+from models.graph.lower import lower
+
+# Two lengths in hops at which the net is looked at; their difference is what a value's time axis grows by.
+SHORT_HOPS, LONG_HOPS = 12, 17
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The offline net's graph for one length of audio.
+
+    Attributes:
+        hops: of the audio.
+        module: audio [1, hops x hop] -> (output,).
+        values: every node's value for noise.
+    """
+
+    hops: int
+    module: fx.GraphModule
+    values: dict[fx.Node, Any]
+
+    @property
+    def nodes(self) -> list[fx.Node]:
+        return list(self.module.graph.nodes)
+
+
+_KEPT: weakref.WeakKeyDictionary[nn.Module, dict[Any, Recording]] = weakref.WeakKeyDictionary()
+
+
+def noise(samples: int, seed: int) -> Tensor:
+    """[1, samples] at -20 dBFS, the same each time."""
+    return 0.1 * torch.randn(1, samples, generator=torch.Generator().manual_seed(seed))
+
+
+def recording(entry: CustomEntry, hops: int) -> Recording:
+    """The offline net for `hops` hops of audio; made once for each length.
+
+    Raises:
+        ConversionError: forward cannot be followed, or does not run on audio.
+    """
+    kept = _KEPT.setdefault(entry.net, {})
+    key = (entry.offline_key(), hops)
+    if key not in kept:
+        kept[key] = _record(entry, hops)
+    return kept[key]
+
+
+def _record(entry: CustomEntry, hops: int) -> Recording:
+    audio = noise(hops * entry.geometry.hop_samples, 0)
+    who = entry.original.factory
+    net = OfflineNet(entry).eval()
+    _try(entry, net, hops)
+    captured = capture(net, (audio,), who)
+    builder = Builder()
+    with torch.no_grad():
+        results = lower(captured, {"audio": audio}, builder, precise_modules(entry))
+    if len(results) != 1 or not isinstance(results[0], Value):
+        as_tensor(tuple(results), who)
+    builder.output(cast("list[Value]", results))
+    module = builder.finish("Offline")
+    return Recording(hops, module, record(module, audio))
+
+
+def _try(entry: CustomEntry, net: nn.Module, hops: int) -> None:
+    """Run the net as it is; one that takes only multiples of a longer hop is told from one that does not run."""
+
+    def fails(samples: int) -> Exception | None:
+        try:
+            with torch.no_grad():
+                net(noise(samples, 0))
+        except ConversionError:
+            raise
+        except Exception as exc:  # a user's forward may raise anything
+            return exc
+        return None
+
+    hop, who = entry.geometry.hop_samples, entry.original.factory
+    fault = fails(hops * hop)
+    if fault is None:
+        return
+    first = (str(fault).strip().splitlines() or [repr(fault)])[0]
+    place = line_of(fault.__traceback__)
+    for times in range(2, 9):
+        if all(fails(length * times * hop) is None for length in (SHORT_HOPS, LONG_HOPS)):
+            raise ConversionError(
+                f"{who}: forward takes whole multiples of {times * hop} samples, not {hops} hops of {hop}{place}: set "
+                f"geometry.hop_samples to {times * hop} ({first})"
+            ) from fault
+    raise ConversionError(f"{who}: forward does not run on audio [1, {hops * hop}]{place}: {first}") from fault
+
+
+def record(module: fx.GraphModule, *inputs: Tensor) -> dict[fx.Node, Any]:
+    """Every node's value for some inputs.
+
+    Raises:
+        ConversionError: the graph does not run.
+    """
+    values: dict[fx.Node, Any] = {}
+
+    class Recorder(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            values[n] = super().run_node(n)
+            return values[n]
+
+    try:
+        with torch.no_grad():
+            Recorder(module, garbage_collect_values=False).run(*inputs)
+    except Exception as exc:  # an operation of torch may raise anything
+        done = [n for n in module.graph.nodes if n not in values]
+        first = str(exc).strip().splitlines()[0] if str(exc).strip() else repr(exc)
+        place = done[0].meta.get("origin", "the net") if done else "the net"
+        raise ConversionError(f"{place} does not run on audio {list(inputs[0].shape)}: {first}") from exc
+    return values
+
+
+def constant_of(module: fx.GraphModule, node: fx.Node) -> Tensor:
+    """The tensor that a get_attr node reads."""
+    return cast(Tensor, operator.attrgetter(str(node.target))(module))

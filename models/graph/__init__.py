@@ -1,0 +1,1 @@
+"""One graph of a user's net: torch.export at fixed shapes, in operations that both converters take."""

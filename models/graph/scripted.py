@@ -1,0 +1,88 @@
+"""TorchScript inside a net: each scripted module as torch's own converter writes it out for the shapes it meets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.common.errors import ConversionError
+
+
+class _Listening(nn.Module):
+    """A scripted module that remembers what it was called with."""
+
+    def __init__(self, scripted: torch.jit.ScriptModule) -> None:
+        super().__init__()
+        self.scripted = [scripted]  # in a list: no submodule, so that it is found once
+        self.inputs: tuple[Any, ...] = ()
+
+    def forward(self, *inputs: Any) -> Any:
+        self.inputs = inputs
+        return self.scripted[0](*inputs)
+
+
+@contextmanager
+def unscripted(module: nn.Module, inputs: Sequence[Tensor], who: str) -> Iterator[None]:
+    """A module whose TorchScript can be captured meanwhile.
+
+    Args:
+        module: takes `inputs`.
+        who: whose net it is, for messages.
+
+    Raises:
+        ConversionError: torch cannot convert a scripted module.
+    """
+    places = list(_scripted(module, ""))
+    if not places:
+        yield
+        return
+    listening = [_Listening(scripted) for _, _, _, scripted in places]
+    try:
+        for (parent, name, _, _), listener in zip(places, listening, strict=True):
+            parent._modules[name] = listener
+        with torch.no_grad():
+            module(*inputs)
+        for (parent, name, path, scripted), listener in zip(places, listening, strict=True):
+            if listener.inputs:
+                parent._modules[name] = _converted(scripted, listener.inputs, f"{who}: {path!r} (TorchScript)")
+        yield
+    finally:
+        for parent, name, _, scripted in places:
+            parent._modules[name] = scripted
+
+
+def _scripted(module: nn.Module, path: str) -> Iterator[tuple[nn.Module, str, str, torch.jit.ScriptModule]]:
+    """The outermost scripted modules: parent, name, path, module."""
+    for name, child in module.named_children():
+        inner = f"{path}.{name}".lstrip(".")
+        if isinstance(child, torch.jit.ScriptModule):
+            yield module, name, inner.removeprefix("net.") if inner != "net" else "net", child
+        else:
+            yield from _scripted(child, inner)
+
+
+def _converted(scripted: torch.jit.ScriptModule, inputs: tuple[Any, ...], where: str) -> nn.Module:
+    from torch._export.converter import TS2EPConverter
+
+    try:
+        with torch.no_grad():
+            program = TS2EPConverter(scripted, inputs).convert()
+            converted: nn.Module = program.module()
+            one, two = scripted(*inputs), converted(*inputs)
+    except Exception as exc:  # torch's converter raises anything
+        first = (str(exc).strip().splitlines() or [repr(exc)])[0]
+        raise ConversionError(f"{where}: torch cannot write it out ({first[:200]}); export its Python source") from exc
+    for a, b in zip(_tensors(one), _tensors(two), strict=True):
+        if a.shape != b.shape or not torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True):
+            raise ConversionError(f"{where}: torch writes it out as another net; export its Python source")
+    return converted
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    return [t for item in value for t in _tensors(item)] if isinstance(value, tuple | list) else []
