@@ -245,6 +245,8 @@ def _show_times(record: RunRecord) -> None:
 
 def _lines(record: RunRecord) -> Iterator[str]:
     """Check, counts, events, faults and figures of a search."""
+    from streaming.runs.verdict import late_callbacks
+
     counts, check, playout = record.counts, record.delay_check, record.playout
     if check is not None:
         yield (
@@ -269,6 +271,8 @@ def _lines(record: RunRecord) -> Iterator[str]:
             f"counted at playout: {counted(playout.underruns, 'underrun')} ({playout.underrun} samples), "
             f"{playout.dropped} dropped, {playout.trimmed} trimmed"
         )
+    if late := late_callbacks(record):
+        yield late
     for event in record.events[:20]:
         yield (
             f"{event.onset_s or 0.0:9.3f} s {event.offset_s or 0.0:9.3f} s {event.confidence:5.2f}  "

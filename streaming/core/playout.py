@@ -63,6 +63,8 @@ ADJUST_LIMIT = 4_294_967  # 1000 ppm of 2^32: twice what is followed, to make up
 FIRST_LIMIT = 2_147_483  # 500 ppm
 RECOVERY_S = 4  # after a hiccup; underruns so soon say that the usual level is too low
 LARGEST_CAPACITY = 1 << 22
+JITTERS = 6  # root mean squares of the lateness of callbacks that a default prefill holds
+LEAST_JITTER_US = 250.0  # our own threads' wake-ups, where the device has less
 SECOND_NS = 1_000_000_000
 
 
@@ -400,19 +402,20 @@ def playable(frames: int, level: int, fraction: int, adjust: int, ended: bool) -
     return min(frames, ((room << 32) + ONE - 1 - fraction) // (ONE + adjust) + 1)
 
 
-def prefill_at_device(manifest: Manifest, device_rate_hz: int, device_block: int) -> int:
+def prefill_at_device(manifest: Manifest, device_rate_hz: int, device_samples: int) -> int:
     """Samples at the device's rate to hold before playing.
 
     Args:
         manifest: its `playout.prefill_samples` are at the model's rate; where it has none, one buffer of the model
-            and one block of the device.
+            and `device_samples`.
         device_rate_hz: the device's rate.
-        device_block: frames of its playout callback.
+        device_samples: what its rhythms need (docs/dsp.md): a block of its speaker, what of its microphone comes at
+            once, and JITTERS times its jitter.
     """
     rate = manifest.geometry.sample_rate_hz
     if manifest.playout is not None:
         return -(-manifest.playout.prefill_samples * device_rate_hz // rate)
-    return -(-manifest.buffer.samples * device_rate_hz // rate) + device_block
+    return -(-manifest.buffer.samples * device_rate_hz // rate) + device_samples
 
 
 def deadband_at_device(hop: int, block: int, device_rate_hz: int) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+from streaming.core.playout import JITTERS, LEAST_JITTER_US
 from streaming.runs.record import RunRecord
 
 SHARE_ALLOWED = 0.01  # of calls late, of samples lost: more is no hiccup
@@ -67,6 +69,27 @@ def verdict(record: RunRecord) -> Verdict:
     first = _first(record)
     said += f"; first, {first}" if first else ""
     return Verdict(keeps_up, False, f"keeps up but for hiccups: {said}" if keeps_up else f"does not keep up: {said}")
+
+
+def late_callbacks(record: RunRecord) -> str:
+    """What prefill would hold the late callbacks of the device's own; "" where playout did not run dry, there are none,
+    or the prefill holds them already."""
+    playout = record.playout
+    figures = {name: figure.value for name, figure in record.profile.figures.items()}
+    if playout is None or playout.underruns == 0 or figures["late_per_minute"] == 0:
+        return ""
+    late_ms, rate = figures["late_ms"], figures["late_per_minute"]
+    blocks_ms = 1e3 * (playout.block_frames / playout.rate_hz + figures["block_frames"][1] / figures["rate_hz"])
+    jitter_ms = JITTERS * max(figures["jitter_us"], LEAST_JITTER_US) / 1e3
+    wanted_ms = math.ceil(1e3 * record.buffer_samples / record.model_rate_hz + blocks_ms + jitter_ms + late_ms)
+    held_ms = 1e3 * playout.prefill_samples / playout.rate_hz
+    if held_ms >= wanted_ms - 1:
+        return ""
+    return (
+        f"this device's callbacks come {late_ms:g} ms late {rate:g} times a minute, and the prefill of {held_ms:.1f} ms "
+        f"does not hold that: --prefill-ms {wanted_ms} does, or playout.prefill_samples = "
+        f"{math.ceil(wanted_ms * record.model_rate_hz / 1e3)} in the manifest, which the apps follow, too"
+    )
 
 
 def _first(record: RunRecord) -> str:

@@ -23,7 +23,7 @@ from models.common.progress import Progress
 from runtimes.bundle import Bundle
 from runtimes.engines import Choice, choose
 from runtimes.protocol import Runtime
-from streaming.core.playout import prefill_at_device
+from streaming.core.playout import JITTERS, LEAST_JITTER_US, prefill_at_device
 from streaming.files.reader import AudioReader
 from streaming.files.wav import mono
 from streaming.measure.calibration import Calibration, CalibrationEntry, read_calibration
@@ -204,14 +204,14 @@ class Scenario:
 
     @property
     def prefill_samples(self) -> int:
-        """At the output's rate. By default the manifest's, or one buffer, the longer of the device's two blocks and
-        six times its jitter."""
+        """At the output's rate. By default the manifest's, or what the apps hold on such a device (docs/dsp.md): one
+        buffer, a block of the speaker, what of the microphone comes at once, and six times its jitter."""
         if self.settings.prefill_samples is not None:
             return self.settings.prefill_samples
-        profile = self.profile
-        block = -(-profile.block_frames[1] * profile.output_rate_hz // profile.rate_hz)
-        longest = max(profile.output_block_frames, block) + round(6e-6 * profile.jitter_us * profile.output_rate_hz)
-        return prefill_at_device(self.bundle.manifest, profile.output_rate_hz, longest)
+        profile, rate = self.profile, self.profile.output_rate_hz
+        at_once = -(-profile.block_frames[1] * rate // profile.rate_hz)
+        jitter = round(JITTERS * max(profile.jitter_us, LEAST_JITTER_US) * 1e-6 * rate)
+        return prefill_at_device(self.bundle.manifest, rate, profile.output_block_frames + at_once + jitter)
 
     @property
     def calibrated(self) -> CalibrationEntry | None:
