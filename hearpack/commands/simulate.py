@@ -45,14 +45,19 @@ def simulate(
         None, help="Compute times of this machine (hearpack calibrate -o); without it, measured for 5 s."
     ),
     compute_ms: float | None = typer.Option(None, help="Fixed time of a call on the device, instead of measured ones."),
-    first_call_ms: float | None = typer.Option(None, help="Time of the first call, as `hearpack coldstart` gives it."),
+    first_call_ms: float | None = typer.Option(None, help="Time of the first call on the device."),
+    coldstart: Path | None = typer.Option(
+        None, help="A file of hearpack coldstart -o: its first call, times the device's slowdown, is the first call."
+    ),
     slowdown: float | None = typer.Option(None, help="Slowdown, instead of the device's."),
     fault: list[str] = typer.Option([], help="KIND@SECONDS[:AMOUNT], e.g. stall@2:500ms; see docs/simulator.md."),
     search: str | None = typer.Option(None, help="slowdown, ring or prefill: find the limit instead of one run."),
     parity: int | None = typer.Option(
         None, help="Instead of a run: this many random partitions, rates and resets against one push of the whole."
     ),
-    replay: Path | None = typer.Option(None, help="A device trace: its callbacks and times instead of a profile's."),
+    replay: Path | None = typer.Option(
+        None, help="A device trace (.json or .json.gz): its callbacks and times instead of a profile's."
+    ),
     mic: bool = typer.Option(False, "--mic", help="Listen to the microphone (real time, extra `live`)."),
     artefact: str | None = typer.Option(None, help="Artefact id; litert-fp32 by default."),
     engine: str | None = typer.Option(None, help="litert-interpreter, litert-compiled, coreml, mil-fp32, mil-fp16."),
@@ -78,7 +83,9 @@ def simulate(
         "keep_audio": not no_audio,
     }
     times: dict[str, Any] = {"calibration": calibration, "compute_ms": compute_ms, "slowdown": slowdown}
-    mode = _mode(audio, "realtime" if clock == "wall" else clock, search, replay, mic, first_call_ms, common, times)
+    mode = _mode(
+        audio, "realtime" if clock == "wall" else clock, search, replay, mic, (first_call_ms, coldstart), common, times
+    )
     live = (clock in ("realtime", "wall") or mic) and not json_output and sys.stderr.isatty()
     with progress_bars(json_output) as progress, _display(live) as observer:
         record = run_simulate(
@@ -110,7 +117,7 @@ def _mode(
     search: Any,
     replay: Path | None,
     mic: bool,
-    first_call_ms: float | None,
+    first_call: tuple[float | None, Path | None],
     common: dict[str, Any],
     times: dict[str, Any],
 ) -> Simulate | Replay | Microphone | Search:
@@ -128,8 +135,10 @@ def _mode(
     for name in ("compute_ms", "slowdown"):
         modes.check_figure(name, times[name])
     modes.check_figure("seconds", common["seconds"])
-    if first_call_ms is not None and (mic or replay is not None or search is not None):
-        raise UsageError("--first-call-ms is for a run in the virtual clock, without --mic, --replay and --search")
+    if first_call != (None, None) and (mic or replay is not None or search is not None):
+        raise UsageError(
+            "--first-call-ms and --coldstart are for a run in the virtual clock, without --mic, --replay and --search"
+        )
     if mic and (audio is not None or replay is not None or search is not None):
         raise UsageError("--mic listens to the microphone: leave out the audio file, --replay and --search")
     if replay is not None and (search is not None or clock == "realtime"):
@@ -146,7 +155,9 @@ def _mode(
         raise UsageError("simulate: expected an audio file (or --mic, or --replay TRACE)")
     if search is not None:
         return modes.Search(**common, **times, audio=audio, what=search)
-    return modes.Simulate(**common, **times, audio=audio, clock=clock, first_call_ms=first_call_ms)
+    return modes.Simulate(
+        **common, **times, audio=audio, clock=clock, first_call_ms=first_call[0], cold_start=first_call[1]
+    )
 
 
 def _parity(

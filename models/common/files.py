@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import os
 import shutil
 import stat
@@ -226,14 +227,34 @@ def read_file(path: Path) -> bytes:
     return data
 
 
+def _unpacked(data: bytes) -> bytes:
+    """What a gzip file holds: as much as `read_file` reads, and no more."""
+    import gzip  # late: few files are packed
+    import zlib
+
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:
+            found = packed.read(MOST_TEXT_BYTES + 1)
+    except EOFError as exc:
+        raise OSError(errno.EINVAL, "is cut off: the end of its gzip data is missing") from exc
+    except (zlib.error, gzip.BadGzipFile) as exc:
+        raise OSError(errno.EINVAL, "is no gzip file, or a damaged one") from exc
+    if len(found) > MOST_TEXT_BYTES:
+        raise OSError(errno.EFBIG, f"holds more than {MOST_TEXT_BYTES >> 20} MB")
+    return found
+
+
 def read_text(path: Path) -> str:
-    """The text of such a file, lines ended by line feeds.
+    """The text of such a file, lines ended by line feeds; NAME.gz is unpacked.
 
     Raises:
-        OSError: as `read_file`.
+        OSError: as `read_file`; or NAME.gz is no whole gzip file.
         UnicodeDecodeError: it is no UTF-8.
     """
-    return read_file(path).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+    data = read_file(path)
+    if path.suffix == ".gz":
+        data = _unpacked(data)
+    return data.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def encoded(text: str) -> bytes:

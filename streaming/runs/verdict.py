@@ -86,8 +86,8 @@ def late_callbacks(record: RunRecord) -> str:
     if held_ms >= wanted_ms - 1:
         return ""
     return (
-        f"this device's callbacks come {late_ms:g} ms late {rate:g} times a minute, and the prefill of {held_ms:.1f} ms "
-        f"does not hold that: --prefill-ms {wanted_ms} does, or playout.prefill_samples = "
+        f"this device's callbacks come {late_ms:g} ms late {rate:g} times per minute, and the prefill of "
+        f"{held_ms:.1f} ms does not hold that: --prefill-ms {wanted_ms} does, or playout.prefill_samples = "
         f"{math.ceil(wanted_ms * record.model_rate_hz / 1e3)} in the manifest, which the apps follow, too"
     )
 

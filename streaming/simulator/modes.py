@@ -111,19 +111,25 @@ class Simulate(_Timed):
         audio: file that the microphone hears.
         clock: "virtual", or "realtime" with threads.
         first_call_ms: time of the first call in the virtual clock, as a cold start has it.
+        cold_start: file of `hearpack coldstart -o` of the same artefact and engine: the median first call of its
+            coldest start, times the device's slowdown, is the first call.
     """
 
     audio: str | Path
     clock: ClockKind = "virtual"
     first_call_ms: float | None = None
+    cold_start: str | Path | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("clock", self.clock)
         check_figure("first_call_ms", self.first_call_ms)
-        if self.first_call_ms is not None and self.clock == "realtime":
+        if self.first_call_ms is not None and self.cold_start is not None:
+            raise UsageError("--first-call-ms and --coldstart both say how long the first call takes; give one")
+        if self.clock == "realtime" and (self.first_call_ms is not None or self.cold_start is not None):
             raise UsageError(
-                "--first-call-ms is for the virtual clock: in real time the first call takes what it takes"
+                "--first-call-ms and --coldstart are for the virtual clock: in real time the first call takes what it "
+                "takes"
             )
 
 

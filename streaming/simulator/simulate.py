@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
 from models.common.errors import UsageError
 from models.common.progress import Progress, silent
 from runtimes.bundle import Bundle, require_output
+from runtimes.engines import choose
 from streaming.runs.record import RunRecord
 from streaming.simulator.capacity import search_limit
 from streaming.simulator.device.faults import parse_fault
@@ -67,6 +69,8 @@ def simulate(
     if settings.clock == "virtual" and mode.compute_ms is None:
         found = calibration_of(bundle, mode.calibration, mode.artefact, mode.engine, progress)
         settings = dataclasses.replace(settings, calibration=found)
+    if isinstance(mode, Simulate) and mode.cold_start is not None:
+        settings = dataclasses.replace(settings, first_call_ns=_cold_call_ns(bundle, mode, mode.cold_start, profile))
     scenario = Scenario(bundle, sound, profile, settings)
     figures: dict[str, float] = {}
     if isinstance(mode, Search):
@@ -98,6 +102,27 @@ def _settings(bundle: Bundle, mode: Simulate | Replay | Microphone | Search, pro
     first = mode.first_call_ms if isinstance(mode, Simulate) else None
     first_ns = None if first is None else max(1, round(first * 1e6))
     return dataclasses.replace(settings, clock=clock, compute_ns=compute_ns, first_call_ns=first_ns)
+
+
+def _cold_call_ns(bundle: Bundle, mode: Simulate, file: str | Path, profile: DeviceProfile) -> int:
+    """What the first call of a cold start takes on the device.
+
+    Raises:
+        UsageError: no cold-start file, or one of another artefact or engine.
+    """
+    from streaming.measure.cold_start import read_cold_start  # late: few runs have one
+
+    cold, choice = read_cold_start(file), choose(bundle, mode.artefact, mode.engine)
+    theirs, ours = (cold.artefact_sha256, cold.engine), (choice.artefact.digest, choice.engine)
+    if theirs != ours:
+        raise UsageError(
+            f"{file}: is of {cold.artefact} of {cold.bundle} ({theirs[0][:12] or 'no sha256'}) on {cold.engine}, this "
+            f"run of {choice.artefact.id} of {bundle.path.name} ({ours[0][:12]}) on {choice.engine}; measure that one "
+            f"(hearpack coldstart --engine {choice.engine} -o FILE)"
+        )
+    slowdown = profile.slowdown if mode.slowdown is None else mode.slowdown
+    first_ms = statistics.median(run.calls_ms[0] for run in cold.conditions[0].runs)  # the coldest comes first
+    return max(1, round(first_ms * 1e6 * slowdown))
 
 
 class _Percent:

@@ -33,7 +33,8 @@ class ComputeModel:
         first_ns: int | None = None,
     ) -> None:
         self._first_ns = first_ns
-        self.points_ns, self.pacing, self.label = points_ns, pacing, label
+        self.points_ns, self.pacing = points_ns, pacing
+        self.label = label if first_ns is None else f"{label}, the first call {first_ns / 1e6:.4g} ms"
         self._draw = TimeDraw(points_ns, seed).draw
         self.provenance: Provenance = "modelled"
         own = 1.0 if pacing == "fixed" else profile.slowdown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import itertools
 import json
 from collections.abc import Callable
@@ -92,6 +93,16 @@ DEVICE = dataclasses.replace(
     cold_input_ms=0.0,
     output_clock_ppm=0.0,
 )
+
+
+def test_a_packed_trace_is_read_and_a_damaged_one_is_not(tmp_path: Path) -> None:
+    plain, packed = FIXTURES / "android.json", tmp_path / "android.json.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    assert read_trace(packed) == read_trace(plain)
+    for data, message in ((packed.read_bytes()[:-20], "cut off"), (plain.read_bytes(), "no gzip file")):
+        packed.write_bytes(data)
+        with pytest.raises(UsageError, match=message):
+            read_trace(packed)
 
 
 @pytest.mark.parametrize("name", ["android", "ios"])
