@@ -32,7 +32,7 @@ def fit_device(
     for warning in fitted.warnings:
         say(f"warning: {warning}", err=True)
     rows = [
-        (row.figure, f"{row.recorded / 1e6:.3f}", f"{row.predicted / 1e6:.3f}", f"{row.error:+.1%}")
+        (row.figure, f"{row.recorded / 1e6:.3f}", f"{row.predicted / 1e6:.3f}", f"{row.error:+z.1%}")
         for row in fitted.predictions
     ]
     show_table(("figure", "recorded ms", "predicted ms", "error"), rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -331,11 +332,19 @@ def _figures(record: RunRecord) -> Iterator[str]:
             length = f"{value:,.0f} samples at {rate_hz:,} Hz, {1000 * value / rate_hz:.1f} ms"
             yield f"{words.removesuffix(' samples')}: {length}"
         elif "slowdown" in name or name == "first_miss_at":
-            yield f"{words}: {value:.3f} times this machine's time"
+            yield f"{words}: {value:.3f} times {_time_of_a_call(record, value)}"
         else:
             yield f"{words}: {value:,.0f}"
     if any(name.startswith(("largest", "smallest")) for name in found):
         yield _caution(record)
+
+
+def _time_of_a_call(record: RunRecord, slowdown: float) -> str:
+    """What a slowdown is a multiple of."""
+    fixed_ms = re.fullmatch(r"fixed ([\d.e+-]+) ms", record.calibration)
+    if fixed_ms is None:
+        return "this machine's time"
+    return f"the {fixed_ms[1]} ms of --compute-ms: {slowdown * float(fixed_ms[1]):.3f} ms per call"
 
 
 def _caution(record: RunRecord) -> str:

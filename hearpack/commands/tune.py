@@ -9,6 +9,7 @@ import typer
 
 from hearpack.commands.shared import JsonOption, console, print_json, progress_bars, say_input, show_table
 from models.common.errors import UsageError
+from models.common.printable import counted
 
 if TYPE_CHECKING:
     from streaming.metrics.detection import DecisionQuality
@@ -75,7 +76,8 @@ def show(report: TuneReport, dry_run: bool) -> None:
         own = report.decisions.per_label[name]
         out.print(
             f"{name}: on {own.on_threshold:g}, off {own.off_threshold:g}, at least {own.min_on_ms:g} ms on and "
-            f"{own.min_off_ms:g} ms off; smoothing over {report.decisions.smoothing_windows} windows (all labels)"
+            f"{own.min_off_ms:g} ms off; smoothing over {counted(report.decisions.smoothing_windows, 'window')} "
+            f"(all labels)"
         )
     _show_other_labels(report)
     if report.written:

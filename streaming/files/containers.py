@@ -17,6 +17,7 @@ from models.common.errors import AudioError
 _W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 _W64_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")
 _MPEG_CODES = (0x50, 0x55)  # WAVE_FORMAT_MPEG, WAVE_FORMAT_MPEGLAYER3
+_OGG_PAGE_BYTES = 65_307  # at most
 _ALL_ONES = 0xFFFFFFFFFFFFFFFF
 _FOREIGN: tuple[tuple[int, bytes, str], ...] = (
     (4, b"ftyp", "MPEG-4 audio (m4a, aac)"),
@@ -112,6 +113,19 @@ def _refuse_foreign(file: Path, head: bytes) -> None:
         if head[offset : offset + len(magic)] == magic:
             to = f"{file.stem}{'-converted' if file.suffix.lower() == '.wav' else ''}.wav"
             raise AudioError(f"{file}: is {what}, which is not read here; convert it: ffmpeg -i {file.name} {to}")
+
+
+def ogg_is_cut(file: Path) -> bool:
+    """Whether an Ogg file ends before the page that is marked as its last, or within a page."""
+    with file.open("rb") as stream:
+        stream.seek(max(0, file.stat().st_size - 2 * _OGG_PAGE_BYTES))
+        tail = stream.read()
+    at = tail.rfind(b"OggS")
+    if at < 0 or len(tail) < at + 27:
+        return True
+    lengths = tail[at + 27 : at + 27 + tail[at + 26]]
+    whole = len(lengths) == tail[at + 26] and len(tail) >= at + 27 + len(lengths) + sum(lengths)
+    return not (whole and tail[at + 5] & 4)
 
 
 def truncated(file: Path, promised: str, held: str) -> AudioError:

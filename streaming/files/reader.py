@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from models.common.errors import AudioError
 from runtimes.native_output import quiet
 from streaming.core.resample import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
-from streaming.files.containers import Container, look_at, truncated
+from streaming.files.containers import Container, look_at, ogg_is_cut, truncated
 from streaming.files.levels import InputLevel, LevelMeter
 from streaming.files.mpeg import MpegScan, PiecesFile, mpeg_file, scan_mpeg
 
@@ -173,6 +173,11 @@ class AudioReader:
             raise AudioError(
                 f"{self._file}: holds no samples ({self._sound.subtype}, {self.sample_rate_hz} Hz); "
                 f"expected at least one"
+            )
+        if self._sound.format == "OGG" and ogg_is_cut(self._file):
+            self._warnings.append(
+                f"{self.source}: its Ogg stream has no end: the file was cut off, or its recorder was stopped; "
+                f"{self._read / self.sample_rate_hz:.1f} s were read"
             )
 
     def level(self) -> InputLevel:

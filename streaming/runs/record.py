@@ -206,7 +206,7 @@ class DelayCheck:
         method: how: "impulse", "onset", "cross-correlation".
         ledger_ns, measured_ns: what each says.
         mismatch_samples: difference in samples of `rate_hz`.
-        limit_samples: past this it is an error of ours: 1 (enhancer), one hop (classifier).
+        limit_samples: past this it is an error of ours: 1 (enhancer), 4 (classifier; a hop with faults).
         passed: whether it is within.
     """
 

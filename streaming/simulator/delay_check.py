@@ -3,7 +3,8 @@
 A probe takes the net's place: the bundle's buffer, hop, delay and names, but it passes audio on unchanged,
 delay_samples late (enhancer), or scores 1 for label 0 when its window is loud (classifier). A pulse, or an onset, goes
 into the microphone; when it comes out is measured in what was played, or reported by the event. The ledger's total must
-agree within one sample, or one hop.
+agree within one sample; for an onset, which the ledger follows from the begin of its hop, within four: the probe says
+how far into the hop it was.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ Array = NDArray[np.float32]
 
 PULSE_S = 0.25e-3  # standard deviation: narrow, and far below the Nyquist frequency of 8 kHz
 LOUD = 0.25
+ONSET_SAMPLES = 4.0  # an onset's edge is two samples wide where the device's rate is half the model's
 
 
 class ProbeRuntime:
@@ -34,6 +36,9 @@ class ProbeRuntime:
 
     Args:
         manifest: whose names, shapes and delay it has.
+
+    Attributes:
+        onset: where in its block the first loud sample was (scores); None: nothing was loud.
     """
 
     def __init__(self, manifest: Manifest) -> None:
@@ -41,6 +46,7 @@ class ProbeRuntime:
         line = (StateSpec("line", (1, self._delay)),) if self._delay else ()
         self.signature = GraphSignature(manifest.signature.inputs[:1], manifest.signature.outputs[:1], line)
         self.info = RuntimeInfo("probe", "1", "passes audio on, tells loud from quiet")
+        self.onset: int | None = None
         self._audio = manifest.buffer.kind == "step" and self.signature.outputs[0].shape[-1] == manifest.buffer.samples
 
     def reset(self) -> State:
@@ -53,7 +59,11 @@ class ProbeRuntime:
         output = self.signature.outputs[0]
         if not self._audio:
             scores = np.zeros(output.shape, np.float32)
-            scores[..., 0] = float(np.abs(block).max() >= LOUD)
+            size = np.abs(block).reshape(-1)
+            loud = bool(size.max() >= LOUD)
+            if loud and self.onset is None:
+                self.onset = int(np.argmax(size >= LOUD))
+            scores[..., 0] = float(loud)
             return {output.name: scores}, state
         if not self._delay:
             return {output.name: block.copy()}, state
@@ -112,8 +122,9 @@ def check_delay(scenario: Scenario, at_s: float | None = None) -> DelayCheck | N
     )
     ledger = KeptLedger()
     played: list[tuple[int, Array]] = []
+    probe = ProbeRuntime(manifest)
     pipeline = scenario.pipeline(
-        ProbeRuntime(manifest),
+        probe,
         dataclasses.replace(scenario.recorders(), ledger=ledger),
         Observer(on_read=lambda now, block: played.append((now, block))),
     )
@@ -125,10 +136,13 @@ def check_delay(scenario: Scenario, at_s: float | None = None) -> DelayCheck | N
         if heard_ns is None or entry is None:
             return None
         return _judge("impulse", entry[1], heard_ns - put_in_ns, 1.0, profile.output_rate_hz)
-    if not pipeline.events:
+    if not pipeline.events or probe.onset is None:
         return None
-    event, hop = pipeline.events[0], float(scenario.hop_samples)
-    return _judge("onset", event.delay_ns, event.emitted_at_ns - put_in_ns, hop, scenario.rate_hz)
+    event, hop = pipeline.events[0], scenario.hop_samples
+    into_hop = probe.onset - (manifest.buffer.samples - hop)
+    measured_ns = event.emitted_at_ns - put_in_ns + into_hop * SECOND_NS // scenario.rate_hz
+    limit = float(hop) if scenario.settings.faults else ONSET_SAMPLES  # a loss may take the onset itself
+    return _judge("onset", event.delay_ns, measured_ns, limit, scenario.rate_hz)
 
 
 def _decision_s(decisions: Decisions, rate_hz: int) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,7 @@ from streaming.simulator.device.callbacks import (
 )
 from streaming.simulator.device.compute import ComputeModel, fixed, from_calibration
 from streaming.simulator.device.faults import Fault
+from streaming.simulator.device.file_source import FileSource
 from streaming.simulator.device.profile import LONGEST_S, DeviceProfile
 from streaming.simulator.pipeline.config import PipelineConfig
 from streaming.simulator.pipeline.pipeline import NOBODY, Observer, Pipeline
@@ -49,6 +50,7 @@ from streaming.simulator.virtual import run_virtual
 Array = NDArray[np.float32]
 
 CALIBRATION_S = 5.0
+IN_MEMORY_FRAMES = 1 << 23  # of a file: three minutes at 44.1 kHz, 32 MB
 _CALLS_AT_ONCE = 64
 
 
@@ -88,7 +90,7 @@ class Sound:
 
 
 def file_sound(path: Path, seconds: float | None = None) -> Sound:
-    """A file, mono: the mean of its channels.
+    """A file, mono: the mean of its channels; a long one is decoded again as it is heard.
 
     Raises:
         AudioError: not usable.
@@ -97,15 +99,25 @@ def file_sound(path: Path, seconds: float | None = None) -> Sound:
     if seconds is not None and not 0.0 < seconds <= LONGEST_S:
         raise UsageError(f"--seconds: expected more than 0 and at most {LONGEST_S:g}, got {seconds:g}")
     with AudioReader(path) as reader:
-        parts, wanted = [], math.inf if seconds is None else max(1, round(seconds * reader.sample_rate_hz))
+        rate, digest, frames = reader.sample_rate_hz, hashlib.sha256(), 0
+        parts: list[Array] = []
+        wanted = sys.maxsize if seconds is None else max(1, round(seconds * rate))
         for block in reader.blocks():
-            parts.append(mono(block.T))
-            wanted -= len(block)
-            if wanted <= 0:  # the rest would not be heard
+            samples = mono(block.T)[: wanted - frames]
+            frames += len(samples)
+            digest.update(np.ascontiguousarray(samples, "<f4").tobytes())
+            parts.append(samples)
+            if frames > IN_MEMORY_FRAMES:
+                parts.clear()
+            if frames == wanted:  # the rest would not be heard
                 break
-        sound = clip_sound(np.concatenate(parts), reader.sample_rate_hz, path.name, seconds)
         level, warnings = reader.level().line(), list(reader.warnings)
-    return dataclasses.replace(sound, audio=dataclasses.replace(sound.audio, level=level, warnings=warnings))
+    source: AudioSource = (
+        ClipSource(np.concatenate(parts), rate, seconds) if parts else FileSource(path, frames, rate, seconds)
+    )
+    duration_s = frames / rate if seconds is None else seconds
+    audio = AudioRecord(path.name, digest.hexdigest(), rate, duration_s, level=level, warnings=warnings)
+    return Sound(source, audio)
 
 
 def clip_sound(samples: Array, rate_hz: int, name: str, seconds: float | None = None) -> Sound:

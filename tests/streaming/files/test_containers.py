@@ -124,6 +124,18 @@ def test_what_is_not_read_says_how_to_convert_it(tmp_path: Path, name: str) -> N
     assert cure in str(caught.value)
 
 
+def test_an_ogg_that_was_cut_says_how_much_came(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole.ogg", tmp_path / "cut.ogg"
+    soundfile.write(whole, 0.1 * np.random.default_rng(1).standard_normal(160_000), 16_000)
+    data = whole.read_bytes()
+    assert read_wav(whole).warnings == ()
+    for length in (len(data) // 2, data.rfind(b"OggS"), len(data) - 10):
+        cut.write_bytes(data[:length])
+        clip = read_wav(cut)
+        assert 0 < clip.samples.shape[1] < 160_000
+        assert any("has no end" in w and f"{clip.duration_s:.1f} s were read" in w for w in clip.warnings)
+
+
 def test_what_cannot_seek_is_read(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "gsm.wav", noise(), 8000, subtype="GSM610")
     assert read_wav(tmp_path / "gsm.wav").samples.shape[1] >= FRAMES

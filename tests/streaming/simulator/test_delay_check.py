@@ -21,8 +21,8 @@ def test_ledger_agrees_with_a_measured_delay_on_every_profile(exported: dict[str
         assert check is not None
         assert check.ledger_ns > 20 * MS
         assert check.passed, check
-        if kind == "dtln":
-            assert abs(check.mismatch_samples) < 0.1
+        # The onset's place in its hop is taken into account; 8 kHz leave a sample of 16 kHz open.
+        assert abs(check.mismatch_samples) < (0.1 if kind == "dtln" else 1.5)
 
 
 @pytest.mark.parametrize("fault", ["stall@1:700ms", "dropout@1:80ms", "rate@1:16000hz", "capture_stall@1:300ms"])
