@@ -31,7 +31,9 @@ class FileSource:
     def __init__(self, path: Path, frames: int, rate_hz: int, seconds: float | None = None) -> None:
         self._path, self._own_frames, self._own_rate = path, frames, rate_hz
         self._seconds = frames / rate_hz if seconds is None else seconds
-        self._rewind(rate_hz)
+        self._rate_hz, self._begin = rate_hz, 0
+        self._held: Array = np.zeros(0, np.float32)
+        self._pieces = self._decoded(rate_hz)
 
     def frames(self, rate_hz: int) -> int:
         """How many frames there are at a rate."""
@@ -69,8 +71,7 @@ class FileSource:
         return self._held[start - self._begin : start - self._begin + count]
 
     def _rewind(self, rate_hz: int) -> None:
-        self._rate_hz, self._begin = rate_hz, 0
-        self._held: Array = np.zeros(0, np.float32)
+        self._rate_hz, self._begin, self._held = rate_hz, 0, np.zeros(0, np.float32)
         self._pieces = self._decoded(rate_hz)
 
     def _decoded(self, rate_hz: int) -> Iterator[Array]:
