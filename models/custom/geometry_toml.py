@@ -3,7 +3,7 @@
     name = "bells"                 task = "classifier"        summary, author, licence, citation: text
     [geometry]    sample_rate_hz, window_samples, hop_samples, delay_samples = 0, channels = 1
     [net]         form = "window" | "step" | "causal", layout, activation, output, max_hops, fp32_modules
-    [front_end]   kind = "log_mel" | "mfcc" | "stft_magnitude", ... (models/custom/entry.py has them all)
+    [front_end]   kind = "log_mel" | "mfcc" | "stft_magnitude", ... (models/custom/front_end_toml.py has them all)
     [[states]]    name, shape
     [labels]      file = "labels.txt" or names = ["bell", "horn"]
     [decisions]   on_threshold, off_threshold, ... (docs/bundle.md)
@@ -24,7 +24,7 @@ from models.common.errors import UsageError
 from models.common.files import read_text
 from models.common.parsing import parse_toml
 from models.custom.entry import CustomEntry
-from models.custom.front_end_toml import front_end_of
+from models.custom.front_end_toml import front_end_of, with_mel_matrix
 from models.custom.tables import Table
 from models.geometry import StateSpec, StreamGeometry, TensorSpec
 from models.layers.front_end_spec import FEATURE_LAYOUTS, WAVEFORM_LAYOUTS
@@ -34,10 +34,10 @@ _TENSOR = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A geometry.toml as a mapping; the file of labels it names is read in.
+    """A geometry.toml as a mapping; the files of labels and of a mel matrix that it names are read in.
 
     Raises:
-        UsageError: no such file, not TOML, or no readable file of labels.
+        UsageError: no such file, not TOML, or no readable file of these.
     """
     try:
         data = parse_toml(read_text(path))
@@ -53,6 +53,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         except (OSError, ValueError) as exc:  # ValueError: a NUL in the name, no UTF-8 in the file
             raise UsageError(f"{path}: labels.file {labels['file']!r} cannot be read: {exc}") from exc
         data["labels"] = {"names": names}
+    if "front_end" in data:
+        data["front_end"] = with_mel_matrix(data["front_end"], path.parent, str(path))
     return data
 
 

@@ -14,26 +14,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.common.arrays import Float64
 from models.layers.constants import constant_buffer, constant_linear
-
-
-def roots(rows: NDArray[np.int64], columns: NDArray[np.int64], size: int) -> NDArray[np.complex128]:
-    """exp(-2 pi i row column / size), [rows, columns]."""
-    return np.asarray(np.exp(-2j * np.pi * (np.outer(rows, columns) % size) / size))
-
-
-def _factors(outer: int, inner: int) -> tuple[Float64, NDArray[np.complex128], Float64]:
-    """The DFT over `outer`, the twiddle factors, and half of the DFT over `inner`."""
-    first = roots(np.arange(outer), np.arange(outer), outer)
-    twiddle = roots(np.arange(inner), np.arange(outer), outer * inner)
-    second = roots(np.arange(inner // 2 + 1), np.arange(inner), inner)
-    # Real, imaginary, and the same times i: real, imaginary; the second one is of [real | imaginary].
-    stacked = np.concatenate([first.real, first.imag, -first.imag, first.real])
-    return stacked, twiddle, np.block([[second.real, -second.imag], [second.imag, second.real]])
+from models.layers.dft_factors import factors
 
 
 class RealDft(nn.Module):
@@ -47,7 +32,7 @@ class RealDft(nn.Module):
         """Args: frames: how many; window: [outer * inner], anything linear may be in it; inner: even."""
         super().__init__()
         self.frames, self.outer, self.inner, self.steps = frames, outer, inner, inner // 2 + 1
-        first, twiddle, second = _factors(outer, inner)
+        first, twiddle, second = factors(outer, inner)
         self.first = constant_linear(first)
         self.second = constant_linear(second)
         self.register_buffer("window", constant_buffer(window.reshape(outer, inner)))
@@ -81,7 +66,7 @@ class InverseRealDft(nn.Module):
         super().__init__()
         self.frames, self.outer, self.inner, self.steps = frames, outer, inner, inner // 2 + 1
         size = outer * inner
-        first, twiddle, second = _factors(outer, inner)
+        first, twiddle, second = factors(outer, inner)
         self.second = constant_linear(second.T)
         self.first = constant_linear(first.T)
         self.register_buffer("window", constant_buffer(window.reshape(outer, inner)))

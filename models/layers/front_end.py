@@ -1,11 +1,13 @@
-"""Features in front of a user's net, as part of the graph: DFT as matrices, mel, logarithm, DCT.
+"""Features in front of a user's net, as part of the graph: DFT, mel, logarithm, DCT.
 
 Frames are cut by slices and reshapes and constants are a matmul's right operand, as in models/nets/yamnet/net.py. The
-whole module stays in float32 in fp16 artefacts (docs/precision.md says why).
+DFT is a product of small ones (models/layers/dft.py), or one matrix of the bins that mel reads, whichever has fewer
+constants. The whole module stays in float32 in fp16 artefacts (docs/precision.md says why).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import cast
 
@@ -14,8 +16,40 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.common.arrays import Float64
+from models.layers.constants import constant_buffer
+from models.layers.dft import RealDft
+from models.layers.dft_factors import constants, sizes
 from models.layers.front_end_spec import FrontEndSpec
-from models.layers.mel import dct_matrix, dft, mel_matrix
+from models.layers.mel import analysis_window, dct_matrix, mel_matrix, windowed_dft
+
+
+class PowerSpectrum(nn.Module):
+    """Frames to the power of some bins."""
+
+    real: Tensor
+    imaginary: Tensor
+
+    def __init__(self, window: Float64, bins: slice, frames: int) -> None:
+        """Args: window: [n_fft]; bins: which are wanted; frames: how many come, -1: any number."""
+        super().__init__()
+        points, self.bins = len(window), bins
+        wanted = bins.stop - bins.start
+        self.dft: RealDft | None = None
+        outer, inner = sizes(points)
+        if constants(outer, inner) < 2 * points * wanted:
+            self.dft = RealDft(frames, window, outer, inner)
+            return
+        for name, matrix in zip(("real", "imaginary"), windowed_dft(window, points), strict=True):
+            self.register_buffer(name, constant_buffer(matrix[:, bins]), persistent=False)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Args: [frames, n_fft]. Returns: [frames, bins]."""
+        if self.dft is None:
+            re, im = frames @ self.real, frames @ self.imaginary
+        else:
+            re, im = (part[:, self.bins] for part in self.dft(frames))
+        return re * re + im * im
 
 
 class Features(nn.Module):
@@ -27,36 +61,27 @@ class Features(nn.Module):
             earlier calls in front; None: as many whole hops as come (the offline form of a stream).
     """
 
-    real: Tensor
-    imaginary: Tensor
     mel: Tensor
     dct: Tensor
 
     def __init__(self, spec: FrontEndSpec, frames: int | None) -> None:
         super().__init__()
         self.spec, self.frames = spec, frames
-        real, imaginary = dft(spec)
+        bins = slice(0, spec.n_fft // 2 + 1)
         if spec.kind != "stft_magnitude":
             mel = mel_matrix(spec)
-            used = np.flatnonzero(mel.any(axis=1))  # bins that no triangle reads are not computed
-            real, imaginary = real[:, used], imaginary[:, used]
-            self._keep("mel", mel[used])
+            used = np.flatnonzero(mel.any(axis=1))
+            bins = slice(int(used[0]), int(used[-1]) + 1)  # of those outside, no band reads any
+            self.register_buffer("mel", constant_buffer(mel[bins]), persistent=False)
         if spec.kind == "mfcc":
-            self._keep("dct", dct_matrix(spec.bands, spec.coefficients))
-        self._keep("real", real)
-        self._keep("imaginary", imaginary)
-
-    def _keep(self, name: str, value: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> None:
-        self.register_buffer(name, torch.tensor(np.ascontiguousarray(value), dtype=torch.float32), persistent=False)
+            matrix = dct_matrix(spec.bands, spec.coefficients)
+            self.register_buffer("dct", constant_buffer(matrix), persistent=False)
+        self.spectrum = PowerSpectrum(analysis_window(spec), bins, -1 if frames is None else frames)
 
     def forward(self, audio: Tensor) -> Tensor:
         """Args: audio [1, n]. Returns: features, [1, frames, values] in the spec's layout."""
         spec = self.spec
-        if spec.center:
-            audio = functional.pad(audio, (spec.n_fft // 2, spec.n_fft // 2))
-        frames = self._cut(audio)  # [frames, frame]
-        re, im = frames @ self.real, frames @ self.imaginary  # [frames, bins]
-        x = re * re + im * im
+        x = self.spectrum(self._condition(self._cut(self._edges(self._emphasise(audio)))))  # [frames, bins]
         if spec.power == 1:
             x = torch.sqrt(x)
         if spec.kind != "stft_magnitude":
@@ -67,9 +92,26 @@ class Features(nn.Module):
             x = (x - spec.mean) * (1.0 / spec.std)
         return self._arrange(x)
 
+    def _emphasise(self, audio: Tensor) -> Tensor:
+        """[1, n] with the preemphasis that runs over the audio."""
+        spec = self.spec
+        if spec.preemphasis_over not in ("audio", "valid"):
+            return audio
+        if spec.preemphasis_over == "audio" and not spec.preceded:
+            audio = functional.pad(audio, (1, 0))
+        return audio[:, 1:] - spec.preemphasis * audio[:, :-1]
+
+    def _edges(self, audio: Tensor) -> Tensor:
+        """[1, n] with what stands before and behind a centred window."""
+        if not self.spec.center:
+            return audio
+        edge = self.spec.n_fft // 2
+        mode = "reflect" if self.spec.pad_mode == "reflect" else "constant"
+        return functional.pad(audio, (edge, edge), mode=mode)
+
     def _cut(self, audio: Tensor) -> Tensor:
         """Overlapping frames of [1, n], as rows."""
-        frame, hop = self.spec.frame_samples, self.spec.hop_samples
+        frame, hop = self.spec.cut_samples, self.spec.hop_samples
         if self.frames is None:
             return audio[0].unfold(0, frame, hop)
         count = self.frames
@@ -83,6 +125,19 @@ class Features(nn.Module):
         if surplus:
             columns[-1] = columns[-1][:, : hop - surplus]
         return torch.cat(columns, 1) if parts > 1 else columns[0]
+
+    def _condition(self, x: Tensor) -> Tensor:
+        """Frames as the DFT takes them: without their mean, emphasised, filled up to n_fft."""
+        spec, before = self.spec, 0
+        if spec.remove_dc or spec.preemphasis_over == "frame":  # what the window covers, alone
+            before = (spec.cut_samples - spec.window_samples) // 2
+            x = x[:, before : before + spec.window_samples]
+        if spec.remove_dc:
+            x = x - x.mean(1, keepdim=True)
+        if spec.preemphasis_over == "frame":
+            x = x - spec.preemphasis * torch.cat([x[:, :1], x[:, :-1]], 1)
+        missing = spec.n_fft - x.shape[1]
+        return functional.pad(x, (before, missing - before)) if missing else x
 
     def _logarithm(self, x: Tensor) -> Tensor:
         spec = self.spec
@@ -114,6 +169,7 @@ class CausalFeatures(nn.Module):
 
     def __init__(self, spec: FrontEndSpec) -> None:
         super().__init__()
+        spec = dataclasses.replace(spec, preceded=True)
         self.context = spec.frame_samples - spec.hop_samples
         self.features = Features(spec, None)
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from models.common.arrays import Float64
 from models.layers.constants import constant_buffer, constant_linear
-from models.layers.dft import roots
+from models.layers.dft_factors import roots
 from models.layers.recurrent import Lstm
 from models.layers.state import as_output
 from models.nets.dtln.weights import BINS, FRAME_SAMPLES, NORM_EPSILON

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.signal
 import torch
 
 from converters.bundle.test_audio import speech
 from models.common.errors import UsageError
-from models.layers.front_end import CausalFeatures, Features
-from models.layers.front_end_spec import FrontEndSpec
+from models.layers.front_end import CausalFeatures, Features, PowerSpectrum
+from models.layers.front_end_spec import WINDOWS, FrontEndSpec
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -41,7 +42,10 @@ def features(of: FrontEndSpec, samples: np.ndarray) -> np.ndarray:
 
 def spectrogram(of: FrontEndSpec, samples: np.ndarray) -> np.ndarray:
     """librosa's [bins, frames], to the power of the spec."""
-    window = {"hann": "hann", "hamming": "hamming", "rectangular": "boxcar"}[of.window]
+    name = {"rectangular": "boxcar", "povey": "hann"}.get(of.window, of.window)
+    window = scipy.signal.get_window(name, of.window_samples, fftbins=of.periodic)
+    if of.window == "povey":
+        window = window**0.85
     stft = librosa.stft(
         samples.astype(np.float64),
         n_fft=of.n_fft,
@@ -49,6 +53,7 @@ def spectrogram(of: FrontEndSpec, samples: np.ndarray) -> np.ndarray:
         win_length=of.window_samples,
         window=window,
         center=of.center,
+        pad_mode="reflect" if of.pad_mode == "reflect" else "constant",
     )
     return np.abs(stft) ** of.power
 
@@ -93,6 +98,55 @@ def test_stft_magnitude(audio: np.ndarray, window: str, n_fft: int, length: int,
     assert came.shape == expected.shape
     assert expected.max() > 1.0
     assert np.abs(came - expected).max() <= 2e-6 * expected.max()
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("periodic", [True, False])
+@pytest.mark.parametrize("pad_mode", ["zeros", "reflect"])
+def test_windows_and_edges(audio: np.ndarray, window: str, periodic: bool, pad_mode: str) -> None:
+    of = spec(
+        kind="stft_magnitude",
+        window_samples=400,
+        window=window,
+        periodic=periodic,
+        center=True,
+        pad_mode=pad_mode,
+        power=1,
+    )
+    expected, came = spectrogram(of, audio).T, features(of, audio)
+    assert came.shape == expected.shape
+    assert np.abs(came - expected).max() <= 2e-6 * expected.max()
+
+
+@pytest.mark.parametrize("points", [400, 512, 1024, 2048, 622, 6])
+def test_the_power_of_some_bins(points: int) -> None:
+    """Factored, or one matrix where that is smaller: for 2 x 311 points, and for few bins."""
+    rng = np.random.default_rng(points)
+    frames = rng.standard_normal((5, points))
+    for bins in (slice(0, points // 2 + 1), slice(1, 2)):
+        spectrum = PowerSpectrum(np.hanning(points), bins, 5)
+        expected = np.abs(np.fft.rfft(frames * np.hanning(points)))[:, bins] ** 2
+        came = spectrum(torch.from_numpy(frames.astype(np.float32))).numpy()
+        assert came.shape == expected.shape
+        assert np.abs(came - expected).max() <= 1e-5 * expected.max()
+        kept = sum(t.numel() for t in spectrum.state_dict().values()) or 2 * points * (bins.stop - bins.start)
+        assert kept <= 2 * points * (bins.stop - bins.start)
+    whole = PowerSpectrum(np.hanning(points), slice(0, points // 2 + 1), 5)
+    assert (whole.dft is None) == (points in (622, 6))
+
+
+@pytest.mark.parametrize("form", ["frame", "audio", "valid"])
+def test_preemphasis(audio: np.ndarray, form: str) -> None:
+    of = spec(kind="stft_magnitude", window_samples=400, pad_window="end", preemphasis=0.9, preemphasis_form=form)
+    sound = audio.astype(np.float64)
+    whole = {"audio": np.append(sound[0], sound[1:] - 0.9 * sound[:-1]), "valid": sound[1:] - 0.9 * sound[:-1]}
+    frames = np.lib.stride_tricks.sliding_window_view(whole.get(form, sound), 400)[::160]
+    if form == "frame":
+        frames = np.concatenate([frames[:, :1] * (1 - 0.9), frames[:, 1:] - 0.9 * frames[:, :-1]], 1)
+    expected = np.abs(np.fft.rfft(frames * scipy.signal.get_window("hann", 400), 512)) ** 2
+    came = features(of, audio)
+    assert came.shape == expected.shape
+    assert np.abs(came - expected).max() <= 5e-6 * expected.max()
 
 
 @pytest.mark.parametrize("scale", ["slaney", "htk"])
@@ -171,8 +225,32 @@ def test_layouts_are_permutations(audio: np.ndarray) -> None:
         assert np.array_equal(turned, plain)
 
 
-def test_causal_frames_do_not_change_when_more_audio_comes(audio: np.ndarray) -> None:
-    of = spec(window_samples=400, hop_samples=160)
+STREAMS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "end": {"pad_window": "end"},
+    "kaldi": {"pad_window": "end", "window": "povey", "remove_dc": True, "preemphasis": 0.97, "mel_scale": "kaldi"},
+    "audio": {"preemphasis": 0.97, "preemphasis_form": "audio"},
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_by_calls_is_the_causal_form(audio: np.ndarray, name: str) -> None:
+    of = spec(window_samples=400, **STREAMS[name])
+    causal = CausalFeatures(of)
+    samples = torch.from_numpy(audio[None, :3200])
+    call = Features(causal.features.spec, 2)
+    past = of.frame_samples - of.hop_samples
+    padded = torch.nn.functional.pad(samples, (past, 0))
+    with torch.no_grad():
+        parts = [call(padded[:, at : at + past + 320]) for at in range(0, 3200, 320)]
+        whole = causal(samples)
+    assert whole.shape == (1, 20, 64)
+    assert torch.allclose(torch.cat(parts, 1), whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_causal_frames_do_not_change_when_more_audio_comes(audio: np.ndarray, name: str) -> None:
+    of = spec(window_samples=400, hop_samples=160, **STREAMS[name])
     causal = CausalFeatures(of)
     samples = torch.from_numpy(audio[None, :3200])
     with torch.no_grad():
