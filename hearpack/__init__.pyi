@@ -14,6 +14,8 @@ from models.common.version import __version__ as __version__
 from models.custom.causal.layers import CumulativeNorm as CumulativeNorm
 from models.entry import ModelEntry as ModelEntry
 from models.geometry import StreamGeometry as StreamGeometry
+from models.layers.stft import ISTFT as ISTFT
+from models.layers.stft import STFT as STFT
 from models.pretrained import models as models
 from models.pretrained import pull as pull
 from runtimes.bundle import Bundle as Bundle

@@ -23,7 +23,12 @@ from models.common.hashing import sha256_bytes, sha256_file
 
 OURS = ("models", "runtimes", "streaming", "converters", "hearpack")
 Sources = tuple[tuple[str, str], ...]  # path below the folder, sha256
-_OFFERED = ("CumulativeNorm", "StreamGeometry")  # of hearpack: what a net may import, whatever it calls its packages
+_OFFERED = (
+    "CumulativeNorm",
+    "ISTFT",
+    "STFT",
+    "StreamGeometry",
+)  # of hearpack: what a net may import, whatever it calls its packages
 _PRIVATE = "hearpack_own"  # ends up in tensor names: no path, nothing random
 _MODELS = Path(__file__).parents[1]  # our own frames in a traceback
 

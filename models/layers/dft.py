@@ -79,8 +79,8 @@ class InverseRealDft(nn.Module):
     def forward(self, real: Tensor, imag: Tensor) -> Tensor:
         """Args: each [frames, N / 2 + 1]. Returns: frames [frames, N]."""
         n, outer, inner, steps = self.frames, self.outer, self.inner, self.steps
-        missing = steps * outer - (outer * inner // 2 + 1)
-        rows = [nn.functional.pad(part * self.counted, (0, missing)).reshape(n, steps, outer) for part in (real, imag)]
+        missing, counted = steps * outer - (outer * inner // 2 + 1), self.counted
+        rows = [nn.functional.pad(part * counted, (0, missing)).reshape(n, steps, outer) for part in (real, imag)]
         x = self.second(torch.cat(rows, 1).transpose(1, 2))  # [n, outer, 2 inner]
         x = x.reshape(n, outer, 2, inner).permute(0, 3, 2, 1).reshape(n, inner, 2 * outer)
         x = self.first(torch.cat([x * self.twiddle_straight, x * self.twiddle_turned], -1))  # [n, inner, outer]
