@@ -15,6 +15,7 @@ BENCHES = (
     "gtcrn_hop",
     "deepfilternet3_hop",
     "yamnet_window",
+    "front_end_dft",
     "cli_start",
     "export_time",
     "mil_speed",

@@ -78,9 +78,16 @@ class InverseRealDft(nn.Module):
 
     def forward(self, real: Tensor, imag: Tensor) -> Tensor:
         """Args: each [frames, N / 2 + 1]. Returns: frames [frames, N]."""
-        n, outer, inner, steps = self.frames, self.outer, self.inner, self.steps
-        missing, counted = steps * outer - (outer * inner // 2 + 1), self.counted
-        rows = [nn.functional.pad(part * counted, (0, missing)).reshape(n, steps, outer) for part in (real, imag)]
+        return self._join([self._rows(part * self.counted) for part in (real, imag)])
+
+    def _rows(self, counted: Tensor) -> Tensor:
+        """A part [frames, N / 2 + 1] as [frames, steps, outer]."""
+        missing = self.steps * self.outer - (self.outer * self.inner // 2 + 1)
+        return nn.functional.pad(counted, (0, missing)).reshape(self.frames, self.steps, self.outer)
+
+    def _join(self, rows: list[Tensor]) -> Tensor:
+        """Both parts to frames [frames, N]."""
+        n, outer, inner = self.frames, self.outer, self.inner
         x = self.second(torch.cat(rows, 1).transpose(1, 2))  # [n, outer, 2 inner]
         x = x.reshape(n, outer, 2, inner).permute(0, 3, 2, 1).reshape(n, inner, 2 * outer)
         x = self.first(torch.cat([x * self.twiddle_straight, x * self.twiddle_turned], -1))  # [n, inner, outer]

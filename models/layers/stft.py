@@ -68,6 +68,15 @@ def _constant(module: nn.Module) -> nn.Module:
     return module
 
 
+class _Inverse(InverseRealDft):
+    """With one use of each constant: what torch.fx makes of two, Core ML's converter refuses."""
+
+    def forward(self, real: Tensor, imag: Tensor) -> Tensor:
+        """Args: each [frames, N / 2 + 1]. Returns: frames [frames, N]."""
+        both = torch.stack([real, imag]) * self.counted
+        return self._join([self._rows(both[0]), self._rows(both[1])])
+
+
 class STFT(nn.Module):
     """Audio to the real and imaginary parts of its spectrum, a frame each hop.
 
@@ -120,7 +129,7 @@ class ISTFT(nn.Module):
         super().__init__()
         shape = _synthesis(_analysis(n_fft, hop, window), hop)
         self.n_fft, self.hop, self.bins, self.parts = n_fft, hop, n_fft // 2 + 1, math.ceil(n_fft / hop)
-        self.dft = _constant(InverseRealDft(-1, shape, *sizes(n_fft)))
+        self.dft = _constant(_Inverse(-1, shape, *sizes(n_fft)))
 
     @property
     def delay_samples(self) -> int:
@@ -137,4 +146,5 @@ class ISTFT(nn.Module):
         total = frames[:, :, (parts - 1) * hop :]  # [batch, frames, hop]
         for part in reversed(range(parts - 1)):  # a hop later, the part before is added
             total = functional.pad(total, (0, 0, 1, 0))[:, :-1] + frames[:, :, part * hop : (part + 1) * hop]
-        return total.reshape(batch, -1)
+        audio: Tensor = total.reshape(batch, -1)
+        return audio
