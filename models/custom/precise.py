@@ -8,7 +8,7 @@ from models.custom.entry import CustomEntry
 from models.graph.builder import Origin
 
 # Sums over a recording, features in front, what gives probabilities.
-KINDS = ("CumulativeNorm", "CausalFeatures", "Features", "ActivationLayer")
+KINDS = ("CumulativeNorm", "CausalFeatures", "Features", "STFT", "ISTFT", "ActivationLayer")
 
 
 def precise_modules(entry: CustomEntry) -> Callable[[Origin], bool]:
