@@ -40,8 +40,8 @@ GEOMETRY = {
 
 
 def test_both_formats_say_what_the_net_says(tmp_path: Path) -> None:
-    (tmp_path / "net.py").write_text(NET)
-    path = hearpack.export(str(tmp_path / "net.py"), tmp_path, geometry=GEOMETRY, precisions=("fp32",)).path
+    (tmp_path / "net.py").write_text(f"{NET}\n\nGEOMETRY = {GEOMETRY!r}\n")
+    path = hearpack.export(str(tmp_path / "net.py"), tmp_path, precisions=("fp32",)).path
     report = hearpack.verify(path, seconds=2.0)
     assert report.passed
     figures = {a.artefact: c.value for a in report.artefacts for c in a.checks if c.metric == "snr_db"}
