@@ -18,6 +18,7 @@ from models.common.errors import ConversionError
 from models.graph import frames, operations, recurrences  # noqa: F401 they enter their lowerings
 from models.graph.builder import Builder, Origin, Value
 from models.graph.capture import Captured, capture, origin_of
+from models.graph.notes import note
 from models.graph.pairs import COMPLEX, Pair, complex_constant
 from models.graph.table import FIXED, SHAPE_FREE, Table
 
@@ -139,6 +140,7 @@ def emit(b: Builder, target: Any, args: Any, kwargs: Any, table: Table) -> Any:
         result = how(b, *args, **kwargs)
         if result is NotImplemented:
             raise ConversionError(f"{b.origin}: complex values in a form of torch's {name!r} that has none in pairs")
+        note(name, b.origin)
         return result
     if name in _RANDOM:
         raise ConversionError(f"{b.origin}: is random ({name}); a converted model would freeze one draw: call eval()")
@@ -148,6 +150,7 @@ def emit(b: Builder, target: Any, args: Any, kwargs: Any, table: Table) -> Any:
         b.operation = name
         result = how(b, *args, **kwargs)
         if result is not NotImplemented:
+            note(name, b.origin)
             return result
     try:
         result = b.op(target, *args, **kwargs)
