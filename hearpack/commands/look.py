@@ -23,9 +23,8 @@ def look(
         print_json(found)
     else:
         if found.passes:
-            say(
-                f"{found.net}: {found.form}, {found.parameters_millions:g} M parameters, {found.delay_samples} samples late"
-            )
+            size = f"{found.parameters_millions:g} M parameters"
+            say(f"{found.net}: {found.form}, {size}, {found.delay_samples} samples late")
         for sentence in found.assumed:
             say(f"assumed: {sentence}")
         for item in found.rewritten:
