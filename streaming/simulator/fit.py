@@ -268,7 +268,9 @@ def _capture_ppm(trace: DeviceTrace) -> float | None:
 def _capture_figures(trace: DeviceTrace) -> dict[str, object]:
     plan = trace.plan()
     rates = _rates(plan)
-    lateness = _lateness_ns(trace)
+    # What the recorder summed tells nothing of jitter.
+    exact = np.array([c.exact for c in trace.callbacks if c.frames])
+    lateness = _lateness_ns(trace)[exact]
     usual = float(np.median(lateness))
     spread = float(np.median(np.abs(lateness - usual))) * 1.4826
     late = lateness - usual > max(LATE_MS * 1e6, 5.0 * spread)
@@ -277,6 +279,7 @@ def _capture_figures(trace: DeviceTrace) -> dict[str, object]:
     jitter = float(on_time.std()) / 0.603
     constant = max(0.0, float(on_time.mean()) - 0.798 * jitter)
     minutes = max(trace.duration_s / 60.0, 1e-9)
+    looked_at = minutes * float(exact.mean())
     reported = next((r.system_input_latency_ns for r in trace.routes if r.system_input_latency_ns is not None), None)
     route: float | None = constant
     if reported is not None:
@@ -297,7 +300,7 @@ def _capture_figures(trace: DeviceTrace) -> dict[str, object]:
         "input_latency_ms": None if route is None else round(route / 1e6, 3),
         "scheduling_delay_us": round((constant - (route if _hardware(trace) and route else 0.0)) / 1e3, 1),
         "jitter_us": round(jitter / 1e3, 1),
-        "late_per_minute": round(float(begins.sum()) / minutes, 3),
+        "late_per_minute": round(float(begins.sum()) / looked_at, 3),
         "late_ms": round(float((lateness[begins] - usual).mean()) / 1e6, 2) if begins.any() else 0.0,
         "dropouts_per_hour": round(len(losses) / minutes * 60.0, 2),
         "dropout_ms": round(1000.0 * float(np.mean([n / r for n, r in losses])), 2) if losses else 0.0,

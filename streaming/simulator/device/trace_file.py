@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ SCHEMA = "hearpack-trace/1"
 FASTEST = 1.05  # audio may come this much faster than its own clock says
 _LATEST = 2**53  # of times and counts, as the schema says
 _LONGEST_BLOCK = 1_920_000  # frames of a callback: ten seconds at the highest rate
+_MOST_ROWS = 1_000_000  # callbacks or calls that are looked at: an hour of blocks of 192 frames
 FASTEST_GRACE_S = 0.5  # and a burst of this much at once
 
 
@@ -73,6 +75,9 @@ class TraceCallback(_Part):
     hardware_time_ns: int | None = Field(default=None, ge=0, le=_LATEST)
     hardware_frame: int | None = Field(default=None, ge=0, le=_LATEST)
     rate_hz: int | None = Field(default=None, ge=4_000, le=192_000)
+    count: int = Field(default=1, ge=1, le=_LATEST)
+    last_time_ns: int | None = Field(default=None, ge=0, le=_LATEST)
+    exact: bool = True  # false for what a summed row stands for; no field of the file
 
 
 class TraceInference(_Part):
@@ -81,6 +86,9 @@ class TraceInference(_Part):
     end_sample: int = Field(ge=0, le=_LATEST)
     warm_up: bool = False
     error: str | None = None
+    count: int = Field(default=1, ge=1, le=_LATEST)
+    last_end_ns: int | None = Field(default=None, ge=0, le=_LATEST)
+    busy_ns: int | None = Field(default=None, ge=0, le=_LATEST)
 
 
 class TraceGap(_Part):
@@ -210,6 +218,73 @@ _TRACE = DocumentKind(
 )
 
 
+def _shares(total: int, count: int) -> list[int]:
+    """A whole number in `count` whole parts, as equal as can be."""
+    return [total * (k + 1) // count - total * k // count for k in range(count)]
+
+
+def _callbacks(row: TraceCallback, rate_hz: int) -> Iterator[TraceCallback]:
+    """A summed row as the callbacks it stands for, evenly spread: `exact` is false, their jitter is not known."""
+    if row.count == 1:
+        yield row
+        return
+    last, done = row.last_time_ns or row.time_ns, 0
+    for k, frames in enumerate(_shares(row.frames, row.count)):
+        time_ns = row.time_ns + (last - row.time_ns) * k // (row.count - 1)
+        known = row.hardware_time_ns is not None and row.hardware_frame is not None
+        hardware = (row.hardware_time_ns or 0) + done * SECOND_NS // rate_hz
+        yield TraceCallback.model_construct(
+            time_ns=time_ns,
+            frames=frames,
+            hardware_time_ns=hardware if known else None,
+            hardware_frame=(row.hardware_frame or 0) + done if known else None,
+            rate_hz=row.rate_hz,
+            count=1,
+            last_time_ns=None,
+            exact=False,
+        )
+        done += frames
+
+
+def _inferences(row: TraceInference, before: int) -> Iterator[TraceInference]:
+    """A summed row as the calls it stands for, each as long as their mean; `before`: where the call before it ended."""
+    if row.count == 1:
+        yield row
+        return
+    mean = (row.busy_ns or 0) // row.count
+    last = max(row.begin_ns, (row.last_end_ns or row.end_ns) - mean)
+    end = before
+    for k, samples in enumerate(_shares(max(0, row.end_sample - before), row.count)):
+        begin, end = row.begin_ns + (last - row.begin_ns) * k // (row.count - 1), end + samples
+        yield TraceInference.model_construct(
+            begin_ns=begin, end_ns=begin + mean, end_sample=end, warm_up=False, error=None, count=1
+        )
+
+
+def _expanded(trace: DeviceTrace, file: Path) -> DeviceTrace:
+    """The trace with its summed rows taken apart.
+
+    Raises:
+        UsageError: more of them than are looked at.
+    """
+    counts = {"callbacks": sum(c.count for c in trace.callbacks), "inferences": sum(i.count for i in trace.inferences)}
+    if all(count == len(getattr(trace, what)) for what, count in counts.items()):
+        return trace
+    for what, count in counts.items():
+        if count > _MOST_ROWS:
+            raise UsageError(
+                f"{file}: {count} {what}, expected at most {_MOST_ROWS}, which is about an hour; record less"
+            )
+    rate = trace.audio.granted.rate_hz
+    callbacks = [c for row in trace.callbacks for c in _callbacks(row, row.rate_hz or rate)]
+    calls: list[TraceInference] = []
+    before = 0
+    for row in trace.inferences:
+        calls += _inferences(row, before)
+        before = calls[-1].end_sample
+    return trace.model_copy(update={"callbacks": tuple(callbacks), "inferences": tuple(calls)})
+
+
 def read_trace(path: str | Path) -> DeviceTrace:
     """Read and check a device trace.
 
@@ -221,7 +296,7 @@ def read_trace(path: str | Path) -> DeviceTrace:
     def validate(data: dict[str, Any]) -> DeviceTrace:
         if "end" not in data:
             raise UsageError(f"{file}: the trace has no `end`: it was cut off; copy it again or record a new one")
-        return DeviceTrace.model_validate(data)
+        return _expanded(DeviceTrace.model_validate(data), file)
 
     trace = _TRACE.read(file, validate)
     _check_whole(trace, file)

@@ -372,3 +372,57 @@ def test_traces_that_make_no_profile(dtln: Bundle, tmp_path: Path) -> None:
         trace["end"]["inferences"] = 5
 
     assert "at least 20 and 20" in fitting(short)
+
+
+def summed(data: dict[str, Any], head: int, per_row: int) -> dict[str, Any]:
+    """The trace as a recorder writes it that keeps `head` rows at both ends and sums those between."""
+    data = json.loads(json.dumps(data))
+    rows = data["callbacks"]
+    middle = rows[head : len(rows) - head]
+    between = [middle[k : k + per_row] for k in range(0, len(middle), per_row)]
+    joined = [
+        {**g[0], "frames": sum(r["frames"] for r in g), "count": len(g), "last_time_ns": g[-1]["time_ns"]}
+        for g in between
+    ]
+    data["callbacks"] = rows[:head] + joined + rows[len(rows) - head :]
+    calls = data["inferences"]
+    middle = calls[head : len(calls) - head]
+    groups = [middle[k : k + per_row] for k in range(0, len(middle), per_row)]
+    made = []
+    for g in groups:
+        times = [c["end_ns"] - c["begin_ns"] for c in g]
+        row = {**g[0], "end_sample": g[-1]["end_sample"], "count": len(g), "last_end_ns": g[-1]["end_ns"]}
+        made.append(row | {"busy_ns": sum(times), "longest_ns": max(times)})
+    data["inferences"] = calls[:head] + made + calls[len(calls) - head :]
+    return data
+
+
+def test_a_long_trace_s_summed_rows_are_taken_apart(exported: dict[str, Path], tmp_path: Path) -> None:
+    bundle, profile = Bundle.open(exported["dtln"]), load_profile("android-burst-192")
+    whole = recorded(bundle, profile, 20.0, 3)
+    paths = {name: tmp_path / f"{name}.json" for name in ("whole", "short")}
+    paths["whole"].write_text(json.dumps(whole), encoding="utf-8")
+    paths["short"].write_text(json.dumps(summed(whole, 900, 64)), encoding="utf-8")
+    a, b = (read_trace(path) for path in paths.values())
+    assert len(b.callbacks) == len(a.callbacks) == b.end.callbacks
+    assert sum(not c.exact for c in b.callbacks) > 1000
+    assert sum(c.frames for c in b.callbacks) == sum(c.frames for c in a.callbacks)
+    assert [c.hardware_frame for c in b.callbacks] == [c.hardware_frame for c in a.callbacks]
+    assert [c.end_sample for c in b.calls] == [c.end_sample for c in a.calls]
+    assert b.duration_s == pytest.approx(a.duration_s, abs=0.01)
+    assert abs(sum(c.end_ns - c.begin_ns for c in b.calls) - sum(c.end_ns - c.begin_ns for c in a.calls)) < 100_000
+    first, second = (
+        fit_profile(t, bundle, calibration(bundle), "phone", load_profile("this-machine")).profile for t in (a, b)
+    )
+    assert second.jitter_us == pytest.approx(first.jitter_us, rel=0.15)
+    assert second.slowdown == pytest.approx(first.slowdown, rel=0.1)
+    assert second.block_frames == first.block_frames
+
+
+def test_a_trace_that_stands_for_too_much_is_refused(tmp_path: Path) -> None:
+    data = json.loads((FIXTURES / "android.json").read_text(encoding="utf-8"))
+    data["callbacks"][3] |= {"count": 2**52, "last_time_ns": data["callbacks"][4]["time_ns"]}
+    path = tmp_path / "long.json"
+    path.write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"expected at most 1000000, which is about an hour"):
+        read_trace(path)
