@@ -1,4 +1,5 @@
 plugins {
-    id("com.android.application") version "9.4.1" apply false
-    id("org.jetbrains.kotlin.jvm") version "2.4.20" apply false
+    alias(libs.plugins.android.application) apply false
+    alias(libs.plugins.android.library) apply false
+    alias(libs.plugins.kotlin.jvm) apply false
 }

@@ -15,4 +15,4 @@ dependencyResolutionManagement {
 }
 
 rootProject.name = "hearpack-android"
-include(":core", ":app")
+include(":core", ":hearpack", ":app")

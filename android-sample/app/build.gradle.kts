@@ -1,11 +1,13 @@
 // tools/android/apk.py reads the numbers of defaultConfig from this file: what CI builds is what Gradle builds.
 plugins {
-    id("com.android.application")
+    alias(libs.plugins.android.application)
 }
 
 android {
     namespace = "hearpack.app"
-    compileSdk = 37
+    compileSdk {
+        version = release(37) { minorApiLevel = 0 }
+    }
 
     defaultConfig {
         applicationId = "dev.hearpack.sample"
@@ -13,6 +15,7 @@ android {
         targetSdk = 37
         versionCode = 1
         versionName = "0.1.0"
+        testInstrumentationRunner = "androidx.test.runner.AndroidJUnitRunner"
     }
 
     compileOptions {
@@ -21,7 +24,7 @@ android {
     }
 
     androidResources {
-        // LiteRT maps the model into memory: that needs it as it is.
+        // Models do not shrink, and are copied once to where LiteRT can map them: the faster as they are.
         noCompress += "tflite"
     }
 
@@ -34,6 +37,7 @@ android {
 }
 
 dependencies {
-    implementation(project(":core"))
-    implementation("com.google.ai.edge.litert:litert:2.2.0")
+    implementation(project(":hearpack"))
+    androidTestImplementation(libs.test.junit)
+    androidTestImplementation(libs.test.runner)
 }

@@ -11,7 +11,7 @@ import pytest
 
 from tools.android import apilevels, build, parts, resources, toolchain
 
-KOTLIN = parts.SAMPLE / "app/src/main/kotlin/hearpack/app"
+KOTLIN = parts.SAMPLE / "hearpack/src/main/kotlin/hearpack/android"
 GUARDED = re.compile(r"\.Api(\d+)(?:\$|$)")
 
 
@@ -22,8 +22,9 @@ def known(tools: toolchain.Toolchain) -> dict[str, apilevels.ApiClass]:
 
 @pytest.fixture(scope="module")
 def compiled(tools: toolchain.Toolchain) -> apilevels.Compiled:
-    core, app = (apilevels.read_classes(part.file) for part in (build.core(tools), build.app(tools)))
-    return apilevels.Compiled(core.above | app.above, core.references | app.references)
+    made = [apilevels.read_classes(part.file) for part in (build.core(tools), build.library(tools), build.app(tools))]
+    above = {name: types for part in made for name, types in part.above.items()}
+    return apilevels.Compiled(above, set().union(*(part.references for part in made)))
 
 
 def test_the_typings_are_read_as_they_are_meant(known: dict[str, apilevels.ApiClass]) -> None:
@@ -67,7 +68,7 @@ def test_every_reference_exists_on_every_supported_version(
 
 def test_newer_calls_are_made_behind_a_check_of_the_version() -> None:
     used = set()
-    for file in sorted(KOTLIN.glob("*.kt")):
+    for file in [*parts.sources("hearpack/src/main"), *parts.sources("app/src/main")]:
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
             for level in re.findall(r"\bApi(\d+)\.", line):
                 assert f"SDK_INT >= {level}" in line, f"{file.name}:{number}: Api{level} without its check"

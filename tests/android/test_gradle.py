@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
+import tomllib
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -13,6 +16,11 @@ from tools.android import parts, resources, toolchain
 
 ANDROID = "{http://schemas.android.com/apk/res/android}"
 MAIN = parts.SAMPLE / "app" / "src" / "main"
+LIBRARY = parts.SAMPLE / "hearpack" / "src" / "main"
+MODULES = ("core", "hearpack", "app")
+LITERT = json.loads(resources.LITERT.read_text(encoding="utf-8"))
+LEAST_GRADLE = {"9.4": [9, 6, 0]}  # developer.android.com/build/releases/agp-9-4-0-release-notes
+GRADLE = ("9.6.0", "bbaeb2fef8710818cf0e261201dab964c572f92b942812df0c3620d62a529a01")  # the official image's pin too
 
 
 def _text(name: str) -> str:
@@ -31,44 +39,97 @@ def test_versions_and_levels() -> None:
 
 def test_the_kotlin_that_gradle_takes_is_the_one_that_ci_compiles_with() -> None:
     (pin,) = [pin for pin in toolchain.PINS if pin.package == "kotlin-compiler"]
-    assert f'"org.jetbrains.kotlin.jvm") version "{pin.version}"' in _text("build.gradle.kts")
-    targets = set(
-        re.findall(r"JVM_(\d+)|VERSION_(\d+)", _text("core/build.gradle.kts") + _text("app/build.gradle.kts"))
-    )
+    assert resources.gradle_facts().versions["kotlin"] == pin.version
+    targets = set(re.findall(r"JVM_(\d+)|VERSION_(\d+)", "".join(_text(f"{m}/build.gradle.kts") for m in MODULES)))
     assert {a or b for a, b in targets} == {parts.JVM_TARGET}
 
 
-def test_the_litert_that_gradle_takes_is_the_one_that_traces_name() -> None:
-    engine = (MAIN / "kotlin/hearpack/app/LiteRtEngine.kt").read_text(encoding="utf-8")
-    assert f'const val VERSION = "{resources.gradle_facts().litert}"' in engine
+def test_one_litert_everywhere() -> None:
+    """What Python proves a bundle with is what ships, and what traces name."""
+    version = resources.gradle_facts().versions["litert"]
+    engine = (LIBRARY / "kotlin/hearpack/android/LiteRtEngine.kt").read_text(encoding="utf-8")
+    assert f'const val VERSION = "{version}"' in engine
+    for pins in ("constraints.txt", "requirements.lock"):
+        assert f"ai-edge-litert=={version}" in (parts.ROOT / pins).read_text(encoding="utf-8"), pins
+    for page in ("docs/your-own-app.md", "android-sample/README.md"):
+        named = re.findall(r"litert:litert[:`]+ ?(\d[\d.]+)", (parts.ROOT / page).read_text(encoding="utf-8"))
+        assert set(named) <= {version}, page
+    assert resources.gradle_facts().min_sdk >= LITERT["manifest"]["min_sdk"]
+
+
+def test_the_wrapper_is_gradles_own_and_takes_a_gradle_that_agp_takes() -> None:
+    jar = (parts.SAMPLE / "gradle/wrapper/gradle-wrapper.jar").read_bytes()
+    # Gradle's published checksum of its 9.4 wrapper, which starts any later Gradle.
+    assert hashlib.sha256(jar).hexdigest() == "55243ef57851f12b070ad14f7f5bb8302daceeebc5bce5ece5fa6edb23e1145c"
+    wrapper = dict(line.split("=", 1) for line in _text("gradle/wrapper/gradle-wrapper.properties").splitlines())
+    version = re.search(r"gradle-([\d.]+)-bin\.zip$", wrapper["distributionUrl"])
+    assert version is not None
+    agp = resources.gradle_facts().versions["agp"].rsplit(".", 1)[0]
+    assert [int(n) for n in version[1].split(".")] >= LEAST_GRADLE[agp]
+    assert (version[1], wrapper["distributionSha256Sum"]) == GRADLE
+    assert os.access(parts.SAMPLE / "gradlew", os.X_OK)
+
+
+def test_androidx_is_on_because_litert_needs_it() -> None:
+    assert "android.useAndroidX=true" in _text("gradle.properties").splitlines()
 
 
 def test_modules_and_sources() -> None:
-    assert 'include(":core", ":app")' in _text("settings.gradle.kts")
-    assert 'implementation(project(":core"))' in _text("app/build.gradle.kts")
+    assert 'include(":core", ":hearpack", ":app")' in _text("settings.gradle.kts")
+    assert 'api(project(":core"))' in _text("hearpack/build.gradle.kts")
+    assert 'implementation(project(":hearpack"))' in _text("app/build.gradle.kts")
     # Gradle's own source folders: no srcDir line may point elsewhere, and CI compiles all that lies there.
-    for module in ("core", "app"):
+    for module in MODULES:
         assert "srcDir" not in _text(f"{module}/build.gradle.kts")
         below = set((parts.SAMPLE / module).rglob("*.kt"))
-        assert below == set(parts.sources(f"{module}/src/main"))
+        tests = {"core": "core/src/test", "app": "app/src/androidTest"}.get(module)
+        assert below == {*parts.sources(f"{module}/src/main"), *(parts.sources(tests) if tests else [])}
+    used = set(re.findall(r"libs\.([\w.]+)", "".join(_text(f"{m}/build.gradle.kts") for m in (*MODULES, "."))))
+    catalog = tomllib.loads(_text("gradle/libs.versions.toml"))
+    known = {n.replace("-", ".") for n in catalog["libraries"]}
+    known |= {f"plugins.{n.replace('-', '.')}" for n in catalog["plugins"]}
+    assert used == known
+
+
+def test_levels_of_library_and_app_are_the_same() -> None:
+    for line in ("version = release(37) { minorApiLevel = 0 }", "minSdk = 26"):
+        assert line in _text("hearpack/build.gradle.kts")
+        assert line in _text("app/build.gradle.kts")
+
+
+def test_library_and_core_are_published() -> None:
+    for module in ("core", "hearpack"):
+        text = _text(f"{module}/build.gradle.kts")
+        assert "`maven-publish`" in text
+        assert f'version = "{resources.gradle_facts().version_name}"' in text
+        assert 'uri(rootProject.layout.buildDirectory.dir("maven"))' in text
 
 
 def test_no_android_library_but_litert() -> None:
-    wanted = re.findall(r'(?:implementation|api|compileOnly)\("([^"]+)"\)', _text("app/build.gradle.kts"))
-    assert [name.rsplit(":", 1)[0] for name in wanted] == ["com.google.ai.edge.litert:litert"]
-    for file in parts.sources("app/src/main"):
+    wanted = re.findall(r"(?:implementation|api|compileOnly)\(libs\.([\w.]+)\)", _text("hearpack/build.gradle.kts"))
+    assert wanted == ["litert"]
+    assert not re.search(r"\b(?:implementation|api)\(libs", _text("app/build.gradle.kts"))
+    for file in [*parts.sources("app/src/main"), *parts.sources("hearpack/src/main")]:
         assert "import androidx" not in file.read_text(encoding="utf-8"), file.name
 
 
-def test_permissions_service_and_components_exist() -> None:
-    root = ET.fromstring((MAIN / "AndroidManifest.xml").read_text(encoding="utf-8"))
-    permissions = {p.get(f"{ANDROID}name", "").rsplit(".", 1)[-1] for p in root.iter("uses-permission")}
-    assert permissions == {
-        "RECORD_AUDIO",
-        "FOREGROUND_SERVICE",
-        "FOREGROUND_SERVICE_MICROPHONE",
-        "POST_NOTIFICATIONS",
+def test_what_the_merged_manifest_asks_for() -> None:
+    root = ET.fromstring(resources.merged_manifest())
+    asked = {p.get(f"{ANDROID}name", "") for p in root.iter("uses-permission")}
+    brought = set(LITERT["manifest"]["permissions"])
+    assert "android.permission.FOREGROUND_SERVICE_DATA_SYNC" in brought - asked
+    assert asked == {
+        "android.permission.RECORD_AUDIO",
+        "android.permission.FOREGROUND_SERVICE",
+        "android.permission.FOREGROUND_SERVICE_MICROPHONE",
+        "android.permission.POST_NOTIFICATIONS",
     }
+    features = {f.get(f"{ANDROID}name"): f.get(f"{ANDROID}required") for f in root.iter("uses-feature")}
+    assert features == {"android.hardware.microphone": "true", "android.hardware.npu": "false"}
+
+
+def test_service_and_components_exist() -> None:
+    root = ET.fromstring((MAIN / "AndroidManifest.xml").read_text(encoding="utf-8"))
     (service,) = root.iter("service")
     assert service.get(f"{ANDROID}foregroundServiceType") == "microphone"
     (application,) = root.iter("application")

@@ -16,7 +16,7 @@ BLOCKS = re.findall(r"^```kotlin\n(.*?)^```$", PAGE.read_text(encoding="utf-8"),
 
 
 def compile_all(tools: toolchain.Toolchain, blocks: list[str], folder: Path) -> None:
-    parts = (build.core(tools), build.litert_api(tools), build.stubs(tools), build.app(tools))
+    parts = (build.core(tools), build.litert_api(tools), build.stubs(tools), build.library(tools))
     files = []
     for number, block in enumerate(blocks):
         files.append(folder / f"Block{number}.kt")

@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 from models.weights.fetch import cache_dir
-from tools.android.build import app, core, litert_api, stubs
+from tools.android.build import app, core, library, litert_api, stubs
 from tools.android.parts import JAVA, Part, built, run
 from tools.android.resources import gradle_facts, link, resources
 from tools.android.toolchain import Toolchain
@@ -20,8 +20,8 @@ _KEY_PASSWORD = "android"  # noqa: S105 - a throw-away key made on this machine
 
 
 def dex(tools: Toolchain) -> Part:
-    """classes.dex of app, core and Kotlin's library, as a zip."""
-    parts = (app(tools), core(tools), resources(tools))
+    """classes.dex of app, library, core and Kotlin's library, as a zip."""
+    parts = (app(tools), library(tools), core(tools), resources(tools))
 
     def make(out: Path) -> None:
         command: list[str | Path] = [*JAVA, "-cp", tools.file("bundletool.jar"), "com.android.tools.r8.D8", "--release"]

@@ -30,18 +30,26 @@ def litert_api(tools: toolchain.Toolchain) -> Part:
     return built("litert", files, (), lambda out: kotlinc(tools, files, classpath, out, "litert"), ".jar")
 
 
+def library(tools: toolchain.Toolchain) -> Part:
+    """The Android library: microphone, speaker, LiteRT's engine."""
+    files = sources("hearpack/src/main")
+    parts = (core(tools), litert_api(tools), stubs(tools))
+    classpath = [*tools.kotlin_libraries, *(p.file for p in parts), tools.file("android-23.jar")]
+    return built("library", files, parts, lambda out: kotlinc(tools, files, classpath, out, "library"), ".jar")
+
+
 def app(tools: toolchain.Toolchain) -> Part:
     """The app's classes."""
     files = sources("app/src/main")
-    parts = (core(tools), litert_api(tools), stubs(tools), resources(tools))
+    parts = (core(tools), library(tools), stubs(tools), resources(tools))
     classpath = [*tools.kotlin_libraries, *(p.file for p in parts), tools.file("android-23.jar")]
     return built("app", files, parts, lambda out: kotlinc(tools, files, classpath, out, "app"), ".jar")
 
 
 def jvm_tests(tools: toolchain.Toolchain) -> Part:
-    """Tests of the core and of the app's LiteRT adapter, and the bench."""
-    files = sources("jvm/tests")
-    parts = (core(tools), litert_api(tools), app(tools))
+    """Tests of the core and of the library's LiteRT adapter, and the bench."""
+    files = [*sources("core/src/test"), *sources("jvm/tests")]
+    parts = (core(tools), litert_api(tools), library(tools))
     classpath = test_classpath(tools, parts)
     friends = [part.file for part in parts]
     return built("tests", files, parts, lambda out: kotlinc(tools, files, classpath, out, "tests", friends), ".jar")
@@ -62,7 +70,7 @@ def litert_library() -> Path:
 
 def java_command(tools: toolchain.Toolchain, main: str, properties: dict[str, str], *arguments: str) -> list[str]:
     """The command that runs a main class of the JVM tests, with LiteRT and JNA in reach."""
-    parts = (jvm_tests(tools), core(tools), litert_api(tools), app(tools))
+    parts = (jvm_tests(tools), core(tools), litert_api(tools), library(tools))
     given = {
         "litert.so": str(litert_library()),
         "java.library.path": str(tools.file("native")),  # where Debian's JNA looks for its own library

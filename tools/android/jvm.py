@@ -12,7 +12,12 @@ from tools.android.build import java_command
 from tools.android.parts import ROOT, SAMPLE
 from tools.android.toolchain import Toolchain
 
-TESTS = SAMPLE / "jvm" / "tests"
+TESTS = [SAMPLE / "core/src/test/kotlin/hearpack/tests", SAMPLE / "jvm/tests"]
+
+
+def classes(pattern: str = "*Test.kt") -> list[Path]:
+    """The files of test classes."""
+    return sorted(file for folder in TESTS for file in folder.glob(pattern))
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class KotlinRun:
 def test_names() -> list[str]:
     """Class.method of every Kotlin test, read from the sources."""
     names = []
-    for file in sorted(TESTS.glob("*Test.kt")):
+    for file in classes():
         names += [f"{file.stem}.{name}" for name in re.findall(r"@Test\s+fun (\w+)", file.read_text(encoding="utf-8"))]
     return names
 
@@ -53,8 +58,8 @@ def run_tests(tools: Toolchain, given: Path, files: str = "*Test.kt", **settings
     Raises:
         ConversionError: nothing compiled, or the JVM ran no test.
     """
-    classes = [f"hearpack.tests.{file.stem}" for file in sorted(TESTS.glob(files))]
-    command = java_command(tools, "hearpack.tests.Runner", properties(given) | settings, *classes)
+    names = [f"hearpack.tests.{file.stem}" for file in classes(files)]
+    command = java_command(tools, "hearpack.tests.Runner", properties(given) | settings, *names)
     done = subprocess.run(command, capture_output=True, check=False)
     outcomes: dict[str, str] = {}
     name = ""

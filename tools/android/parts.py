@@ -94,7 +94,7 @@ def kotlinc(
     options += ["-Xstring-concat=inline", "-Xlambdas=class", "-Xsam-conversions=class", "-Xno-call-assertions"]
     if friends:
         options.append(f"-Xfriend-paths={','.join(map(str, friends))}")
-    if module == "app":
+    if module in ("library", "app"):
         options.append("-no-jdk")  # Android's java.* comes from its own jar
     path = ":".join(map(str, classpath))
     compiler = [*JAVA, "-cp", jars, "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"]

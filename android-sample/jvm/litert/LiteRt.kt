@@ -4,7 +4,6 @@
  */
 package com.google.ai.edge.litert
 
-import android.content.res.AssetManager
 import com.sun.jna.Callback
 import com.sun.jna.Memory
 import com.sun.jna.Pointer
@@ -138,7 +137,7 @@ class CompiledModel private constructor(
 
     fun createInputBuffer(
         inputName: String,
-        signature: String? = null,
+        signature: String = "",
     ): TensorBuffer {
         checkSignature(signature)
         val i = inputNames.find(inputName)
@@ -151,7 +150,7 @@ class CompiledModel private constructor(
 
     fun createOutputBuffer(
         outputName: String,
-        signature: String? = null,
+        signature: String = "",
     ): TensorBuffer {
         checkSignature(signature)
         val i = outputNames.find(outputName)
@@ -165,7 +164,7 @@ class CompiledModel private constructor(
     fun run(
         inputs: Map<String, TensorBuffer>,
         outputs: Map<String, TensorBuffer>,
-        signature: String? = null,
+        signature: String = "",
     ) {
         assertNotDestroyed()
         checkSignature(signature)
@@ -182,12 +181,9 @@ class CompiledModel private constructor(
             buffers[names[i]]?.pointer ?: throw LiteRtException(NOT_FOUND, "no buffer given for ${names[i]}")
         }
 
-    private fun checkSignature(signature: String?) {
-        if (signature !=
-            null
-        ) {
-            throw LiteRtException(1, "this stand-in knows the default signature only, got $signature")
-        }
+    private fun checkSignature(signature: String) {
+        if (signature.isEmpty()) return
+        throw LiteRtException(1, "this stand-in knows the default signature only, got $signature")
     }
 
     override fun destroy() {
@@ -206,12 +202,6 @@ class CompiledModel private constructor(
                 @Suppress("unused", "UNUSED_PARAMETER")
                 fun callback(payload: Pointer?) = Unit
             }
-
-        fun create(
-            assetManager: AssetManager,
-            assetName: String,
-            options: Options,
-        ): CompiledModel = throw LiteRtException(1, "assets are on a phone only: $assetManager, $assetName, $options")
 
         fun create(
             filePath: String,

@@ -8,6 +8,7 @@ import hearpack.core.bundle.EngineException
 import hearpack.core.bundle.FolderFiles
 import hearpack.core.bundle.WeightCache
 import hearpack.core.stream.EngineFactory
+import hearpack.core.stream.InferenceEngine
 import hearpack.core.stream.SelfCheck
 import hearpack.core.stream.openBest
 import hearpack.core.trace.TraceRecorder
@@ -159,5 +160,27 @@ class EngineTest {
         assertFalse(sound)
         assertContentEquals(first, third)
         assertTrue(open().first)
+    }
+
+    @Test fun aSelfCheckSeesWhatIsNotFinite() {
+        val bundle = Given.bundle("dtln")
+        openEngine(bundle, Given.bundleFolder("dtln")).use { real ->
+            var calls = 0
+            val spoilt =
+                object : InferenceEngine by real {
+                    override fun run(
+                        audio: FloatArray,
+                        output: FloatArray,
+                        from: Int,
+                        to: Int,
+                    ) {
+                        real.run(audio, output, from, to)
+                        if (++calls == 20) output[3] = Float.NaN
+                    }
+                }
+            val report = SelfCheck(bundle, spoilt).run()
+            assertFalse(report.passed)
+            assertTrue(report.nonFinite > 0)
+        }
     }
 }

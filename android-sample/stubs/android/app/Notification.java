@@ -1,5 +1,6 @@
 package android.app;
 
+import android.graphics.drawable.Icon;
 import android.content.Context;
 
 public class Notification {
@@ -7,6 +8,8 @@ public class Notification {
 
     public static class Builder {
         public Builder(Context context, String channelId) {}
+
+        public native Builder addAction(Action action);
 
         public native Notification build();
 
@@ -19,5 +22,15 @@ public class Notification {
         public native Builder setOngoing(boolean ongoing);
 
         public native Builder setSmallIcon(int icon);
+    }
+
+    public static class Action {
+        Action() {}
+
+        public static class Builder {
+            public Builder(Icon icon, CharSequence title, PendingIntent intent) {}
+
+            public native Action build();
+        }
     }
 }

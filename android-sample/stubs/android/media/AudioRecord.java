@@ -1,8 +1,9 @@
 package android.media;
 
+import android.os.Handler;
 import java.util.concurrent.Executor;
 
-public class AudioRecord {
+public class AudioRecord implements AudioRouting {
     public static final int ERROR_DEAD_OBJECT = -6;
     public static final int READ_BLOCKING = 0;
     public static final int RECORDSTATE_RECORDING = 3;
@@ -12,7 +13,15 @@ public class AudioRecord {
 
     public static native int getMinBufferSize(int sampleRateInHz, int channelConfig, int audioFormat);
 
+    public native void addOnRoutingChangedListener(AudioRouting.OnRoutingChangedListener listener, Handler handler);
+
+    public native AudioRecordingConfiguration getActiveRecordingConfiguration();
+
+    public native int getAudioSource();
+
     public native int getBufferSizeInFrames();
+
+    public native int getChannelCount();
 
     public native int getRecordingState();
 
@@ -29,6 +38,8 @@ public class AudioRecord {
     public native void registerAudioRecordingCallback(Executor executor, AudioManager.AudioRecordingCallback cb);
 
     public native void release();
+
+    public native void removeOnRoutingChangedListener(AudioRouting.OnRoutingChangedListener listener);
 
     public native void startRecording();
 

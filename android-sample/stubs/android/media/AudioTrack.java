@@ -10,9 +10,19 @@ public class AudioTrack {
 
     public static native int getMinBufferSize(int sampleRateInHz, int channelConfig, int audioFormat);
 
+    public native int getBufferCapacityInFrames();
+
+    public native int getPlaybackHeadPosition();
+
+    public native AudioDeviceInfo getRoutedDevice();
+
     public native int getSampleRate();
 
     public native int getState();
+
+    public native boolean getTimestamp(AudioTimestamp timestamp);
+
+    public native int getUnderrunCount();
 
     public native void pause();
 
@@ -21,6 +31,8 @@ public class AudioTrack {
     public native void play();
 
     public native void release();
+
+    public native int setBufferSizeInFrames(int bufferSizeInFrames);
 
     public native void stop();
 

@@ -6,7 +6,17 @@ import android.content.Intent
 import android.os.Handler
 import android.os.Looper
 import android.os.Process
+import hearpack.android.Bundles
+import hearpack.android.ClipPlayer
+import hearpack.android.Device
+import hearpack.android.LiteRtEngine
+import hearpack.android.MicSource
+import hearpack.android.ProcessClock
+import hearpack.android.Routes
+import hearpack.android.Speaker
+import hearpack.core.audio.CaptureFault
 import hearpack.core.audio.OpenedCapture
+import hearpack.core.audio.PlaybackException
 import hearpack.core.bundle.Bundle
 import hearpack.core.bundle.BundleException
 import hearpack.core.bundle.EngineException
@@ -58,14 +68,17 @@ class Controller(
 ) : SessionListener {
     private val main = Handler(Looper.getMainLooper())
     private val background = Executors.newSingleThreadExecutor()
+    private val stopper = Executors.newSingleThreadExecutor()
     private val bundles = Bundles(app)
     private val device = Device(app)
     private val routes = Routes(app, main)
-    private val player = ClipPlayer()
+    private val player = ClipPlayer(app, routes) { post(UiEvent.SpeakerFailed(it)) }
     private val loaded = mutableMapOf<Page, Loaded>()
     private val appReadyNs = ProcessClock.nanos()
     private var session: StreamSession? = null
-    private var trace: TraceRecorder? = null
+    private var speaker: Speaker? = null
+
+    @Volatile private var trace: TraceRecorder? = null
     private var recording: Recording? = null
     private var failure: Failure? = null
     private var lastTrace: (() -> String)? = null
@@ -78,6 +91,10 @@ class Controller(
 
     init {
         device.onThermal { trace?.thermal(it) }
+        routes.onChange = {
+            speaker?.gate?.route(it.monitoring)
+            outputChanged()
+        }
         Page.entries.forEach(::load)
     }
 
@@ -101,6 +118,12 @@ class Controller(
                 post(UiEvent.BundleRefused(page, e.fault, e.message ?: ""))
             } catch (e: EngineException) {
                 post(UiEvent.EngineRefused(page, e.message ?: ""))
+            } catch (e: RuntimeException) {
+                post(UiEvent.EngineRefused(page, e.toString()))
+            } catch (e: LinkageError) {
+                post(UiEvent.EngineRefused(page, e.toString())) // no LiteRT for this processor
+            } catch (e: OutOfMemoryError) {
+                post(UiEvent.EngineRefused(page, e.toString()))
             }
         }
     }
@@ -109,21 +132,41 @@ class Controller(
         page: Page,
         bundle: Bundle,
     ) {
-        val recorder = TraceRecorder(0, 0)
+        val recorder = TraceRecorder(0)
         recorder.cold { it.copy(appReadyNs = appReadyNs, bundleCheckedNs = ProcessClock.nanos()) }
         val opened = openBest(bundle, bundles, ProcessClock, recorder)
-        recorder.cold { it.copy(weightCache = bundles.weightCache) }
-        val cold = recorder.coldStart
-        post(UiEvent.EngineReady(page, bundle.manifest.folderName, opened.engine.info, opened.refused, cold))
-        if (needsCheck(bundle)) {
-            val result = SelfCheck(bundle, opened.engine).run { post(UiEvent.Checking(page, it)) }
-            if (result.passed) markChecked(bundle)
-            post(UiEvent.SelfChecked(page, result))
+        var kept = false
+        try {
+            recorder.cold { it.copy(weightCache = bundles.weightCache) }
+            val cold = recorder.coldStart
+            post(UiEvent.EngineReady(page, bundle.manifest.folderName, opened.engine.info, opened.refused, cold))
+            if (needsCheck(bundle) && !check(page, bundle, opened)) return
+            kept = true
+            main.post {
+                loaded[page]?.opened?.engine?.close()
+                loaded[page] = Loaded(bundle, opened, cold)
+            }
+        } finally {
+            if (!kept) opened.engine.close()
         }
-        main.post {
-            loaded[page]?.opened?.engine?.close()
-            loaded[page] = Loaded(bundle, opened, cold)
-        }
+    }
+
+    /** Whether the device computes what the model computes; the screen hears of every tenth of the way. */
+    private fun check(
+        page: Page,
+        bundle: Bundle,
+        opened: OpenedEngine,
+    ): Boolean {
+        var tenth = -1
+        val result =
+            SelfCheck(bundle, opened.engine).run {
+                if ((it * 10).toInt() == tenth) return@run
+                tenth = (it * 10).toInt()
+                post(UiEvent.Checking(page, tenth / 10.0))
+            }
+        if (result.passed) markChecked(bundle)
+        post(UiEvent.SelfChecked(page, result))
+        return result.passed
     }
 
     /** A model is checked on its first run on this device, and again when model, app or system change. */
@@ -145,8 +188,12 @@ class Controller(
 
     /** Main thread: the service is in the foreground. */
     fun begin() {
-        val model = loaded[state.page] ?: return
-        if (session != null || state.stream != StreamPhase.STARTING) return
+        val model = loaded[state.page]
+        if (session != null) return
+        if (model == null || state.stream != StreamPhase.STARTING) {
+            app.stopService(Intent(app, StreamService::class.java)) // stopped while it was starting
+            return
+        }
         player.stop()
         failure = null
         val recorder = TraceRecorder()
@@ -164,19 +211,21 @@ class Controller(
             } else {
                 null
             }
-        val speaker = if (enhances) Speaker(routes) else null
+        val speaker = if (enhances) Speaker(app, routes) { main.post(::outputChanged) } else null
         val engine = model.opened.engine
         val stream =
             try {
                 StreamSession(model.bundle, engine, MicSource(routes), speaker, kept, ProcessClock, recorder, this)
-            } catch (e: UnsupportedOperationException) {
-                send(UiEvent.Failed(Failure(null, "the speaker cannot be opened: ${e.message}")))
+            } catch (e: PlaybackException) {
+                speaker?.close()
+                send(UiEvent.Failed(Failure(null, e.message ?: "no message")))
                 app.stopService(Intent(app, StreamService::class.java))
                 return
             }
         trace = recorder
         recording = kept
         session = stream
+        this.speaker = speaker
         stream.start { role, body -> thread(role, body) }
     }
 
@@ -194,11 +243,38 @@ class Controller(
         return Thread(prioritised, "hearpack-${role.name.lowercase()}").apply { start() }
     }
 
-    /** Main thread: the button, or the service ends. */
+    /** Main thread: what is heard, and why not. */
+    private fun outputChanged() {
+        speaker?.let { send(UiEvent.OutputChanged(routes.output, it.gate.muted)) }
+    }
+
+    /** Main thread: the user says whether the output in doubt is a headset. */
+    fun answer(isHeadset: Boolean) {
+        routes.output.device?.let { routes.answer(it, isHeadset) }
+    }
+
+    /** Main thread: the button, the notification, or the service ends. The threads end in their own time. */
     fun stop() {
-        val stream = session ?: return
+        val stream = session
+        if (stream == null) {
+            if (state.stream == StreamPhase.STARTING) send(UiEvent.Stopped(false))
+            app.stopService(Intent(app, StreamService::class.java))
+            return
+        }
+        if (state.stream == StreamPhase.STOPPING) return
+        send(UiEvent.StopPressed)
+        stopper.execute {
+            val whole = stream.stop()
+            main.post { stopped(stream, whole) }
+        }
+    }
+
+    private fun stopped(
+        stream: StreamSession,
+        whole: Boolean,
+    ) {
         session = null
-        stream.stop()
+        speaker = null
         val model = loaded.getValue(state.page)
         val recorder = trace
         val capture = stream.opened
@@ -206,9 +282,12 @@ class Controller(
             val reason = if (failure == null) "stopped" else "error"
             val end = TraceEnd(ProcessClock.nanos(), reason, failure?.message, device.peakMemoryBytes())
             val writer = TraceWriter(device.app(), device.info(), model.bundle, model.opened, LiteRtEngine.THREADS)
-            lastTrace = { writer.write(recorder, capture, stream.ringSamples, end) }
+            lastTrace = { writer.write(recorder, capture, stream.ringSamples, stream.devices, end) }
         }
         send(UiEvent.Stopped((recording?.samples ?: 0) > 0))
+        val unanswered =
+            Failure(CaptureFault.UNAVAILABLE, "the audio device does not answer; close the app and open it again")
+        (failure ?: unanswered.takeIf { !whole })?.let { send(UiEvent.Failed(it)) }
         app.stopService(Intent(app, StreamService::class.java))
     }
 
@@ -244,11 +323,12 @@ class Controller(
 
     override fun onSilenced(silenced: Boolean) = post(UiEvent.Silenced(silenced))
 
+    override fun onSpeakerFailed(message: String) = post(UiEvent.SpeakerFailed(message))
+
     override fun onFailed(failure: Failure) {
         main.post {
             this.failure = failure
             stop()
-            send(UiEvent.Failed(failure))
         }
     }
 

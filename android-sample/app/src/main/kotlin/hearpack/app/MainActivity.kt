@@ -17,6 +17,7 @@ import hearpack.core.ui.UiEvent
 import java.io.File
 
 private const val ASKED = 1
+private const val EXPLAINED = "explained"
 private const val POST_NOTIFICATIONS = "android.permission.POST_NOTIFICATIONS" // API 33
 
 /** The two screens; all that they show is in the controller's state. */
@@ -35,6 +36,7 @@ class MainActivity : Activity() {
         onClick(R.id.play_b) { controller.compare(enhanced = true) }
         onClick(R.id.share) { controller.writeTrace(::share) }
         onClick(R.id.notice_action) { act() }
+        onClick(R.id.notice_other) { controller.answer(isHeadset = false) }
     }
 
     private fun onClick(
@@ -85,7 +87,12 @@ class MainActivity : Activity() {
         if (mayRecord()) {
             startOrAsk()
         } else {
-            val again = shouldShowRequestPermissionRationale(Manifest.permission.RECORD_AUDIO)
+            // After a dismissed question the system explains as little as after a refusal for good: that one it is only
+            // where a reason was to be given once.
+            val answers = getSharedPreferences("permission", MODE_PRIVATE)
+            val explain = shouldShowRequestPermissionRationale(Manifest.permission.RECORD_AUDIO)
+            val again = explain || !answers.getBoolean(EXPLAINED, false)
+            if (explain) answers.edit().putBoolean(EXPLAINED, true).apply()
             controller.send(UiEvent.PermissionDenied(canAskAgain = again))
         }
     }
@@ -103,6 +110,10 @@ class MainActivity : Activity() {
 
             NoticeAction.TRY_AGAIN -> {
                 if (controller.state.canStart) startOrAsk() else controller.load(controller.state.page)
+            }
+
+            NoticeAction.CONFIRM_HEADSET -> {
+                controller.answer(isHeadset = true)
             }
 
             NoticeAction.NONE, null -> {}

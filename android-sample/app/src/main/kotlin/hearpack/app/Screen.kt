@@ -6,6 +6,8 @@ import android.widget.Button
 import android.widget.ProgressBar
 import android.widget.RadioButton
 import android.widget.TextView
+import hearpack.core.audio.Port
+import hearpack.core.bundle.ComputeUnit
 import hearpack.core.trace.ColdStart
 import hearpack.core.trace.Known
 import hearpack.core.trace.LatencyName
@@ -55,13 +57,22 @@ class Screen(
         put(R.id.model, model(state.model))
         notice(state.shown)
         val start = view(R.id.start) as Button
-        start.isEnabled = !idle || state.canStart
-        put(R.id.start, activity.getString(if (idle) R.string.start else R.string.stop))
-        start.contentDescription = activity.getString(if (idle) R.string.start_described else R.string.stop_described)
+        start.isEnabled = if (idle) state.canStart else state.stream != StreamPhase.STOPPING
+        val (label, described) =
+            when (state.stream) {
+                StreamPhase.IDLE -> R.string.start to R.string.start_described
+                StreamPhase.STARTING, StreamPhase.RUNNING -> R.string.stop to R.string.stop_described
+                StreamPhase.STOPPING -> R.string.stopping to R.string.stopping
+            }
+        put(R.id.start, activity.getString(label))
+        start.contentDescription = activity.getString(described)
         level(state.figures)
         show(R.id.compare, state.page == Page.ENHANCE && state.canCompare)
         show(R.id.heard_heading, state.page == Page.LISTEN)
         show(R.id.heard, state.page == Page.LISTEN)
+        // A screen reader says this line when it changes; the list below it is for looking at.
+        show(R.id.newest, state.page == Page.LISTEN)
+        put(R.id.newest, state.newest?.let { activity.getString(R.string.newest, it.label, it.onsetSeconds) } ?: "")
         put(R.id.heard, events(state.events))
         put(R.id.latency, latency(state))
         put(R.id.compute, compute(state))
@@ -101,9 +112,11 @@ class Screen(
             when (notice.action) {
                 NoticeAction.OPEN_SETTINGS -> R.string.action_settings
                 NoticeAction.ASK_AGAIN -> R.string.action_ask
+                NoticeAction.CONFIRM_HEADSET -> R.string.action_headset
                 NoticeAction.TRY_AGAIN, NoticeAction.NONE -> R.string.action_try
             }
         put(R.id.notice_action, activity.getString(action))
+        show(R.id.notice_other, notice.action == NoticeAction.CONFIRM_HEADSET)
     }
 
     private fun textOf(kind: NoticeKind): Int =
@@ -124,6 +137,10 @@ class Screen(
             NoticeKind.MIC_UNAVAILABLE -> R.string.notice_mic_unavailable
             NoticeKind.ROUTE_CHANGED -> R.string.notice_route_changed
             NoticeKind.MONITOR_NEEDS_HEADSET -> R.string.notice_monitor
+            NoticeKind.CONFIRM_HEADSET -> R.string.notice_confirm_headset
+            NoticeKind.OUTPUT_LOST -> R.string.notice_output_lost
+            NoticeKind.FOCUS_LOST -> R.string.notice_focus_lost
+            NoticeKind.SPEAKER_FAILED -> R.string.notice_speaker_failed
             NoticeKind.STREAM_FAILED -> R.string.notice_stream_failed
         }
 
@@ -158,9 +175,10 @@ class Screen(
                         Known.STATED -> R.string.known_stated
                     }
                 val name = activity.getString(nameOf(it.name))
-                activity.getString(R.string.latency_row, name, it.ms, activity.getString(known))
+                activity.getString(R.string.latency_row, name, it.ms, it.highMs, activity.getString(known))
             }
-        return (rows + activity.getString(R.string.latency_total, ledger.totalMs)).joinToString("\n")
+        val total = activity.getString(R.string.latency_total, ledger.totalMs, ledger.totalHighMs)
+        return (rows + total).joinToString("\n")
     }
 
     private fun nameOf(part: LatencyName): Int =
@@ -177,21 +195,37 @@ class Screen(
             LatencyName.OUTPUT_ROUTE -> R.string.part_output_route
         }
 
+    private fun nameOf(port: Port): Int =
+        when (port) {
+            Port.BUILT_IN -> R.string.port_built_in
+            Port.WIRED -> R.string.port_wired
+            Port.USB -> R.string.port_usb
+            Port.BLUETOOTH_HFP, Port.BLUETOOTH_LE, Port.BLUETOOTH_A2DP -> R.string.port_bluetooth
+            Port.HEARING_AID -> R.string.port_hearing_aid
+            Port.FILE, Port.OTHER, Port.NONE -> R.string.port_other
+        }
+
     private fun compute(state: UiState): String {
         val f = state.figures ?: return ""
         val info = state.model.info ?: return ""
         val ms = 1e6
         val lines = mutableListOf<String>()
-        val unit = info.used.name
+        val unit =
+            activity.getString(
+                when (info.used) {
+                    ComputeUnit.CPU -> R.string.unit_cpu
+                    ComputeUnit.GPU -> R.string.unit_gpu
+                    ComputeUnit.NPU -> R.string.unit_npu
+                },
+            )
         lines +=
             activity.getString(R.string.compute, info.detail, unit, f.p50Nanos / ms, f.p95Nanos / ms, f.calls, f.misses)
         lines += activity.getString(R.string.faults, f.ringOverruns, f.captureGaps, f.playoutUnderruns)
         if (f.nanSamples + f.limitedSamples + f.nanOutputs > 0) {
             lines += activity.getString(R.string.input_faults, f.nanSamples, f.limitedSamples, f.nanOutputs)
         }
-        state.opened?.granted?.let {
-            val port = state.opened?.port?.inTrace ?: ""
-            lines += activity.getString(R.string.capture, port, it.rateHz, it.blockFrames, it.source)
+        state.opened?.let {
+            lines += activity.getString(R.string.capture, activity.getString(nameOf(it.port)), it.granted.rateHz)
         }
         return lines.joinToString("\n")
     }
@@ -199,7 +233,7 @@ class Screen(
     private fun coldStart(cold: ColdStart): String {
         val load = between(cold.loadBeginNs, cold.loadEndNs) ?: return ""
         val call = between(cold.firstCallBeginNs, cold.firstCallEndNs) ?: return ""
-        return activity.getString(R.string.cold_start, load, call, cold.weightCache)
+        return activity.getString(R.string.cold_start, load, call)
     }
 
     private fun between(

@@ -14,13 +14,10 @@ enum class Port(
     BLUETOOTH_HFP("bluetooth_hfp"),
     BLUETOOTH_LE("bluetooth_le"),
     BLUETOOTH_A2DP("bluetooth_a2dp"),
+    HEARING_AID("hearing_aid"),
     FILE("file"),
     OTHER("other"),
     NONE("none"),
-    ;
-
-    /** Whether what is played cannot come back through the microphone. */
-    val isHeadset: Boolean get() = this == WIRED || this == USB || this == BLUETOOTH_HFP || this == BLUETOOTH_LE
 }
 
 /** A capture set-up: what was asked for or what was given. */
@@ -38,7 +35,7 @@ data class OpenedCapture(
     val requested: CaptureFormat,
     val granted: CaptureFormat,
     val port: Port,
-    val output: Port,
+    val output: Output,
 )
 
 /** Why capture cannot be opened or went away. */
@@ -49,7 +46,7 @@ class CaptureException(
     message: String,
 ) : Exception(message)
 
-/** The microphone, or a fake of it. All calls but [silenced] come from one thread. */
+/** The microphone, or a fake of it. All calls but [silenced] and [interrupt] come from one thread. */
 interface CaptureSource {
     /** @throws CaptureException it cannot be opened. */
     fun open(): OpenedCapture
@@ -75,6 +72,9 @@ interface CaptureSource {
     /** Releases the microphone; harmless if called twice. */
     fun close()
 
+    /** Any thread: the stream ends; a read that waits returns. */
+    fun interrupt() = Unit
+
     companion object {
         /** The route is gone; open again. */
         const val ROUTE_CHANGED = -1
@@ -84,16 +84,38 @@ interface CaptureSource {
     }
 }
 
-/** Where an enhancer's sound goes. */
+/** The speaker cannot be opened. */
+class PlaybackException(
+    message: String,
+    cause: Throwable? = null,
+) : Exception(message, cause)
+
+/** Where an enhancer's sound goes. All calls come from one thread; the figures may be read by any. */
 interface PlaybackSink {
-    /** @return the rate it plays at. */
+    /**
+     * @return the rate it plays at.
+     * @throws PlaybackException it cannot be opened.
+     */
     fun open(): Int
 
-    /** Plays mono samples; waits until they are taken. */
+    /**
+     * Plays mono samples; waits until they are taken.
+     *
+     * @return false where the output is dead: it has to be opened again.
+     */
     fun write(
         samples: FloatArray,
         count: Int,
-    )
+    ): Boolean
+
+    /** From a sample's being handed over to its being heard, ns, measured; -1 where it is not known. */
+    val latencyNanos: Long get() = -1
+
+    /** Frames the system's buffer holds; 0 where it is not known. */
+    val bufferFrames: Int get() = 0
+
+    /** How often the system's buffer ran dry. */
+    val underruns: Int get() = 0
 
     fun close()
 }

@@ -30,6 +30,8 @@ class Playout(
 
     @Volatile private var earlierUnderruns = 0L
 
+    @Volatile private var muted = false
+
     private fun atSpeaker(
         samples: Int,
         fromHz: Int,
@@ -83,8 +85,14 @@ class Playout(
         count: Int,
         timeNs: Long,
     ): Int {
-        val ring = ring ?: return 0
+        val ring = ring
+        if (ring == null || muted) return 0
         return ring.write(work, 0, resampler.process(samples, 0, count, work), timeNs)
+    }
+
+    /** Reader: nothing is played any more; what is written is let go. */
+    fun mute() {
+        muted = true
     }
 
     /** Writer: nothing follows; what is held plays to its end. */

@@ -9,6 +9,7 @@ import hearpack.core.audio.RingBuffer
 import hearpack.core.trace.GapDetector
 import hearpack.core.trace.GapKind
 import hearpack.core.trace.RouteChange
+import hearpack.core.trace.SortedWindow
 import hearpack.core.trace.TraceRecorder
 import java.util.concurrent.atomic.AtomicBoolean
 
@@ -51,7 +52,13 @@ internal class CaptureLoop(
     @Volatile var segment: Segment? = null
         private set
 
-    @Volatile var hardwareNanos = 0L
+    private val latencies = SortedWindow(512)
+
+    /** From a block's being captured to its being read, by the hardware's time; 0 where it is not known. */
+    @Volatile var routeP50Nanos = 0L
+        private set
+
+    @Volatile var routeP95Nanos = 0L
         private set
 
     @Volatile var ringOverruns = 0L
@@ -101,7 +108,7 @@ internal class CaptureLoop(
         val ring = RingBuffer(RING_SECONDS * opened.granted.rateHz)
         val now = clock.nanos()
         val g = opened.granted
-        trace.route(RouteChange(now, opened.port, opened.output, g.rateHz, g.channels, reason))
+        trace.route(RouteChange(now, opened.port, opened.output.port, g.rateHz, g.channels, reason))
         trace.cold { it.copy(captureBeginNs = it.captureBeginNs ?: now) }
         val before = segment
         val next = Segment(opened, ring)
@@ -135,7 +142,12 @@ internal class CaptureLoop(
         val known = source.timestamp(stamp)
         // The block's first frame, carried on from the hardware's last known frame.
         val hardware = if (known) stamp[1] + (route.read - stamp[0]) * 1_000_000_000L / rate else -1L
-        if (known) hardwareNanos = maxOf(0L, now - hardware - n * 1_000_000_000L / rate)
+        if (known) {
+            latencies.add(maxOf(0L, now - hardware - n * 1_000_000_000L / rate))
+            routeP50Nanos = latencies.percentile(50)
+            routeP95Nanos = latencies.percentile(95)
+        }
+        if (route.read == 0L) route.segment.beganNs = now - n * 1_000_000_000L / rate
         val missing = route.gaps.read(now, n)
         if (missing > 0) {
             captureGaps += 1

@@ -12,6 +12,8 @@ import hearpack.core.bundle.StreamException
  * @property offsetSample end; null while it lasts.
  * @property confidence largest smoothed score so far.
  * @property emittedAtSample end of the window that made us say so; no part of the event's identity.
+ * @property offsetOfRoute where the event's route began, in samples since the first one did: 0 until the microphone is
+ *     opened again. The other figures count from the route's begin.
  */
 data class SoundEvent(
     val label: String,
@@ -20,6 +22,7 @@ data class SoundEvent(
     val offsetSample: Long?,
     val confidence: Double,
     val emittedAtSample: Long,
+    val offsetOfRoute: Long = 0,
 )
 
 fun interface EventSink {

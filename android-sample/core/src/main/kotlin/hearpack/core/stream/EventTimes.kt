@@ -14,5 +14,6 @@ fun eventSpan(
     firstEnd: Int,
 ): Pair<Long, Long?> {
     val inFirst = event.onsetSample + hopSamples <= firstEnd
-    return Pair(if (inFirst) 0L else maxOf(0L, event.onsetSample), event.offsetSample?.plus(hopSamples))
+    val begin = if (inFirst) 0L else maxOf(0L, event.onsetSample)
+    return Pair(event.offsetOfRoute + begin, event.offsetSample?.plus(hopSamples + event.offsetOfRoute))
 }

@@ -19,6 +19,9 @@ internal class Segment(
         modelRateHz: Int,
     ): Int = ceilDiv(samples.toLong() * rateHz, modelRateHz.toLong()).toInt()
 
+    /** When its first sample was captured, ns; 0 before it was. */
+    @Volatile var beganNs = 0L
+
     /** Set by the capture thread when nothing more comes. */
     @Volatile var ended = false
 

@@ -16,6 +16,9 @@ interface SessionListener {
     /** The microphone was silenced by the system, or is ours again. */
     fun onSilenced(silenced: Boolean)
 
+    /** Nothing is played any more: the speaker died and could not be opened again. The stream goes on. */
+    fun onSpeakerFailed(message: String) = Unit
+
     /** The stream ended by itself. */
     fun onFailed(failure: Failure)
 }

@@ -6,6 +6,7 @@ import hearpack.core.bundle.Bundle
 import hearpack.core.trace.ComputeMeter
 import hearpack.core.trace.GapKind
 import hearpack.core.trace.LatencyLedger
+import hearpack.core.trace.Part
 import hearpack.core.trace.StreamFigures
 import hearpack.core.trace.TraceRecorder
 import java.util.concurrent.atomic.AtomicBoolean
@@ -19,13 +20,14 @@ private const val MAX_PULL = 4096
  * The inference thread: takes what is in the ring, runs the pipeline, hands events and enhanced sound on, and waits until
  * the capture thread has what the next call needs. Every route begins a new stream.
  *
- * @param playout null where nothing is played.
+ * @param playout, player null where nothing is played.
  */
 internal class StreamWorker(
     private val bundle: Bundle,
     private val engine: InferenceEngine,
     private val capture: CaptureLoop,
     private val playout: Playout?,
+    private val player: PlayLoop?,
     private val recording: Recording?,
     private val clock: Clock,
     private val trace: TraceRecorder,
@@ -105,7 +107,10 @@ internal class StreamWorker(
         val next = if (before == null) capture.first else before.next
         if (next == null || (before != null && before.ring.available > 0)) return
         if (before != null) trace.workerGap(clock.nanos(), GapKind.RESET, 0, next.rateHz)
-        pipeline?.let(::keep)
+        pipeline?.let {
+            it.flush() // what is on is closed at the route's last sample
+            keep(it)
+        }
         current = next
         engine.reset(0)
         engine.reset(1)
@@ -173,8 +178,12 @@ internal class StreamWorker(
 
     private fun onEvent(event: SoundEvent) {
         val now = clock.nanos()
-        if (event.offsetSample != null) trace.event(event, now)
-        listener.onEvent(event)
+        val first = capture.first?.beganNs ?: 0
+        // A route's samples are counted from its begin; people count from the press of Start.
+        val later = ((current?.beganNs ?: first) - first) * rate / 1_000_000_000L
+        val told = if (later > 0) event.copy(offsetOfRoute = later) else event
+        if (told.offsetSample != null) trace.event(told, now)
+        listener.onEvent(told)
     }
 
     private fun markDecision(endSample: Long) {
@@ -193,25 +202,24 @@ internal class StreamWorker(
             listener.onSilenced(silenced)
         }
         val held = playout?.level
-        val p50 = computeMeter.p50Nanos
-        val wait = computeMeter.waitP50Nanos
         val g = segment.opened.granted
+        val lump = segment.arrival.meter.lumpFrames
         val ledger =
             LatencyLedger.of(
                 bundle.manifest,
                 g.rateHz,
-                maxOf(g.blockFrames, segment.arrival.meter.lumpFrames),
-                capture.hardwareNanos,
-                wait,
-                p50,
-                held,
-                playout?.block ?: 0,
+                if (lump > 0) Part.measured(nanosOf(lump, g.rateHz)) else Part.stated(nanosOf(g.blockFrames, g.rateHz)),
+                Part.measured(capture.routeP50Nanos, capture.routeP95Nanos),
+                Part.measured(computeMeter.waitP50Nanos, computeMeter.waitP95Nanos),
+                Part.measured(computeMeter.p50Nanos, computeMeter.p95Nanos),
+                playout?.let { Part.measured(nanosOf(it.level.toInt(), it.rateHz)) },
+                playout?.let { outputRoute(it) },
             )
         listener.onFigures(
             StreamFigures(
                 pipeline.meter.peak,
                 pipeline.meter.rmsDbfs,
-                p50,
+                computeMeter.p50Nanos,
                 computeMeter.p95Nanos,
                 computeMeter.calls,
                 computeMeter.misses,
@@ -221,12 +229,25 @@ internal class StreamWorker(
                 earlier[0] + pipeline.nanSamples,
                 earlier[1] + pipeline.limitedSamples,
                 earlier[2] + pipeline.nanOutputs,
-                capture.hardwareNanos,
+                capture.routeP50Nanos,
                 held,
                 ledger,
             ),
         )
         pipeline.meter.clear()
+    }
+
+    private fun nanosOf(
+        frames: Int,
+        rateHz: Int,
+    ): Long = frames * 1_000_000_000L / rateHz
+
+    private fun outputRoute(playout: Playout): Part {
+        val player = player
+        if (player != null && player.latencyP50Nanos > 0) {
+            return Part.measured(player.latencyP50Nanos, player.latencyP95Nanos)
+        }
+        return Part.stated(nanosOf(maxOf(playout.block, player?.bufferFrames ?: 0), playout.rateHz))
     }
 
     companion object {

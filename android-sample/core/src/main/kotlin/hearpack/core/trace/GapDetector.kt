@@ -3,7 +3,7 @@ package hearpack.core.trace
 /**
  * Notices audio that is missing: by the clock more frames must have come than did.
  *
- * Reads lag the microphone by a more or less constant number of frames. When the lag has lain above its baseline by
+ * Reads lag the microphone by a more or less constant number of frames; the two clocks may drift apart by 500 ppm. When the lag has lain above its baseline by
  * more than the system's buffer can hold for [PATIENCE_NS] and more than [PATIENCE] reads, that much was dropped: what
  * was only late would have come by then.
  */
@@ -17,6 +17,7 @@ class GapDetector(
     private var late = 0
     private var lateSince = 0L
     private var smallest = Long.MAX_VALUE
+    private var drifted = 0L // millionths of a frame
 
     /**
      * @param now when the read returned, nanoseconds.
@@ -29,10 +30,13 @@ class GapDetector(
         if (begin < 0) begin = now
         frames += count
         val lag = (now - begin) / 1000 * rateHz / 1_000_000 - frames
-        if (baseline == Long.MAX_VALUE || lag < baseline) baseline = lag
+        baseline = minOf(baseline, lag)
         if (lag - baseline <= bufferFrames) {
             late = 0
             smallest = Long.MAX_VALUE
+            drifted += count * DRIFT_PPM
+            baseline += drifted / 1_000_000
+            drifted %= 1_000_000
             return 0
         }
         smallest = minOf(smallest, lag)
@@ -46,6 +50,7 @@ class GapDetector(
     }
 
     private companion object {
+        const val DRIFT_PPM = 500L
         const val PATIENCE = 8
         const val PATIENCE_NS = 100_000_000L
     }

@@ -1,7 +1,6 @@
 package hearpack.core.trace
 
 import hearpack.core.audio.resamplerDelay
-import hearpack.core.bundle.BufferKind
 import hearpack.core.bundle.Manifest
 
 /** How a part of the latency is known. A number that was measured and one that is stated never share a column. */
@@ -21,10 +20,32 @@ enum class LatencyName {
     OUTPUT_ROUTE,
 }
 
-/** One part of the way from the microphone to the result. */
+/** A part's time as it is known: what half of it, and 95 % of it, do not exceed. */
+data class Part(
+    val nanos: Long,
+    val highNanos: Long,
+    val known: Known,
+) {
+    companion object {
+        fun measured(
+            p50Nanos: Long,
+            p95Nanos: Long = p50Nanos,
+        ) = Part(p50Nanos, p95Nanos, Known.MEASURED)
+
+        fun stated(nanos: Long) = Part(nanos, nanos, Known.STATED)
+    }
+}
+
+/**
+ * One part of the way from the microphone to the result.
+ *
+ * @property ms its p50.
+ * @property highMs its p95; the same where it is always as long.
+ */
 data class LatencyPart(
     val name: LatencyName,
     val ms: Double,
+    val highMs: Double,
     val known: Known,
 )
 
@@ -34,42 +55,58 @@ data class LatencyLedger(
 ) {
     val totalMs: Double get() = parts.sumOf { it.ms }
 
+    /** The sum of the parts' p95: more than the p95 of the sum, for they are seldom late together. */
+    val totalHighMs: Double get() = parts.sumOf { it.highMs }
+
     companion object {
         /**
-         * @param captureBlock frames of a capture block, at [deviceRateHz].
-         * @param hardwareNanos from the hardware's timestamp to our read; 0 where it is not known.
-         * @param waitNanos from a buffer being complete to its call's begin, p50; 0 where it is not known.
-         * @param computeNanos p50 of the paced calls.
-         * @param playoutSamples held in the playout ring, at the device's rate; null for a classifier.
-         * @param playBlock frames the speaker's buffer holds, at the device's rate, as the system states it.
+         * @param captureBlock what of the microphone comes at once.
+         * @param inputRoute from the hardware's timestamp to our read; left out where it is 0, not known.
+         * @param wait from a buffer being complete to its call's begin; left out where it is 0.
+         * @param compute of the paced calls.
+         * @param playout held in the playout ring; null for a classifier.
+         * @param outputRoute from the ring to the air; null for a classifier.
          */
         fun of(
             manifest: Manifest,
             deviceRateHz: Int,
-            captureBlock: Int,
-            hardwareNanos: Long,
-            waitNanos: Long,
-            computeNanos: Long,
-            playoutSamples: Long?,
-            playBlock: Int,
+            captureBlock: Part,
+            inputRoute: Part,
+            wait: Part,
+            compute: Part,
+            playout: Part?,
+            outputRoute: Part?,
         ): LatencyLedger {
             val rate = manifest.geometry.sampleRateHz
-            val device = 1000.0 / deviceRateHz
-            val model = 1000.0 / rate
             val parts = mutableListOf<LatencyPart>()
-            parts += LatencyPart(LatencyName.CAPTURE_BLOCK, captureBlock * device, Known.EXACT)
-            if (hardwareNanos > 0) parts += LatencyPart(LatencyName.INPUT_ROUTE, hardwareNanos / 1e6, Known.MEASURED)
-            parts += LatencyPart(LatencyName.RESAMPLER, resamplerDelay(deviceRateHz, rate) * model, Known.EXACT)
-            parts += LatencyPart(LatencyName.FRAMING, manifest.hopSamples * model, Known.EXACT)
+
+            fun add(
+                name: LatencyName,
+                part: Part,
+            ) {
+                parts += LatencyPart(name, part.nanos / 1e6, part.highNanos / 1e6, part.known)
+            }
+
+            fun exact(
+                name: LatencyName,
+                samples: Int,
+                rateHz: Int,
+            ) {
+                val ms = samples * 1000.0 / rateHz
+                parts += LatencyPart(name, ms, ms, Known.EXACT)
+            }
+            add(LatencyName.CAPTURE_BLOCK, captureBlock)
+            if (inputRoute.highNanos > 0) add(LatencyName.INPUT_ROUTE, inputRoute)
+            exact(LatencyName.RESAMPLER, resamplerDelay(deviceRateHz, rate), rate)
+            exact(LatencyName.FRAMING, manifest.hopSamples, rate)
             val delay = manifest.geometry.delaySamples
-            if (delay > 0) parts += LatencyPart(LatencyName.MODEL_DELAY, delay * model, Known.EXACT)
-            if (waitNanos > 0) parts += LatencyPart(LatencyName.RING_WAIT, waitNanos / 1e6, Known.MEASURED)
-            parts += LatencyPart(LatencyName.COMPUTE, computeNanos / 1e6, Known.MEASURED)
-            if (playoutSamples != null) {
-                parts +=
-                    LatencyPart(LatencyName.OUTPUT_RESAMPLER, resamplerDelay(rate, deviceRateHz) * device, Known.EXACT)
-                parts += LatencyPart(LatencyName.PLAYOUT_PREFILL, playoutSamples * device, Known.MEASURED)
-                parts += LatencyPart(LatencyName.OUTPUT_ROUTE, playBlock * device, Known.STATED)
+            if (delay > 0) exact(LatencyName.MODEL_DELAY, delay, rate)
+            if (wait.highNanos > 0) add(LatencyName.RING_WAIT, wait)
+            add(LatencyName.COMPUTE, compute)
+            if (playout != null && outputRoute != null) {
+                exact(LatencyName.OUTPUT_RESAMPLER, resamplerDelay(rate, deviceRateHz), deviceRateHz)
+                add(LatencyName.PLAYOUT_PREFILL, playout)
+                add(LatencyName.OUTPUT_ROUTE, outputRoute)
             }
             return LatencyLedger(parts)
         }

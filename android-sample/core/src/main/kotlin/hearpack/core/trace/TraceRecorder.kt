@@ -6,21 +6,18 @@ import java.util.concurrent.atomic.AtomicInteger
 
 enum class GapKind { CAPTURE_OVERRUN, CAPTURE_GAP, RING_OVERRUN, PLAYOUT_UNDERRUN, STALL, RESET }
 
-/** Rows of numbers in fixed arrays: one writer, any reader, who sees whole rows. What does not fit is left out. */
+/** Faults in fixed arrays: one writer, any reader, who sees whole rows. What does not fit is left out. */
 internal class Rows(
     private val capacity: Int,
-    columns: Int,
 ) {
-    val values = Array(columns) { LongArray(capacity) }
+    val values = Array(4) { LongArray(capacity) }
     private val count = AtomicInteger()
 
     val size: Int get() = count.get()
-    val full: Boolean get() = count.get() == capacity
 
-    /** The row to fill before [publish], or -1 if there is no room. */
-    fun next(): Int = if (full) -1 else count.get()
-
-    fun publish() = count.lazySet(count.get() + 1)
+    /** Time of the first row that found no room; 0 where all did. */
+    @Volatile var truncatedNs = 0L
+        private set
 
     fun add(
         a: Long,
@@ -28,13 +25,16 @@ internal class Rows(
         c: Long,
         d: Long,
     ) {
-        val row = next()
-        if (row < 0) return
+        val row = count.get()
+        if (row == capacity) {
+            if (truncatedNs == 0L) truncatedNs = a
+            return
+        }
         values[0][row] = a
         values[1][row] = b
         values[2][row] = c
         values[3][row] = d
-        publish()
+        count.lazySet(row + 1)
     }
 }
 
@@ -57,21 +57,29 @@ data class ThermalState(
 
 /**
  * What a device trace is made of, recorded while audio runs: nothing is allocated by the capture thread or by an
- * inference call. Times are nanoseconds since process start. [TraceWriter] makes the JSON.
+ * inference call, and a stream may last for days. Times are nanoseconds since process start. [TraceWriter] makes the JSON.
+ *
+ * @param exact so many callbacks and calls are kept as they were at the begin, and as many at the end; those between are
+ *     summed. 0 keeps none.
  */
 class TraceRecorder(
-    maxCallbacks: Int = 60_000,
-    maxInferences: Int = 40_000,
+    exact: Int = 20_000,
 ) {
-    internal val callbacks = Rows(maxCallbacks, 6)
-    internal val inferences = Rows(maxInferences, 4)
-    internal val captureGaps = Rows(MAX_GAPS, 4)
-    internal val workerGaps = Rows(MAX_GAPS, 4)
-    internal val playoutGaps = Rows(MAX_GAPS, 4)
+    internal val callbacks =
+        Log(exact, Join.FIRST, Join.FIRST, Join.SUM, Join.SAME, Join.FIRST, Join.FIRST, Join.LAST, Join.SUM)
+    internal val inferences =
+        Log(exact, Join.FIRST, Join.FIRST, Join.LAST, Join.MAX, Join.LAST, Join.SUM, Join.MAX, Join.SUM)
+    private val callbackRow = LongArray(8)
+    private val inferenceRow = LongArray(8)
+    internal val captureGaps = Rows(MAX_GAPS)
+    internal val workerGaps = Rows(MAX_GAPS)
+    internal val playoutGaps = Rows(MAX_GAPS)
     internal val lock = Any()
     internal val routes = mutableListOf<RouteChange>()
     internal val thermal = mutableListOf<ThermalState>()
     internal val events = mutableListOf<Pair<SoundEvent, Long>>()
+
+    private var listsTruncatedNs = 0L
 
     /** The error of the last inference recorded, if it failed. */
     @Volatile internal var lastError: String? = null
@@ -96,16 +104,16 @@ class TraceRecorder(
         hardwareNs: Long,
         hardwareFrame: Long,
     ) {
-        val row = callbacks.next()
-        if (row < 0) return
-        val v = callbacks.values
-        v[0][row] = timeNs
-        v[1][row] = endNs
-        v[2][row] = frames.toLong()
-        v[3][row] = rateHz.toLong()
-        v[4][row] = hardwareNs
-        v[5][row] = hardwareFrame
-        callbacks.publish()
+        val row = callbackRow
+        row[0] = timeNs
+        row[1] = endNs
+        row[2] = frames.toLong()
+        row[3] = rateHz.toLong()
+        row[4] = hardwareNs
+        row[5] = hardwareFrame
+        row[6] = timeNs
+        row[7] = 1
+        callbacks.add(row)
     }
 
     /** Capture thread: audio was lost before or in our ring. */
@@ -140,17 +148,44 @@ class TraceRecorder(
         error: String?,
     ) {
         lastError = error
-        inferences.add(beginNs, endNs, endSample, waitingSamples.toLong())
+        val row = inferenceRow
+        row[0] = beginNs
+        row[1] = endNs
+        row[2] = endSample
+        row[3] = waitingSamples.toLong()
+        row[4] = endNs
+        row[5] = endNs - beginNs
+        row[6] = endNs - beginNs
+        row[7] = 1
+        inferences.add(row)
     }
 
-    fun route(change: RouteChange) = synchronized(lock) { routes += change }
+    fun route(change: RouteChange) = synchronized(lock) { kept(routes, change, change.timeNs) }
 
-    fun thermal(state: ThermalState) = synchronized(lock) { thermal += state }
+    fun thermal(state: ThermalState) = synchronized(lock) { kept(thermal, state, state.timeNs) }
 
     fun event(
         event: SoundEvent,
         timeNs: Long,
-    ) = synchronized(lock) { if (events.size < MAX_GAPS) events += event to timeNs }
+    ) = synchronized(lock) { kept(events, event to timeNs, timeNs) }
+
+    private fun <T> kept(
+        list: MutableList<T>,
+        item: T,
+        timeNs: Long,
+    ) {
+        if (list.size < MAX_GAPS) {
+            list += item
+        } else if (listsTruncatedNs == 0L) {
+            listsTruncatedNs = timeNs
+        }
+    }
+
+    /** When something first found no room: a fault, an event, a route or a thermal state; null where all did. */
+    internal val truncatedNs: Long? get() =
+        listOf(captureGaps.truncatedNs, workerGaps.truncatedNs, playoutGaps.truncatedNs, listsTruncatedNs)
+            .filter { it > 0 }
+            .minOrNull()
 
     private companion object {
         const val MAX_GAPS = 2_000

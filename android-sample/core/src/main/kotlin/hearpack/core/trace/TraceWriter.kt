@@ -4,6 +4,7 @@ import hearpack.core.audio.CaptureFormat
 import hearpack.core.audio.OpenedCapture
 import hearpack.core.bundle.Bundle
 import hearpack.core.bundle.BundleException
+import hearpack.core.stream.DeviceFigures
 import hearpack.core.stream.OpenedEngine
 import hearpack.core.stream.SoundEvent
 import org.json.JSONArray
@@ -49,9 +50,9 @@ class TraceWriter(
         trace: TraceRecorder,
         capture: OpenedCapture,
         ringSamples: Int,
+        devices: DeviceFigures,
         end: TraceEnd,
     ): String {
-        val callbacks = callbacks(trace)
         val inferences = inferences(trace)
         val text =
             JSONObject()
@@ -59,9 +60,9 @@ class TraceWriter(
                 .put("app", app())
                 .put("device", device())
                 .put("bundle", bundle())
-                .put("audio", audio(capture, ringSamples))
+                .put("audio", audio(capture, ringSamples, devices))
                 .put("cold_start", coldStart(trace))
-                .put("callbacks", callbacks)
+                .put("callbacks", callbacks(trace))
                 .put("inferences", inferences)
                 .put("gaps", gaps(trace))
         synchronized(trace.lock) {
@@ -70,10 +71,12 @@ class TraceWriter(
                 .put("routes", JSONArray(trace.routes.map { route(it) }))
                 .put("events", JSONArray(trace.events.filter { it.first.offsetSample != null }.map { event(it) }))
         }
+        playback(devices)?.let { text.put("playback", it) }
+        val calls = trace.inferences.added + warmUps(trace)
         return text
             .put("gains", JSONArray())
             .put("compute_units", computeUnits(trace))
-            .put("end", end(end, callbacks.length(), inferences.length()))
+            .put("end", end(end, trace, calls))
             .toString()
     }
 
@@ -114,10 +117,11 @@ class TraceWriter(
     private fun audio(
         capture: OpenedCapture,
         ringSamples: Int,
+        devices: DeviceFigures,
     ) = JSONObject()
         .put("model_rate_hz", bundle.manifest.geometry.sampleRateHz)
         .put("requested", format(capture.requested))
-        .put("granted", format(capture.granted))
+        .put("granted", format(capture.granted).putFrames(devices.lumpFrames))
         .put("ring_samples", ringSamples)
 
     private fun format(format: CaptureFormat) =
@@ -128,6 +132,23 @@ class TraceWriter(
             .put("format", format.encoding)
             .put("mode", format.mode)
             .put("source", format.source)
+
+    /** What came at once is what the system granted, whatever was asked for. */
+    private fun JSONObject.putFrames(lump: Int) = if (lump > 0) put("block_frames", lump) else this
+
+    private fun playback(devices: DeviceFigures): JSONObject? {
+        val rate = devices.playRateHz ?: return null
+        val row = JSONObject().put("rate_hz", rate).put("block_frames", devices.playBlockFrames)
+        if (devices.playBufferFrames > 0) row.put("buffer_frames", devices.playBufferFrames)
+        row.put("underruns", devices.playUnderruns)
+        if (devices.latencyP50Nanos > 0) {
+            row.put("latency_ns", devices.latencyP50Nanos).put("latency_p95_ns", devices.latencyP95Nanos)
+        }
+        return row
+    }
+
+    private fun warmUps(trace: TraceRecorder): Int =
+        if (trace.coldStart.firstCallBeginNs != null && trace.coldStart.firstCallEndNs != null) 1 else 0
 
     private fun coldStart(trace: TraceRecorder): JSONObject {
         val c = trace.coldStart
@@ -140,19 +161,25 @@ class TraceWriter(
             .putOpt("first_call_begin_ns", c.firstCallBeginNs)
             .putOpt("first_call_end_ns", c.firstCallEndNs)
             .putOpt("capture_begin_ns", c.captureBeginNs)
-            .putOpt("first_callback_ns", if (trace.callbacks.size > 0) trace.callbacks.values[0][0] else null)
+            .putOpt("first_callback_ns", firstCallback(trace))
             .putOpt("first_decision_ns", c.firstDecisionNs)
             .put("weight_cache", c.weightCache)
             .put("lost_samples", trace.lostSamples)
     }
 
+    private fun firstCallback(trace: TraceRecorder): Long? {
+        var first: Long? = null
+        trace.callbacks.each { first = first ?: it[0] }
+        return first
+    }
+
     private fun callbacks(trace: TraceRecorder): JSONArray {
         val rows = JSONArray()
-        val v = trace.callbacks.values
-        for (i in 0 until trace.callbacks.size) {
-            val row = JSONObject().put("time_ns", v[0][i]).put("end_ns", v[1][i])
-            row.put("frames", v[2][i]).put("rate_hz", v[3][i])
-            if (v[4][i] >= 0) row.put("hardware_time_ns", v[4][i]).put("hardware_frame", v[5][i])
+        trace.callbacks.each { v ->
+            val row = JSONObject().put("time_ns", v[0])
+            if (v[7] > 1) row.put("last_time_ns", v[6]).put("count", v[7]) else row.put("end_ns", v[1])
+            row.put("frames", v[2]).put("rate_hz", v[3])
+            if (v[4] >= 0) row.put("hardware_time_ns", v[4]).put("hardware_frame", v[5])
             rows.put(row)
         }
         return rows
@@ -161,17 +188,22 @@ class TraceWriter(
     private fun inferences(trace: TraceRecorder): JSONArray {
         val rows = JSONArray()
         val c = trace.coldStart
-        if (c.firstCallBeginNs != null && c.firstCallEndNs != null) {
+        if (warmUps(trace) > 0) {
             val warmUp = JSONObject().put("begin_ns", c.firstCallBeginNs).put("end_ns", c.firstCallEndNs)
             rows.put(warmUp.put("end_sample", 0).put("warm_up", true))
         }
-        val v = trace.inferences.values
-        for (i in 0 until trace.inferences.size) {
-            val row = JSONObject().put("begin_ns", v[0][i]).put("end_ns", v[1][i])
-            row.put("end_sample", v[2][i]).put("waiting_samples", v[3][i])
-            if (i == trace.inferences.size - 1) row.putOpt("error", trace.lastError)
+        var last: JSONObject? = null
+        trace.inferences.each { v ->
+            val row = JSONObject().put("begin_ns", v[0]).put("end_ns", v[1])
+            row.put("end_sample", v[2]).put("waiting_samples", v[3])
+            if (v[7] > 1) {
+                row.put("last_end_ns", v[4]).put("busy_ns", v[5])
+                row.put("longest_ns", v[6]).put("count", v[7])
+            }
             rows.put(row)
+            last = row
         }
+        last?.putOpt("error", trace.lastError)
         return rows
     }
 
@@ -204,10 +236,10 @@ class TraceWriter(
         return JSONObject()
             .put("label", event.label)
             .put("index", event.index)
-            .put("onset_sample", event.onsetSample)
-            .put("offset_sample", event.offsetSample)
+            .put("onset_sample", event.onsetSample + event.offsetOfRoute)
+            .put("offset_sample", event.offsetSample?.plus(event.offsetOfRoute))
             .put("confidence", event.confidence)
-            .put("emitted_at_sample", event.emittedAtSample)
+            .put("emitted_at_sample", event.emittedAtSample + event.offsetOfRoute)
             .put("emitted_at_ns", timeNs)
     }
 
@@ -229,13 +261,14 @@ class TraceWriter(
 
     private fun end(
         end: TraceEnd,
-        callbacks: Int,
-        inferences: Int,
+        trace: TraceRecorder,
+        inferences: Long,
     ) = JSONObject()
         .put("time_ns", end.timeNs)
         .put("reason", end.reason)
         .putOpt("message", end.message)
-        .put("callbacks", callbacks)
+        .put("callbacks", trace.callbacks.added)
         .put("inferences", inferences)
+        .putOpt("truncated_at_ns", trace.truncatedNs)
         .putOpt("peak_memory_bytes", end.peakMemoryBytes)
 }

@@ -1,7 +1,10 @@
 package hearpack.core.ui
 
 import hearpack.core.audio.CaptureFault
+import hearpack.core.audio.Monitoring
+import hearpack.core.audio.Muted
 import hearpack.core.audio.OpenedCapture
+import hearpack.core.audio.Output
 import hearpack.core.bundle.BundleFault
 import hearpack.core.bundle.printable
 import hearpack.core.stream.Failure
@@ -62,12 +65,25 @@ fun reduce(
             started(state)
         }
 
+        is UiEvent.StopPressed -> {
+            if (state.stream == StreamPhase.IDLE) state else state.copy(stream = StreamPhase.STOPPING)
+        }
+
+        is UiEvent.OutputChanged -> {
+            outputChanged(state, event.output, event.muted)
+        }
+
+        is UiEvent.SpeakerFailed -> {
+            val notice = Notice(NoticeKind.SPEAKER_FAILED, printable(event.message), NoticeAction.NONE, false)
+            if (state.stream == StreamPhase.IDLE) state else state.copy(notice = notice)
+        }
+
         is UiEvent.Opened -> {
             opened(state, event.opened)
         }
 
         is UiEvent.EventCame -> {
-            state.copy(events = withEvent(state.events, event))
+            withEvent(state, event)
         }
 
         is UiEvent.FiguresCame -> {
@@ -133,11 +149,9 @@ private fun checked(
 ): ModelState {
     val passed = model.copy(phase = ModelPhase.READY, checked = 1.0, selfCheck = result)
     if (result.passed) return passed
-    val where = result.firstBadFrame?.let { "frame $it at ${"%.1f".format(result.firstBadSecond)} s, " } ?: ""
-    val figure = "%.4g".format(result.figure)
-    val detail = "$where${result.metric} $figure, limit ${result.limit}; ${result.nonFinite} values not finite"
-    // Not blocking: the page says that its results are not to be trusted, and lets one look at them.
-    return passed.copy(notice = Notice(NoticeKind.SELF_CHECK_FAILED, detail, NoticeAction.NONE, false))
+    // The device does not compute what the model computes: what it would show is not the model's.
+    val notice = Notice(NoticeKind.SELF_CHECK_FAILED, "", NoticeAction.TRY_AGAIN, true)
+    return passed.copy(phase = ModelPhase.BROKEN, notice = notice)
 }
 
 private fun denied(
@@ -158,6 +172,7 @@ private fun started(state: UiState): UiState =
             stream = StreamPhase.STARTING,
             notice = null,
             events = emptyList(),
+            newest = null,
             figures = null,
             opened = null,
             canCompare = false,
@@ -169,36 +184,52 @@ private fun opened(
     state: UiState,
     opened: OpenedCapture,
 ): UiState {
-    if (state.stream == StreamPhase.IDLE) return state
-    val before = state.opened
+    if (state.stream == StreamPhase.IDLE || state.stream == StreamPhase.STOPPING) return state
+    val running = state.copy(stream = StreamPhase.RUNNING, opened = opened, notice = null)
+    if (state.opened != null) {
+        return running.copy(notice = Notice(NoticeKind.ROUTE_CHANGED, "", NoticeAction.NONE, false))
+    }
+    val muted = if (opened.output.monitoring == Monitoring.ALLOWED) null else Muted.ROUTE
+    return outputChanged(running, opened.output, muted)
+}
+
+private val OF_OUTPUT =
+    setOf(
+        NoticeKind.MONITOR_NEEDS_HEADSET,
+        NoticeKind.CONFIRM_HEADSET,
+        NoticeKind.OUTPUT_LOST,
+        NoticeKind.FOCUS_LOST,
+    )
+
+private fun outputChanged(
+    state: UiState,
+    output: Output,
+    muted: Muted?,
+): UiState {
+    if (state.page != Page.ENHANCE || state.stream == StreamPhase.IDLE) return state
+    val device = output.device
     val notice =
         when {
-            before != null -> {
-                val detail = "${before.port} ${before.granted.rateHz} Hz -> ${opened.port} ${opened.granted.rateHz} Hz"
-                Notice(NoticeKind.ROUTE_CHANGED, detail, NoticeAction.NONE, false)
-            }
-
-            state.page == Page.ENHANCE && !opened.output.isHeadset -> {
-                Notice(NoticeKind.MONITOR_NEEDS_HEADSET, "", NoticeAction.NONE, false)
-            }
-
-            else -> {
-                null
-            }
+            muted == null -> null
+            muted == Muted.NOISY -> Notice(NoticeKind.OUTPUT_LOST, "", NoticeAction.NONE, false)
+            muted == Muted.FOCUS -> Notice(NoticeKind.FOCUS_LOST, "", NoticeAction.NONE, false)
+            device == null -> Notice(NoticeKind.MONITOR_NEEDS_HEADSET, "", NoticeAction.NONE, false)
+            else -> Notice(NoticeKind.CONFIRM_HEADSET, printable(device.name), NoticeAction.CONFIRM_HEADSET, false)
         }
-    return state.copy(stream = StreamPhase.RUNNING, opened = opened, notice = notice)
+    return state.copy(notice = notice ?: state.notice?.takeIf { it.kind !in OF_OUTPUT })
 }
 
 private fun withEvent(
-    rows: List<EventRow>,
+    state: UiState,
     came: UiEvent.EventCame,
-): List<EventRow> {
+): UiState {
     val event = came.event
     val rate = came.sampleRateHz.toDouble()
     val (begin, end) = eventSpan(event, came.hopSamples, came.firstEnd)
     val row = EventRow(printable(event.label), begin / rate, end?.let { it / rate }, event.confidence)
-    val open = rows.indexOfFirst { it.label == row.label && it.onsetSeconds == row.onsetSeconds }
-    return if (open >= 0) rows.mapIndexed { i, old -> if (i == open) row else old } else (listOf(row) + rows).take(ROWS)
+    val open = state.events.indexOfFirst { it.label == row.label && it.onsetSeconds == row.onsetSeconds }
+    if (open < 0) return state.copy(events = (listOf(row) + state.events).take(ROWS), newest = row)
+    return state.copy(events = state.events.mapIndexed { i, old -> if (i == open) row else old })
 }
 
 private fun silenced(

@@ -1,6 +1,8 @@
 package hearpack.core.ui
 
+import hearpack.core.audio.Muted
 import hearpack.core.audio.OpenedCapture
+import hearpack.core.audio.Output
 import hearpack.core.bundle.BundleFault
 import hearpack.core.bundle.ComputeUnit
 import hearpack.core.bundle.Task
@@ -36,16 +38,20 @@ enum class NoticeKind {
     MIC_UNAVAILABLE,
     ROUTE_CHANGED,
     MONITOR_NEEDS_HEADSET,
+    CONFIRM_HEADSET,
+    OUTPUT_LOST,
+    FOCUS_LOST,
+    SPEAKER_FAILED,
     STREAM_FAILED,
 }
 
 /** The button that a message offers. */
-enum class NoticeAction { NONE, ASK_AGAIN, OPEN_SETTINGS, TRY_AGAIN }
+enum class NoticeAction { NONE, ASK_AGAIN, OPEN_SETTINGS, TRY_AGAIN, CONFIRM_HEADSET }
 
 /**
  * A message on the screen.
  *
- * @property detail what came, in a technician's words; may be empty.
+ * @property detail what a library or a device said, in its own words; may be empty.
  * @property blocking whether the page cannot go on.
  */
 data class Notice(
@@ -70,7 +76,7 @@ data class ModelState(
 
 enum class Permission { UNKNOWN, GRANTED, DENIED, DENIED_FOR_GOOD }
 
-enum class StreamPhase { IDLE, STARTING, RUNNING }
+enum class StreamPhase { IDLE, STARTING, RUNNING, STOPPING }
 
 /** A sound event on the screen; a page shows the newest first. */
 data class EventRow(
@@ -80,7 +86,11 @@ data class EventRow(
     val confidence: Double,
 )
 
-/** Everything the two screens show: one immutable value. */
+/**
+ * Everything the two screens show: one immutable value.
+ *
+ * @property newest the sound that turned on last: what a screen reader says.
+ */
 data class UiState(
     val page: Page = Page.LISTEN,
     val models: Map<Page, ModelState> = Page.entries.associateWith { ModelState() },
@@ -90,6 +100,7 @@ data class UiState(
     val events: List<EventRow> = emptyList(),
     val figures: StreamFigures? = null,
     val opened: OpenedCapture? = null,
+    val newest: EventRow? = null,
     val canCompare: Boolean = false,
     val canShare: Boolean = false,
 ) {
@@ -99,9 +110,6 @@ data class UiState(
     val shown: Notice? get() = model.notice?.takeIf { it.blocking } ?: notice ?: model.notice
 
     val canStart: Boolean get() = stream == StreamPhase.IDLE && model.phase == ModelPhase.READY
-
-    /** Whether the speaker may play along: only where it cannot be heard by the microphone. */
-    val canMonitor: Boolean get() = opened?.output?.isHeadset ?: false
 }
 
 /** What happens; the only way to change [UiState]. */
@@ -151,6 +159,19 @@ sealed interface UiEvent {
     ) : UiEvent
 
     data object StartPressed : UiEvent
+
+    data object StopPressed : UiEvent
+
+    /** Where an enhancer plays is another output, or the user has answered; [muted]: why nothing is heard, if so. */
+    data class OutputChanged(
+        val output: Output,
+        val muted: Muted?,
+    ) : UiEvent
+
+    /** The speaker died; the stream goes on. */
+    data class SpeakerFailed(
+        val message: String,
+    ) : UiEvent
 
     data class Opened(
         val opened: OpenedCapture,
