@@ -36,11 +36,10 @@ public func mach_absolute_time() -> UInt64 { 0 }  // header mach/mach_time
 
 public typealias AVAudioSinkNodeReceiverBlock = (UnsafePointer<AudioTimeStamp>, AVAudioFrameCount, UnsafePointer<AudioBufferList>) -> OSStatus
 public typealias AVAudioSourceNodeRenderBlock = (UnsafeMutablePointer<ObjCBool>, UnsafePointer<AudioTimeStamp>, AVAudioFrameCount, UnsafeMutablePointer<AudioBufferList>) -> OSStatus
-public typealias AVAudioNodeTapBlock = (AVAudioPCMBuffer, AVAudioTime) -> Void
 
 public class AVAudioSession: NSObject {
-    public struct Category: Sendable { public static let record = Category(), playAndRecord = Category() }
-    public struct Mode: Sendable { public static let measurement = Mode() }
+    public struct Category: Sendable { public static let record = Category(), playAndRecord = Category(), playback = Category() }
+    public struct Mode: Sendable { public static let measurement = Mode(), `default` = Mode() }
     public struct CategoryOptions: OptionSet, Sendable {
         public let rawValue: UInt
         public init(rawValue: UInt) { self.rawValue = rawValue }
@@ -98,6 +97,7 @@ public class AVAudioSession: NSObject {
 }
 
 public let AVAudioSessionInterruptionTypeKey = ""  // AVAudioSessionInterruptionTypeKey
+public let AVAudioSessionInterruptionReasonKey = ""  // AVAudioSessionInterruptionReasonKey ios 14.5
 public let AVAudioSessionInterruptionOptionKey = ""  // AVAudioSessionInterruptionOptionKey
 public let AVAudioSessionRouteChangeReasonKey = ""  // AVAudioSessionRouteChangeReasonKey
 
@@ -111,6 +111,7 @@ public class AVAudioSessionRouteDescription: NSObject {
 }
 
 public class AVAudioSessionPortDescription: NSObject {
+    public var uid: String { "" }  // AVAudioSessionPortDescription.UID ios 6.0
     public var portType: AVAudioSession.Port { .builtInMic }  // AVAudioSessionPortDescription.portType ios 6.0
 }
 
@@ -120,26 +121,13 @@ public class AVAudioFormat: NSObject {
     public var channelCount: UInt32 { 0 }  // AVAudioFormat.channelCount
 }
 
-public class AVAudioBuffer: NSObject {}
-
-public class AVAudioPCMBuffer: AVAudioBuffer {
-    public var frameLength: AVAudioFrameCount = 0  // AVAudioPCMBuffer.frameLength
-    public var floatChannelData: UnsafePointer<UnsafeMutablePointer<Float>>? { nil }  // AVAudioPCMBuffer.floatChannelData
-}
-
 public class AVAudioTime: NSObject {
     public class func seconds(forHostTime hostTime: UInt64) -> TimeInterval { 0 }  // AVAudioTime.secondsForHostTime
-    public var hostTime: UInt64 { 0 }  // AVAudioTime.hostTime
-    public var isHostTimeValid: Bool { false }  // AVAudioTime.hostTimeValid
-    public var sampleTime: Int64 { 0 }  // AVAudioTime.sampleTime
-    public var isSampleTimeValid: Bool { false }  // AVAudioTime.sampleTimeValid
 }
 
 public class AVAudioNode: NSObject {
     public func outputFormat(forBus bus: AVAudioNodeBus) -> AVAudioFormat { fatalError() }  // AVAudioNode.outputFormatForBus
     public func inputFormat(forBus bus: AVAudioNodeBus) -> AVAudioFormat { fatalError() }  // AVAudioNode.inputFormatForBus
-    public func installTap(onBus bus: AVAudioNodeBus, bufferSize: AVAudioFrameCount, format: AVAudioFormat?, block: @escaping AVAudioNodeTapBlock) {}  // AVAudioNode.installTapOnBusBufferSizeFormatBlock
-    public func removeTap(onBus bus: AVAudioNodeBus) {}  // AVAudioNode.removeTapOnBus
 }
 
 public class AVAudioInputNode: AVAudioNode {}
@@ -164,6 +152,15 @@ public class AVAudioEngine: NSObject {
     public func prepare() {}  // AVAudioEngine.prepare
     public func start() throws {}  // AVAudioEngine.startAndReturnError
     public func stop() {}  // AVAudioEngine.stop
+}
+
+public class AVAudioPlayer: NSObject {
+    public init(data: Data) throws {}  // AVAudioPlayer.initWithDataError
+    public var volume: Float = 0  // AVAudioPlayer.volume
+    public var isPlaying: Bool { false }  // AVAudioPlayer.playing
+    public var deviceCurrentTime: TimeInterval { 0 }  // AVAudioPlayer.deviceCurrentTime ios 4.0
+    public func play(atTime time: TimeInterval) -> Bool { false }  // AVAudioPlayer.playAtTime ios 4.0
+    public func stop() {}  // AVAudioPlayer.stop
 }
 
 extension Notification.Name {

@@ -41,6 +41,7 @@ public struct Image: View { public init(systemName: String) {}; public var body:
 public struct Spacer: View { public init() {}; public var body: Never { fatalError() } }
 public struct ProgressView: View { public init() {}; public init<S: StringProtocol>(_ s: S) {}; public init(value: Double, total: Double) {}; public var body: Never { fatalError() } }
 public struct VStack<C: View>: View { public init(alignment: HorizontalAlignment = .center, spacing: CGFloat? = nil, @ViewBuilder content: () -> C) {}; public var body: Never { fatalError() } }
+public struct ViewThatFits<C: View>: View { public init(@ViewBuilder content: () -> C) {}; public var body: Never { fatalError() } }
 public struct HStack<C: View>: View { public init(alignment: VerticalAlignment = .center, spacing: CGFloat? = nil, @ViewBuilder content: () -> C) {}; public var body: Never { fatalError() } }
 public struct List<C: View>: View { public init(@ViewBuilder content: () -> C) {}; public var body: Never { fatalError() } }
 public struct Section<C: View>: View { public init<S: StringProtocol>(_ title: S, @ViewBuilder content: () -> C) {}; public var body: Never { fatalError() } }

@@ -27,7 +27,7 @@ class Swift:
     def run(self, *command: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """The finished process, whatever its exit code."""
         line = [str(RUN), str(ROOT), *map(str, self.folders), "--", "env"]
-        line += [f"{k}={v}" for k, v in (env or {}).items()]
+        line += [f"{k}={v}" for k, v in {"HEARPACK_PROBE": "1", **(env or {})}.items()]
         return subprocess.run([*line, *map(str, command)], capture_output=True, text=True, check=False)
 
     def check(self, *command: str | Path, env: dict[str, str] | None = None) -> str:
@@ -70,4 +70,4 @@ class Kit:
 
 def build_flags() -> list[str | Path]:
     """The flags that build and test share, so that one build serves both."""
-    return ["-c", "release", "-Xswiftc", "-enable-testing", "--package-path", KIT, "--scratch-path", BUILD]
+    return ["-c", "release", "-Xswiftc", "-enable-testing", "--package-path", ROOT, "--scratch-path", BUILD]

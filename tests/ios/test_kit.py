@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -53,7 +54,7 @@ def test_every_test_function_ran(results: dict[str, dict[str, str]]) -> None:
 
 def test_style(swift: Swift) -> None:
     """swift-format with ios-sample/.swift-format; stubs are lines of declarations and are left alone."""
-    files = [p for p in SOURCES if p.parent.name != "Stubs"]
+    files = [ROOT / "Package.swift", *(p for p in SOURCES if p.parent.name != "Stubs")]
     done = swift.run("swift", "format", "lint", "--strict", "--configuration", SAMPLE / ".swift-format", *files)
     assert done.returncode == 0, done.stderr[-4000:]
 
@@ -63,12 +64,14 @@ def test_every_file_parses(swift: Swift) -> None:
     swift.check("swiftc", "-parse", "-swift-version", "6", *SOURCES)
 
 
+ALLOWED = {"Foundation", "CHearpackAtomics", "CryptoKit"}  # the last only where there is one
+
+
 def test_no_file_of_the_core_knows_a_framework() -> None:
     wrong = {
-        str(p.relative_to(ROOT)): imports - {"Foundation", "CHearpackAtomics"}
+        str(p.relative_to(ROOT)): imports - ALLOWED
         for p in (KIT / "Sources" / "HearpackKit").rglob("*.swift")
-        if (imports := set(re.findall(r"^(?:@\w+ )?import (\w+)", p.read_text(), re.M)))
-        - {"Foundation", "CHearpackAtomics"}
+        if (imports := set(re.findall(r"^(?:@\w+ )?import (\w+)", p.read_text(), re.M))) - ALLOWED
     }
     assert wrong == {}
 
@@ -122,7 +125,7 @@ pattern.withUnsafeBufferPointer { all in
             if count > 0 && seen < 500_000 {
                 while feed.nextRecord() != nil { records += 1 }
                 feed.ring.read(out.baseAddress!, 512)
-                playout.read(Block(rebasing: out[..<256]), clock.nowNs())
+                playout.read(SampleBlock(rebasing: out[..<256]), clock.nowNs())
                 _ = (playout.counts, playout.adjustPpm)
             }
         }
@@ -177,6 +180,35 @@ def racy(swift: Swift) -> Callable[..., list[str | Path]]:
         return ["bash", "-c", script, "bash", folder, atomics, folder / "main.swift", *files]
 
     return command
+
+
+def test_public_names_do_not_collide() -> None:
+    """With Swift's, Foundation's, CryptoKit's and SwiftUI's: a file that imports both would not compile."""
+    taken = {
+        *("Clock", "Event", "Route", "Block", "Level", "Golden", "SHA256", "Bundle", "Task", "Result", "State", "Data"),
+        *("Check", "Blocks", "App", "AppState", "Text", "Notification", "Duration", "Port"),
+    }
+    public = {
+        name
+        for module in ("HearpackKit", "HearpackCoreML", "HearpackAudio")
+        for p in (KIT / "Sources" / module).rglob("*.swift")
+        for name in re.findall(
+            r"^public (?:final )?(?:class|struct|enum|protocol|actor|typealias) (\w+)", p.read_text(), re.M
+        )
+    }
+    assert len(public) > 40
+    assert public & taken == set()
+
+
+def test_the_package_at_the_root_has_the_products(swift: Swift) -> None:
+    """As a stranger's app sees it: by the repository's address, without the tests' own targets."""
+    text = swift.check("env", "-u", "HEARPACK_PROBE", "swift", "package", "--package-path", ROOT, "dump-package")
+    package = json.loads(text)
+    assert {p["name"]: p["targets"] for p in package["products"]} == {
+        name: [name] for name in ("HearpackKit", "HearpackCoreML", "HearpackAudio")
+    }
+    assert package["dependencies"] == []
+    assert "kit-probe" not in {t["name"] for t in package["targets"]}
 
 
 def test_build_folder_is_ignored_by_git() -> None:

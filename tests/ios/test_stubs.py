@@ -13,6 +13,7 @@ from tests.ios.swift_kit import KIT, ROOT, SAMPLE, Kit
 STUBS = sorted((SAMPLE / "Stubs").glob("*.swift"))
 APP = sorted((SAMPLE / "App").glob("*.swift"))
 ENGINE = sorted((KIT / "Sources" / "HearpackCoreML").glob("*.swift"))
+AUDIO = sorted((KIT / "Sources" / "HearpackAudio").glob("*.swift"))
 API = json.loads((ROOT / "tests" / "fixtures" / "ios" / "api.json").read_text())["types"]
 NOTE = re.compile(r"// (\w+)(?:\.(\w+))?(?: ios ([\d.]+))?( deprecated)?$")
 DEPLOYMENT_TARGET = 16.0
@@ -47,7 +48,7 @@ def parameters(swift: str) -> int:
 
 def test_there_are_stubs() -> None:
     assert len(declarations()) > 80
-    assert {p.stem for p in STUBS} == {"CoreML", "AVFoundation", "SwiftUI"}
+    assert {p.stem for p in STUBS} == {"CoreML", "AVFoundation", "SwiftUI", "UIKit", "CHearpackTry"}
 
 
 @pytest.mark.parametrize(("where", "swift", "note"), declarations(), ids=[d[0] for d in declarations()])
@@ -72,7 +73,7 @@ def test_a_stub_is_what_the_typings_say(where: str, swift: str, note: re.Match[s
 def test_every_stub_says_what_it_stands_for() -> None:
     exempt = re.compile(
         r"rawValue|override init|// header|Notification\.Name\(|Port\(name|RecordPermission"
-        r"|static let (record|measurement)"
+        r"|static let (record|measurement)|class UIApplication|enum UIAccessibility"
         r"|public var (mSampleTime|mHostTime|mFlags|mNumber|mData|mBuffers)|ObjCBool|@_exported"
     )
     silent = []
@@ -99,7 +100,7 @@ def test_what_is_newer_than_the_deployment_target_is_guarded() -> None:
     assert stated == {17.0, 18.0}
     for text, version in newer:
         used = 0
-        for file in [*APP, *ENGINE]:
+        for file in [*APP, *ENGINE, *AUDIO]:
             lines = file.read_text().splitlines()
             for number, line in enumerate(lines):
                 code = line.split("//")[0]
@@ -129,6 +130,10 @@ def modules(kit: Kit, tmp_path_factory: pytest.TempPathFactory) -> list[str | Pa
     output = kit.swift.run("swiftc", "-emit-module", "-module-name", "HearpackCoreML", *flags, "-o", engine, *ENGINE)
     assert output.returncode == 0, output.stderr
     assert "warning:" not in output.stderr, output.stderr
+    audio = folder / "HearpackAudio.swiftmodule"
+    output = kit.swift.run("swiftc", "-emit-module", "-module-name", "HearpackAudio", *flags, "-o", audio, *AUDIO)
+    assert output.returncode == 0, output.stderr
+    assert "warning:" not in output.stderr, output.stderr
     return flags
 
 
@@ -150,25 +155,30 @@ def test_the_code_of_the_page_passes_the_type_check(kit: Kit, modules: list[str 
 
 
 TYPOS = {
-    "AppModel.swift": ("AudioSession.activate(task", "AudioSession.activated(task"),
-    "AudioSession.swift": ("setPreferredSampleRate(Double", "setPreferredSampleRates(Double"),
-    "DeviceFacts.swift": ("process.processorCount", "process.processorsCount"),
+    "AppModel.swift": ("hearpack.start()", "hearpack.started()"),
+    "Comparison.swift": ("AVAudioPlayer(data", "AVAudioPlayer(bytes"),
     "EnhanceView.swift": ("playout.underruns)", "playout.underrunz)"),
     "FiguresView.swift": ("ledger.totalMs", "ledger.totalMS"),
     "HearpackApp.swift": (".accessibilityHint(", ".accessibilityHints("),
-    "ListenView.swift": ("model.figures.top.map", "model.figures.tops.map"),
-    "MicrophoneCapture.swift": ("installTap(onBus: 0", "installTapp(onBus: 0"),
+    "ListenView.swift": ("live.figures.top.map", "live.figures.tops.map"),
+    "Words.swift": ("localizedString(forKey", "localisedString(forKey"),
+    "AudioSession.swift": ("setPreferredSampleRate(Double", "setPreferredSampleRates(Double"),
+    "DeviceFacts.swift": ("process.processorCount", "process.processorsCount"),
+    "Hearpack.swift": ("host.activatePlayback", "host.activatesPlayback"),
+    "LoadedModel.swift": ("engine.wasCached", "engine.isCached"),
+    "MicrophoneCapture.swift": ("engine.attach(sink", "engine.attached(sink"),
+    "StreamHost.swift": ("recorder.next()", "recorder.nexts()"),
     "CoreMLEngine.swift": ("array.strides", "array.stride"),
 }
 
 
 def test_every_file_has_a_planted_typo() -> None:
-    assert set(TYPOS) == {p.name for p in [*APP, *ENGINE]}
+    assert set(TYPOS) == {p.name for p in [*APP, *AUDIO, *ENGINE]}
 
 
 @pytest.mark.parametrize("name", sorted(TYPOS))
 def test_a_planted_typo_is_caught(kit: Kit, modules: list[str | Path], tmp_path: Path, name: str) -> None:
-    files = ENGINE if name == "CoreMLEngine.swift" else APP
+    files = next(files for files in (APP, AUDIO, ENGINE) if name in {p.name for p in files})
     right, wrong = TYPOS[name]
     text = next(p for p in files if p.name == name).read_text()
     assert right in text
@@ -185,15 +195,17 @@ def test_a_planted_typo_is_caught(kit: Kit, modules: list[str | Path], tmp_path:
 
 def test_concurrency_is_checked_too(kit: Kit, modules: list[str | Path], tmp_path: Path) -> None:
     """Swift 6: the main actor's state out of the audio thread's closure does not compile."""
-    text = (SAMPLE / "App" / "MicrophoneCapture.swift").read_text()
+    text = next(p for p in AUDIO if p.name == "MicrophoneCapture.swift").read_text()
+    assert "            playout.read(SampleBlock" in text
     planted = tmp_path / "MicrophoneCapture.swift"
     planted.write_text(
         text.replace(
-            "            playout.read(Block", "            AudioOwner.shared.count += 1\n            playout.read(Block"
+            "            playout.read(SampleBlock",
+            "            AudioOwner.shared.count += 1\n            playout.read(SampleBlock",
         )
         + "\n@MainActor final class AudioOwner { static let shared = AudioOwner(); var count = 0 }\n"
     )
-    others = [p for p in APP if p.name != planted.name]
+    others = [p for p in AUDIO if p.name != planted.name]
     done = kit.swift.run("swiftc", "-typecheck", "-module-name", "Planted", *modules, planted, *others)
     assert done.returncode != 0
     assert "main actor" in done.stderr

@@ -46,11 +46,12 @@ public final class CoreMLEngine: InferenceEngine, @unchecked Sendable {
             let package = bundle.folder.appendingPathComponent(artefact.path)
             let compiled = try await MLModel.compileModel(at: package)
             try FileManager.default.createDirectory(at: cacheFolder, withIntermediateDirectories: true)
+            try? FileManager.default.removeItem(at: cached)
             try FileManager.default.moveItem(at: compiled, to: cached)
             let model = try await MLModel.load(contentsOf: cached, configuration: configuration)
             return try CoreMLEngine(bundle, artefact, model, wasCached: false)
         } catch {
-            throw translated(error) {
+            throw HearpackError.translating(error) {
                 .artefact(
                     "\(artefact.path): Core ML cannot compile or load it on this device: \($0). "
                         + "Restart the device if its storage is full or it is hot; else install another artefact "
@@ -106,7 +107,9 @@ public final class CoreMLEngine: InferenceEngine, @unchecked Sendable {
         do {
             results = try predict()
         } catch {
-            throw translated(error) { .artefact("\(artefact.path): Core ML failed to run it: \($0); the stream must be reset") }
+            throw HearpackError.translating(error) {
+                .artefact("\(artefact.path): Core ML failed to run it: \($0); the stream must be reset")
+            }
         }
         for index in outputNames.indices {
             try outputs[index].withUnsafeMutableBufferPointer {
@@ -185,9 +188,7 @@ public final class CoreMLEngine: InferenceEngine, @unchecked Sendable {
 
     /// A compiled model belongs to its bytes and to the system that compiled it.
     static func cacheKey(_ artefact: Manifest.Artefact) -> String {
-        let bytes = artefact.files.map(\.sha256).joined()
-        let system = ProcessInfo.processInfo.operatingSystemVersionString
-        return SHA256.hex(Data((bytes + system).utf8)).prefix(32) + ".mlmodelc"
+        artefact.key(ProcessInfo.processInfo.operatingSystemVersionString) + ".mlmodelc"
     }
 }
 #endif

@@ -14,7 +14,7 @@ final class VirtualPhone {
     /// What the worker is kept from, in a stall.
     enum Kind: String { case stall, captureStall = "capture_stall" }
 
-    private final class VirtualClock: Clock, @unchecked Sendable {
+    private final class VirtualClock: StreamClock, @unchecked Sendable {
         var ns: Int64 = 0
         func nowNs() -> Int64 { ns }
     }
@@ -74,13 +74,13 @@ final class VirtualPhone {
         let longest = max(outBlock, blocks.upperBound)
         playout = try PlayoutRing(
             capacitySamples: max(2 * rate, 4 * (hop + longest)),
-            prefillSamples: PlayoutRing.prefill(manifest, deviceRateHz: rate, deviceBlock: longest),
-            deadbandSamples: PlayoutRing.deadband(hop: hop, block: longest, rateHz: rate), toleranceSamples: hop,
+            prefillSamples: PlayoutRing.prefill(manifest, deviceRateHz: rate, deviceBlock: outBlock),
+            deadbandSamples: PlayoutRing.deadband(hop: hop, block: outBlock, rateHz: rate), toleranceSamples: hop,
             rateHz: rate)
-        recorder = TraceRecorder(capacity: 16)
+        recorder = TraceRecorder(exactRows: 16)
         worker = try StreamWorker(
-            bundle, EchoEngine(manifest), feed: feed, playout: playout, playoutRateHz: rate, recorder: recorder,
-            clock: clock)
+            bundle, EchoEngine(manifest), feed: feed, playout: playout, playoutRateHz: rate,
+            playoutBlock: outBlock, recorder: recorder, clock: clock)
     }
 
     private func drawn() -> Double {

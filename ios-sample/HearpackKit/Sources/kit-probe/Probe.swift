@@ -32,7 +32,7 @@ struct Probe {
             let data = try JSONSerialization.data(withJSONObject: answer, options: [.sortedKeys])
             FileHandle.standardOutput.write(data + Data("\n".utf8))
         } catch {
-            let message = translated(error) { .usage($0) }.message
+            let message = HearpackError.translating(error) { .usage($0) }.message
             FileHandle.standardError.write(Data("\(message)\n".utf8))
             exit(2)
         }
@@ -65,7 +65,7 @@ struct Probe {
         func has(_ name: String) -> Bool { values[name] != nil }
 
         /// blocks=fixed:128 or blocks=ragged:7
-        func blocks() throws -> Blocks {
+        func blocks() throws -> BlockSizes {
             let parts = try text("blocks").split(separator: ":")
             guard parts.count == 2, let figure = UInt32(parts[1]) else {
                 throw HearpackError.usage("expected blocks=fixed:N or ragged:SEED")
@@ -133,7 +133,7 @@ struct Probe {
             try arguments.blocks().each(all.count) { start, count in
                 if let base = all.baseAddress { feed.deliver(base + start, count) }
                 try worker.pump()
-                out.withUnsafeMutableBufferPointer { playout.read(Block(rebasing: $0[..<count]), clock.nowNs()) }
+                out.withUnsafeMutableBufferPointer { playout.read(SampleBlock(rebasing: $0[..<count]), clock.nowNs()) }
                 heard.append(contentsOf: out[..<count])
             }
         }
@@ -192,7 +192,7 @@ struct Probe {
             let reports = try SelfCheck.run(bundle, artefact, try LiteRTEngine(bundle, artefact, library: library))
             return reports.first { !$0.passed }.map { "the self-check failed: \($0.summary)" } ?? ""
         } catch {
-            return translated(error) { .usage($0) }.message
+            return HearpackError.translating(error) { .usage($0) }.message
         }
     }
 
@@ -282,7 +282,7 @@ struct Probe {
         feed.rateHz = rate
         let playout = try PlayoutRing(
             capacitySamples: rate, prefillSamples: 1_024, deadbandSamples: 240, toleranceSamples: 480, rateHz: rate)
-        let recorder = TraceRecorder(capacity: hops + warm + 16)
+        let recorder = TraceRecorder(exactRows: 2 * (hops + warm + 16))
         let worker = try StreamWorker(
             bundle, engine, feed: feed, playout: playout, playoutRateHz: rate, recorder: recorder, clock: clock)
         let hop = bundle.manifest.buffer.samples * rate / bundle.manifest.geometry.sampleRateHz

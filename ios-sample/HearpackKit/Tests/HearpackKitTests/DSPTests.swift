@@ -20,11 +20,11 @@ final class DSPTests: XCTestCase {
     }
 
     /// In blocks of 7, in place.
-    private func blocks(_ values: [Float], _ body: (Block) throws -> Void) rethrows -> [Float] {
+    private func blocks(_ values: [Float], _ body: (SampleBlock) throws -> Void) rethrows -> [Float] {
         var out = values
         try out.withUnsafeMutableBufferPointer { all in
             for start in stride(from: 0, to: all.count, by: 7) {
-                try body(Block(rebasing: all[start..<min(start + 7, all.count)]))
+                try body(SampleBlock(rebasing: all[start..<min(start + 7, all.count)]))
             }
         }
         return out
@@ -77,7 +77,7 @@ final class DSPTests: XCTestCase {
         let level = meter.read()
         XCTAssertEqual(level.peak, 0.5)
         XCTAssertEqual(level.rmsDbfs, -6.02, accuracy: 0.01)
-        XCTAssertEqual(meter.read(), Level(peak: 0, rmsDbfs: -.infinity), "a reading begins anew")
+        XCTAssertEqual(meter.read(), InputLevel(peak: 0, rmsDbfs: -.infinity), "a reading begins anew")
     }
 
     func testGateSparesTheEngine() throws {

@@ -75,15 +75,17 @@ final class EngineTests: XCTestCase {
 
     func testLedgerIsASumOfNamedParts() throws {
         let granted = CaptureFormat(rateHz: 48_000, channels: 1, blockFrames: 480)
+        var figures = StreamFigures()
+        (figures.waitP50Ms, figures.computeP50Ms, figures.prefillSamples) = (2, 0.5, 480)
         let ledger = LatencyLedger(
-            manifest: try manifest(), granted: granted, resamplerInMs: 1.5, resamplerOutMs: 1.5,
-            playoutPrefillSamples: 160, systemInputMs: 4, systemOutputMs: 6, waitP95Ms: 2, computeP95Ms: 0.5)
+            manifest: try manifest(), granted: granted, figures: figures, resamplerInMs: 1.5, resamplerOutMs: 1.5,
+            systemInputMs: 4, systemOutputMs: 6)
         XCTAssertEqual(
             ledger.parts,
             [
                 .init("input_route", 4, .stated), .init("capture_block", 10, .exact), .init("resampler", 1.5, .exact),
-                .init("ring_wait", 2, .measured), .init("framing", 0.25, .exact), .init("model_delay", 0.375, .exact),
-                .init("compute", 0.5, .measured), .init("output_resampler", 1.5, .exact),
+                .init("ring_wait", 2, .measured, p95Ms: 0), .init("framing", 0.25, .exact), .init("model_delay", 0.375, .exact),
+                .init("compute", 0.5, .measured, p95Ms: 0), .init("output_resampler", 1.5, .exact),
                 .init("playout_prefill", 10, .exact), .init("output_route", 6, .stated),
             ])
         XCTAssertEqual(ledger.sum(.exact), 23.625)
@@ -91,7 +93,7 @@ final class EngineTests: XCTestCase {
         XCTAssertEqual(ledger.sum(.measured), 2.5)
         XCTAssertEqual(ledger.totalMs, 36.125)
         let listen = LatencyLedger(
-            manifest: try windowed(hop: 2), granted: granted, resamplerInMs: 0, systemInputMs: 0, waitP95Ms: 0, computeP95Ms: 0)
+            manifest: try windowed(hop: 2), granted: granted, figures: StreamFigures(), resamplerInMs: 0, systemInputMs: 0)
         XCTAssertEqual(
             listen.parts.map(\.name),
             ["input_route", "capture_block", "resampler", "ring_wait", "framing", "model_delay", "compute"])

@@ -43,7 +43,7 @@ func manifest(_ change: (inout [String: Any]) -> Void = { _ in }) throws -> Mani
 
 /// An entry of a manifest's `files`.
 func fileEntry(_ path: String, _ text: String) -> [String: Any] {
-    ["path": path, "sha256": SHA256.hex(Data(text.utf8)), "bytes": text.utf8.count]
+    ["path": path, "sha256": FileDigest.hex(Data(text.utf8)), "bytes": text.utf8.count]
 }
 
 /// A step net: 4 samples per call, delay 6, one state of 2.
@@ -93,7 +93,7 @@ extension XCTestCase {
 }
 
 /// The trace of a recorder, with thermal state, route and compute unit of no device.
-func makeTrace(_ recorder: TraceRecorder, _ manifest: Manifest, _ clock: any Clock) throws -> DeviceTrace {
+func makeTrace(_ recorder: TraceRecorder, _ manifest: Manifest, _ clock: any StreamClock) throws -> DeviceTrace {
     recorder.thermal(.nominal, timeNs: 0)
     recorder.route(DeviceTrace.Route(timeNs: 0, input: .builtIn, rateHz: 16_000))
     recorder.computeUnit(DeviceTrace.ComputeUnit(timeNs: 0, requested: "cpu", used: "cpu"))
@@ -141,7 +141,7 @@ final class FakeEngine: InferenceEngine {
 }
 
 /// A clock that a test moves.
-final class FakeClock: Clock, @unchecked Sendable {
+final class FakeClock: StreamClock, @unchecked Sendable {
     private let lock = NSLock()
     private var time: Int64 = 0
 
@@ -150,5 +150,32 @@ final class FakeClock: Clock, @unchecked Sendable {
         defer { lock.unlock() }
         time += 1_000
         return time
+    }
+}
+
+/// A clock that stands where a test puts it.
+final class SetClock: StreamClock, @unchecked Sendable {
+    var ns: Int64 = 0
+    func nowNs() -> Int64 { ns }
+}
+
+/// A value that two threads may use.
+final class Locked<Value>: @unchecked Sendable {
+    private let lock = NSLock()
+    private var stored: Value
+
+    init(_ value: Value) { stored = value }
+
+    var value: Value {
+        get {
+            lock.lock()
+            defer { lock.unlock() }
+            return stored
+        }
+        set {
+            lock.lock()
+            defer { lock.unlock() }
+            stored = newValue
+        }
     }
 }

@@ -185,12 +185,38 @@ final class ManifestTests: XCTestCase {
         XCTAssertEqual(HearpackError.bundle("\u{1b}x").message, "\\x1bx")
     }
 
-    func testSHA256() {
-        XCTAssertEqual(SHA256.hex(Data()), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
-        XCTAssertEqual(SHA256.hex(Data("abc".utf8)), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
+    func testDigestsOfTheStandard() {
+        XCTAssertEqual(PortableSHA256.hex(Data()), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+        XCTAssertEqual(FileDigest.hex(Data("abc".utf8)), PortableSHA256.hex(Data("abc".utf8)))
+        XCTAssertEqual(PortableSHA256.hex(Data("abc".utf8)), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
         let two = "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"
-        XCTAssertEqual(SHA256.hex(Data(two.utf8)), "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1")
+        XCTAssertEqual(PortableSHA256.hex(Data(two.utf8)), "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1")
         XCTAssertEqual(
-            SHA256.hex(Data(repeating: 97, count: 1_000_000)), "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0")
+            PortableSHA256.hex(Data(repeating: 97, count: 1_000_000)),
+            "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0")
+    }
+
+    /// What was checked once is known by path, size, inode and time: any change makes another stamp.
+    func testAStampChangesWithTheFiles() throws {
+        let bundle = try bundle(try manifestText())
+        let artefact = bundle.manifest.artefacts[0]
+        XCTAssertNil(bundle.stamp(artefact), "the package is not there")
+        let file = bundle.folder.appendingPathComponent(artefact.files[0].path)
+        let folder = file.deletingLastPathComponent()
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        try Data("abc".utf8).write(to: file)
+        let stamp = try XCTUnwrap(bundle.stamp(artefact))
+        XCTAssertEqual(bundle.stamp(artefact), stamp)
+        XCTAssertNoThrow(try bundle.checkFiles(artefact))
+        try FileManager.default.setAttributes([.modificationDate: Date(timeIntervalSince1970: 1)], ofItemAtPath: file.path)
+        let touched = try XCTUnwrap(bundle.stamp(artefact))
+        XCTAssertNotEqual(touched, stamp)
+        try Data("abd".utf8).write(to: file, options: .atomic)
+        try FileManager.default.setAttributes([.modificationDate: Date(timeIntervalSince1970: 1)], ofItemAtPath: file.path)
+        XCTAssertNotEqual(bundle.stamp(artefact), touched, "another file of the same size and time")
+        try Data("x".utf8).write(to: folder.appendingPathComponent("more"))
+        XCTAssertNil(bundle.stamp(artefact), "a file in no list")
+        try FileManager.default.removeItem(at: file)
+        XCTAssertNil(bundle.stamp(artefact))
     }
 }

@@ -26,7 +26,7 @@ final class ResamplerTests: XCTestCase {
         XCTAssertEqual(golden.cases.count, 7)
         let input = golden.input.map { Float($0) / 33_554_432 }
         for example in golden.cases {
-            for blocks in [Blocks.fixed(400), .fixed(1), .fixed(37), .ragged(seed: 3)] {
+            for blocks in [BlockSizes.fixed(400), .fixed(1), .fixed(37), .ragged(seed: 3)] {
                 let resampler = try Resampler(inRateHz: example.in_rate_hz, outRateHz: example.out_rate_hz)
                 XCTAssertEqual(resampler.up, example.up)
                 XCTAssertEqual(resampler.down, example.down)

@@ -5,7 +5,7 @@ import XCTest
 final class WorkerTests: XCTestCase {
     private let clock = FakeClock()
 
-    private func recorder() -> TraceRecorder { TraceRecorder(capacity: 100) }
+    private func recorder() -> TraceRecorder { TraceRecorder(exactRows: 100) }
 
     private func finish(_ recorder: TraceRecorder, _ bundle: ModelBundle) throws -> DeviceTrace {
         try makeTrace(recorder, bundle.manifest, clock)

@@ -36,12 +36,17 @@ public protocol CaptureSource: AnyObject {
 public struct CallbackRecord: Equatable, Sendable {
     public var timeNs: Int64
     public var endNs: Int64
-    public var frames: Int32
+    public var frames: Int64
     public var rateHz: Int32
     /// When the first frame was captured by the hardware's timestamp; -1 where there is none.
     public var hardwareTimeNs: Int64
     /// The hardware's frame counter there; -1 where there is none.
     public var hardwareFrame: Int64
+    /// Samples the ring had taken in by then.
+    public var endPosition: Int
+    /// Callbacks it stands for, and when the last of them came, if they are several.
+    public var count: Int32 = 1
+    public var lastTimeNs: Int64 = 0
 }
 
 /// The capture side of a stream: a ring of samples at the device's rate and a ring of callback records.
@@ -49,7 +54,7 @@ public struct CallbackRecord: Equatable, Sendable {
 /// `deliver` is for the audio thread: no lock, no allocation, no call into Swift's runtime that may wait.
 public final class CaptureFeed: @unchecked Sendable {
     public let ring: RingBuffer
-    private let clock: any Clock
+    private let clock: any StreamClock
     private let records: UnsafeMutablePointer<CallbackRecord>
     private let recordCapacity: Int
     private let counters = Counters<Counter>()
@@ -59,7 +64,7 @@ public final class CaptureFeed: @unchecked Sendable {
     /// - Parameters:
     ///   - ringSamples: samples that must fit, at the device's rate.
     ///   - recordCapacity: callbacks that may wait for the inference side; what comes on top is not traced.
-    public init(ringSamples: Int, recordCapacity: Int = 4_096, clock: any Clock) {
+    public init(ringSamples: Int, recordCapacity: Int = 4_096, clock: any StreamClock) {
         ring = RingBuffer(atLeast: ringSamples)
         self.clock = clock
         self.recordCapacity = recordCapacity
@@ -89,9 +94,9 @@ public final class CaptureFeed: @unchecked Sendable {
         let at = counters.peek(.written)
         if at - counters.load(.read) < recordCapacity {
             records[at % recordCapacity] = CallbackRecord(
-                timeNs: begin, endNs: clock.nowNs(), frames: Int32(clamping: frames),
+                timeNs: begin, endNs: clock.nowNs(), frames: Int64(frames),
                 rateHz: Int32(clamping: counters.peek(.rate)), hardwareTimeNs: hardwareTimeNs,
-                hardwareFrame: hardwareFrame)
+                hardwareFrame: hardwareFrame, endPosition: ring.writtenSamples)
             counters.store(.written, at + 1)
         }
         return taken

@@ -24,7 +24,7 @@ func energy(_ block: UnsafeBufferPointer<Float>) -> Int64 {
 }
 
 /// What an input meter shows.
-public struct Level: Equatable, Sendable {
+public struct InputLevel: Equatable, Sendable {
     /// Largest |sample|, full scale 1.0.
     public let peak: Float
     /// 0 dBFS is a mean square of 1.0; -infinity for silence.
@@ -46,9 +46,9 @@ public struct InputMeter: Sendable {
     }
 
     /// The level since the last reading, which begins anew.
-    public mutating func read() -> Level {
+    public mutating func read() -> InputLevel {
         let rms = units > 0 && samples > 0 ? 10.0 * log10(Double(units) / (Double(samples) * 1_073_741_824.0)) : -.infinity
-        let level = Level(peak: peak, rmsDbfs: rms)
+        let level = InputLevel(peak: peak, rmsDbfs: rms)
         self = InputMeter()
         return level
     }
@@ -71,7 +71,7 @@ struct HighpassFilter {
 
     mutating func reset() { (x1, x2, y1, y2) = (0, 0, 0, 0) }
 
-    mutating func process(_ block: Block) {
+    mutating func process(_ block: SampleBlock) {
         let twice = 2.0 * b
         for i in block.indices {
             let x = Double(block[i])
@@ -89,7 +89,7 @@ struct FixedGain {
 
     init(db: Double) { factor = onGrid(pow(10.0, db / 20.0), 20) }
 
-    func process(_ block: Block) {
+    func process(_ block: SampleBlock) {
         for i in block.indices { block[i] = Float(Double(block[i]) * factor) }
     }
 }
@@ -151,7 +151,7 @@ struct WetDryMix {
         end += block.count
     }
 
-    mutating func process(_ enhanced: Block) throws {
+    mutating func process(_ enhanced: SampleBlock) throws {
         guard enhanced.count <= end - begin else {
             throw HearpackError.usage("wet_dry: \(enhanced.count) samples of output, but only \(end - begin) of input were fed")
         }
@@ -173,7 +173,7 @@ struct PeakLimiter {
 
     mutating func reset() { gain = 1.0 }
 
-    mutating func process(_ block: Block) {
+    mutating func process(_ block: SampleBlock) {
         for i in block.indices {
             let x = Double(block[i])
             let p = abs(x)
@@ -208,7 +208,7 @@ public struct InputChain {
         highpass?.reset()
     }
 
-    public mutating func process(_ block: Block) {
+    public mutating func process(_ block: SampleBlock) {
         highpass?.process(block)
         gain?.process(block)
         bound.process(block)
@@ -240,7 +240,7 @@ public struct OutputChain {
     /// What goes into the net, before the output that belongs to it.
     public mutating func feed(_ block: UnsafeBufferPointer<Float>) { mix?.feed(block) }
 
-    public mutating func process(_ enhanced: Block) throws {
+    public mutating func process(_ enhanced: SampleBlock) throws {
         try mix?.process(enhanced)
         limiter?.process(enhanced)
     }

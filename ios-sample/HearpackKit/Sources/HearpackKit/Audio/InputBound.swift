@@ -15,7 +15,7 @@ public struct InputBound: Equatable, Sendable {
     public init() {}
 
     /// In place.
-    public mutating func process(_ block: Block) {
+    public mutating func process(_ block: SampleBlock) {
         guard Self.largestBits(UnsafeBufferPointer(block)) > Self.limitBits else { return }
         for i in block.indices {
             let bits = block[i].magnitude.bitPattern

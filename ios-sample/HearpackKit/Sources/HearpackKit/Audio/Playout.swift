@@ -24,8 +24,8 @@ public struct PlayoutCounts: Equatable, Sendable {
 /// Samples are at the device's rate, times in ns of one clock. One thread writes, one reads, without lock or allocation.
 public final class PlayoutRing: @unchecked Sendable {
     public let capacitySamples: Int
-    public let prefillSamples: Int
-    public let deadbandSamples: Int
+    public var prefillSamples: Int { counters.load(.prefill) }
+    public private(set) var deadbandSamples: Int
     public let toleranceSamples: Int
     public let rateHz: Int
     public let driftCorrection: Bool
@@ -35,6 +35,7 @@ public final class PlayoutRing: @unchecked Sendable {
     private enum Counter: Int, CaseIterable {
         case written, index, dropped, trimmed, played, silence, underrun, tail, underruns, ended
         case playing, begins, cuts, readNs, readFrames  // the reader's, for the writer
+        case prefill
         case adjust, cut, rest, epoch  // the writer's, for the reader: as of the reader's begins and cuts of `epoch`
     }
 
@@ -73,7 +74,6 @@ public final class PlayoutRing: @unchecked Sendable {
             throw HearpackError.usage("playout: rate must be 4000 to 192000 Hz, got \(rateHz)")
         }
         self.capacitySamples = capacitySamples
-        self.prefillSamples = prefillSamples
         self.deadbandSamples = deadbandSamples
         self.toleranceSamples = toleranceSamples
         self.rateHz = rateHz
@@ -86,6 +86,7 @@ public final class PlayoutRing: @unchecked Sendable {
         mask = size - 1
         store = .allocate(capacity: size)
         counters = Counters()
+        counters.store(.prefill, prefillSamples)
         reset()
     }
 
@@ -96,13 +97,30 @@ public final class PlayoutRing: @unchecked Sendable {
 
     /// Empty, filling, all counts zero. Only while neither side is running.
     public func reset() {
-        for counter in Counter.allCases { counters.store(counter, 0) }
+        for counter in Counter.allCases where counter != .prefill { counters.store(counter, 0) }
         store.update(repeating: 0, count: mask + 1)
         (fraction, begun, cutsSeen) = (0, 0, 0)
         control = PlayoutControl(
             rateHz: rateHz, prefill: prefillSamples, deadband: deadbandSamples, tolerance: toleranceSamples,
             driftCorrection: driftCorrection)
         publish()
+    }
+
+    /// Writer, before its first write: what to hold before playing begins, and the dead band, once it is known how the device
+    /// brings its audio.
+    ///
+    /// - Throws: `usage`: something was written, or a figure is out of range.
+    public func prepare(prefillSamples: Int, deadbandSamples: Int) throws {
+        guard counters.load(.written) == 0, (0...capacitySamples).contains(prefillSamples), deadbandSamples >= 0 else {
+            throw HearpackError.usage(
+                "playout: prefill (0 to \(capacitySamples)) and dead band are set before the first write, got "
+                    + "\(prefillSamples) and \(deadbandSamples) after \(counters.load(.written)) samples")
+        }
+        self.deadbandSamples = deadbandSamples
+        control = PlayoutControl(
+            rateHz: rateHz, prefill: prefillSamples, deadband: deadbandSamples, tolerance: toleranceSamples,
+            driftCorrection: driftCorrection)
+        counters.store(.prefill, prefillSamples)
     }
 
     /// Samples held.
@@ -177,7 +195,7 @@ public final class PlayoutRing: @unchecked Sendable {
     public func finish() { counters.store(.ended, 1) }
 
     /// Reader: the device's next block, always filled to its end; it is `timeNs`.
-    public func read(_ out: Block, _ timeNs: Int64) {
+    public func read(_ out: SampleBlock, _ timeNs: Int64) {
         let ended = counters.load(.ended) != 0  // before the level: what was written before the end is then seen
         let index = counters.load(.index)
         let level = counters.load(.written) - index
@@ -225,7 +243,7 @@ public final class PlayoutRing: @unchecked Sendable {
         return min(frames, Int(places / (Self.one + adjust)) + 1)
     }
 
-    private func play(_ out: Block, _ count: Int, _ index: Int, _ level: Int, _ adjust: Int64) {
+    private func play(_ out: SampleBlock, _ count: Int, _ index: Int, _ level: Int, _ adjust: Int64) {
         if fraction == 0 && adjust == 0 {
             for i in 0..<count { out[i] = store[(index + i) & mask] }
             counters.store(.index, index + min(count, level))
@@ -241,7 +259,7 @@ public final class PlayoutRing: @unchecked Sendable {
     }
 
     /// A read across a cut: what would come here fades into what comes after it.
-    private func makeCut(_ out: Block, _ index: Int, _ level: Int, _ adjust: Int64, _ cut: Int) {
+    private func makeCut(_ out: SampleBlock, _ index: Int, _ level: Int, _ adjust: Int64, _ cut: Int) {
         let whole = fraction == 0 && adjust == 0
         var place = fraction
         for i in 0..<out.count {

@@ -1,5 +1,5 @@
 /// Samples that are worked on in place, full scale 1.0.
-public typealias Block = UnsafeMutableBufferPointer<Float>
+public typealias SampleBlock = UnsafeMutableBufferPointer<Float>
 
 /// Samples from one thread to one other: a single producer, a single consumer, no lock and no allocation after init.
 ///
@@ -39,6 +39,9 @@ public final class RingBuffer: @unchecked Sendable {
 
     /// Samples accepted since init.
     public var writtenSamples: Int { counters.load(.written) }
+
+    /// Samples read or discarded since init.
+    public var readSamples: Int { counters.load(.read) }
 
     /// Producer: append samples.
     ///

@@ -38,7 +38,7 @@ public struct ModelBundle: Sendable {
     }
 
     private func compare(_ entry: Manifest.File, _ data: Data, _ what: String) throws {
-        let digest = data.count == entry.bytes ? SHA256.hex(data) : ""
+        let digest = data.count == entry.bytes ? FileDigest.hex(data) : ""
         guard digest == entry.sha256 else {
             let came = digest.isEmpty ? "\(data.count) bytes" : "sha256 \(digest.prefix(12))…"
             throw HearpackError.bundle(
@@ -76,6 +76,10 @@ public struct ModelBundle: Sendable {
             }
             try compare(entry, data, "artefact \(artefact.id)")
         }
+        try checkNothingElse(artefact)
+    }
+
+    private func checkNothingElse(_ artefact: Manifest.Artefact) throws {
         guard artefact.path.hasSuffix(".mlpackage") else { return }
         let known = Set(artefact.files.map(\.path))
         let package = folder.appendingPathComponent(artefact.path)
@@ -87,6 +91,22 @@ public struct ModelBundle: Sendable {
                     "\(path) is in no list of the manifest, so nothing vouches for it; install the bundle again")
             }
         }
+    }
+
+    /// What tells files that `checkFiles` has passed from any others without reading them: path, size, inode and time of each,
+    /// and the digests they were compared with. Remember it to check once; nil if a file is missing or one too many is there.
+    public func stamp(_ artefact: Manifest.Artefact) -> String? {
+        guard (try? checkNothingElse(artefact)) != nil else { return nil }
+        var lines: [String] = []
+        for entry in artefact.files {
+            guard let url = try? BundlePath.file(entry.path, in: folder),
+                let facts = try? FileManager.default.attributesOfItem(atPath: url.path),
+                let size = facts[.size] as? NSNumber, let inode = facts[.systemFileNumber] as? NSNumber,
+                let changed = facts[.modificationDate] as? Date
+            else { return nil }
+            lines.append("\(url.path) \(size) \(inode) \(changed.timeIntervalSince1970) \(entry.sha256)")
+        }
+        return FileDigest.hex(Data(lines.joined(separator: "\n").utf8))
     }
 
     /// A raw little-endian float32 file of golden/.

@@ -27,11 +27,11 @@ public enum HearpackError: Error, Equatable, Sendable {
 
 extension HearpackError: CustomStringConvertible {
     public var description: String { message }
-}
 
-/// Errors of Foundation, Core ML or AVFoundation as one line of ours; our own pass unchanged.
-public func translated(_ error: any Error, _ wrap: (String) -> HearpackError) -> HearpackError {
-    if let ours = error as? HearpackError { return ours }
-    let text = String(describing: error).split(separator: "\n").first.map(String.init) ?? "unknown error"
-    return wrap(text)
+    /// Errors of Foundation, Core ML or AVFoundation as one line of ours; our own pass unchanged.
+    public static func translating(_ error: any Error, _ wrap: (String) -> HearpackError) -> HearpackError {
+        if let ours = error as? HearpackError { return ours }
+        let text = String(describing: error).split(separator: "\n").first.map(String.init) ?? "unknown error"
+        return wrap(text)
+    }
 }

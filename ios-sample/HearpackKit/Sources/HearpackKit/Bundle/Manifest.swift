@@ -107,6 +107,11 @@ public struct Manifest: Decodable, Equatable, Sendable {
             return parts[...package].joined(separator: "/")
         }
 
+        /// A short name for these bytes on a system: for what is computed once for both and kept.
+        public func key(_ system: String) -> String {
+            String(FileDigest.hex(Data((files.map(\.sha256).joined() + system).utf8)).prefix(32))
+        }
+
         /// The file's name of one of our tensors.
         public func fileName(_ ours: String) -> String { io?[ours] ?? ours }
     }
@@ -165,7 +170,7 @@ public struct Manifest: Decodable, Equatable, Sendable {
             try manifest.check(origin)
             return manifest
         } catch {
-            throw translated(error) { _ in
+            throw HearpackError.translating(error) { _ in
                 .bundle("\(origin): invalid against \(schemaMajor): \(explain(error)); export the bundle again")
             }
         }
@@ -212,7 +217,7 @@ public struct Manifest: Decodable, Equatable, Sendable {
         do {
             try DSPStage.check(dsp ?? [], self)
         } catch {
-            throw translated(error) { refuse($0) }
+            throw HearpackError.translating(error) { refuse($0) }
         }
         guard task != .enhancer || outputs[0].shape.last == buffer.samples else {
             throw refuse("\(outputs[0].name) must give \(buffer.samples) samples per call, got \(outputs[0].shape)")

@@ -1,12 +1,12 @@
 import Foundation
 
 /// Whole nanoseconds from process start, by one monotonic clock that does not stop in sleep: the time of device traces.
-public protocol Clock: Sendable {
+public protocol StreamClock: Sendable {
     func nowNs() -> Int64
 }
 
 /// The device's clock. Take one at process start and hand it on.
-public struct MonotonicClock: Clock {
+public struct MonotonicClock: StreamClock {
     private let origin: Int64
 
     public init() { origin = Self.read() }
@@ -16,7 +16,7 @@ public struct MonotonicClock: Clock {
     private static func read() -> Int64 {
         var time = timespec()
         #if canImport(Darwin)
-        clock_gettime(CLOCK_MONOTONIC, &time)  // mach_continuous_time
+        clock_gettime(CLOCK_MONOTONIC_RAW, &time)  // mach_continuous_time; CLOCK_MONOTONIC is whole microseconds, and slewed
         #else
         clock_gettime(CLOCK_BOOTTIME, &time)
         #endif

@@ -104,7 +104,7 @@ public struct SoundEvent: Codable, Equatable, Sendable {
     public let label: String
     /// Index in labels.txt.
     public let index: Int
-    /// Begin, at the model's rate, counted from reset.
+    /// Begin, at the model's rate, counted from the stream's begin.
     public let onsetSample: Int
     /// End; nil while it lasts.
     public let offsetSample: Int?
@@ -112,6 +112,8 @@ public struct SoundEvent: Codable, Equatable, Sendable {
     public let confidence: Double
     /// End of the window that made us say so; for people, no part of the event's identity.
     public let emittedAtSample: Int?
+    /// Where the stretch that it was heard in begins: later than 0 once the audio was opened again in mid-stream.
+    public private(set) var stretchBegin = 0
 
     public init(
         label: String, index: Int, onsetSample: Int, offsetSample: Int?, confidence: Double, emittedAtSample: Int? = nil
@@ -129,6 +131,16 @@ public struct SoundEvent: Codable, Equatable, Sendable {
         case onsetSample = "onset_sample"
         case offsetSample = "offset_sample"
         case emittedAtSample = "emitted_at_sample"
+    }
+
+    /// The same event in a stretch that begins so much later.
+    func shifted(by samples: Int) -> SoundEvent {
+        guard samples != 0 else { return self }
+        var event = SoundEvent(
+            label: label, index: index, onsetSample: onsetSample + samples, offsetSample: offsetSample.map { $0 + samples },
+            confidence: confidence, emittedAtSample: emittedAtSample.map { $0 + samples })
+        event.stretchBegin = stretchBegin + samples
+        return event
     }
 
     /// Whether two events are identical: label, onset and offset equal, confidence within 1e-6.

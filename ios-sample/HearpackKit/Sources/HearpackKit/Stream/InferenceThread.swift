@@ -1,9 +1,9 @@
 import Foundation
 
-/// A thread that owns a worker: it pumps, sleeps a part of a hop when nothing is due, and stops on request.
+/// A thread that owns a worker: it pumps, sleeps until the next buffer is expected, and stops on request.
 ///
-/// Polling, not signalling: the audio thread then makes no call that could wait, and the wake-up costs at most
-/// `interval` of latency, which the ledger shows as part of `ring_wait`.
+/// No signal from the audio thread, which then makes no call that could wait. What the wake-up costs is part of
+/// `ring_wait` in the ledger; there are at most 140 of them a second.
 public final class InferenceThread: @unchecked Sendable {
     public typealias Job = @Sendable (StreamWorker) throws -> Void
 
@@ -20,14 +20,15 @@ public final class InferenceThread: @unchecked Sendable {
     /// - Parameters:
     ///   - worker: given away: from now on only this thread uses it, until `stop` has returned.
     ///   - figuresEvery: seconds between two calls of `onFigures`.
+    ///   - sleeper: how it waits.
     ///   - onFigures, onFailure: called on this thread. After a failure the thread has ended.
     public init(
-        _ worker: StreamWorker, figuresEvery: TimeInterval = 0.2,
+        _ worker: StreamWorker, figuresEvery: TimeInterval = 0.2, sleeper: any Sleeper = ThreadSleeper(),
         onFigures: @escaping @Sendable (StreamFigures) -> Void, onFailure: @escaping @Sendable (HearpackError) -> Void
     ) {
         let handed = Handed(value: worker)
         let thread = Thread { [self] in
-            loop(handed.value, figuresEvery, onFigures, onFailure)
+            loop(handed.value, Int64(figuresEvery * 1e9), sleeper, onFigures, onFailure)
             done.signal()
         }
         thread.name = "hearpack inference"
@@ -43,7 +44,8 @@ public final class InferenceThread: @unchecked Sendable {
         lock.unlock()
     }
 
-    /// Returns when the thread has let go of its worker (at most one call of the model later).
+    /// Works on what was captured, ends the stream (what is on is closed), and returns when the thread has let go of its
+    /// worker: at most half a second of audio later. Not for a thread that must not wait.
     public func stop() {
         lock.lock()
         stopping = true
@@ -53,13 +55,11 @@ public final class InferenceThread: @unchecked Sendable {
     }
 
     private func loop(
-        _ worker: StreamWorker, _ figuresEvery: TimeInterval, _ onFigures: (StreamFigures) -> Void,
+        _ worker: StreamWorker, _ figuresEvery: Int64, _ sleeper: any Sleeper, _ onFigures: (StreamFigures) -> Void,
         _ onFailure: (HearpackError) -> Void
     ) {
-        let geometry = worker.manifest.geometry
-        let bufferS = Double(worker.manifest.buffer.samples) / Double(geometry.sampleRateHz)
-        let interval = min(0.005, bufferS / 8)
-        var shown = Date.distantPast
+        var budget = WakeupBudget()
+        var shown: Int64?
         do {
             while true {
                 lock.lock()
@@ -68,16 +68,21 @@ public final class InferenceThread: @unchecked Sendable {
                 if !due.isEmpty { jobs = [] }
                 lock.unlock()
                 for job in due { try job(worker) }
-                if ended { return }
+                if ended {
+                    try pooled { try worker.finish() }
+                    onFigures(worker.figures())
+                    return
+                }
                 let taken = try pooled { try worker.pump() }
-                if Date().timeIntervalSince(shown) >= figuresEvery {
-                    shown = Date()
+                let now = worker.clock.nowNs()
+                if shown.map({ now - $0 >= figuresEvery }) ?? true {
+                    shown = now
                     onFigures(worker.figures())
                 }
-                if taken == 0 { Thread.sleep(forTimeInterval: interval) }
+                if taken == 0 { sleeper.sleep(budget.sleep(worker.pauseNs(now), now: now)) }
             }
         } catch {
-            onFailure(translated(error) { .artefact($0) })
+            onFailure(HearpackError.translating(error) { .artefact($0) })
         }
     }
 

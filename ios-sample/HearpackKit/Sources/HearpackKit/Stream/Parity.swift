@@ -1,7 +1,7 @@
 import Foundation
 
 /// A figure beside its tolerance: never only a bool.
-public struct Check: Equatable, Sendable {
+public struct ParityCheck: Equatable, Sendable {
     public let metric: String
     public let value: Double
     public let limit: Double
@@ -142,14 +142,14 @@ public enum Parity {
     /// Compare figures with tolerances.
     ///
     /// - Throws: `bundle`: a metric that this app does not measure.
-    public static func judge(_ metrics: [String: Double], _ tolerances: [Manifest.Tolerance]) throws -> [Check] {
+    public static func judge(_ metrics: [String: Double], _ tolerances: [Manifest.Tolerance]) throws -> [ParityCheck] {
         try tolerances.map { tolerance in
             guard let value = metrics[tolerance.metric] else {
                 throw HearpackError.bundle(
                     "tolerance: \(tolerance.metric) is not measured here; measured: "
                         + metrics.keys.sorted().joined(separator: ", "))
             }
-            return Check(
+            return ParityCheck(
                 metric: tolerance.metric, value: value, limit: tolerance.limit,
                 atLeast: lowerLimits.contains(tolerance.metric))
         }

@@ -1,7 +1,7 @@
 import Foundation
 
 /// golden/golden.json: what any port must reproduce.
-public struct Golden: Codable, Equatable, Sendable {
+struct Golden: Codable, Equatable, Sendable {
     public struct Stream: Codable, Equatable, Sendable {
         public let sampleRateHz: Int
         public let input: String
@@ -25,7 +25,7 @@ public struct Golden: Codable, Equatable, Sendable {
         do {
             self = try JSONDecoder().decode(Golden.self, from: data)
         } catch {
-            throw translated(error) { _ in .bundle("\(origin) cannot be read; install the bundle again") }
+            throw HearpackError.translating(error) { _ in .bundle("\(origin) cannot be read; install the bundle again") }
         }
         guard (1...Self.mostStreams).contains(streams.count) else {
             throw HearpackError.bundle("\(origin): expected 1 to \(Self.mostStreams) streams, got \(streams.count)")
@@ -41,7 +41,7 @@ public struct Golden: Codable, Equatable, Sendable {
 /// What one golden stream gave.
 public struct SelfCheckReport: Equatable, Sendable {
     public let sampleRateHz: Int
-    public let checks: [Check]
+    public let checks: [ParityCheck]
     /// First frame of 100 ms, or first window, that leaves the tolerance; nil if none does.
     public let firstDivergence: Int?
     /// Events that the golden stream has and this one has not, or the other way round. For people; thresholds sit on
@@ -91,7 +91,7 @@ public enum SelfCheck {
             throw HearpackError.bundle("golden/\(file): expected shape \(stream.shape), got \(expected.count) values")
         }
         let run = try StreamRun(bundle, engine, inRateHz: stream.sampleRateHz, decisions: golden.decisions)
-        try run.feed(try bundle.floats(stream.input), blocks: Blocks.ragged(seed: 1))
+        try run.feed(try bundle.floats(stream.input), blocks: BlockSizes.ragged(seed: 1))
         let limits = Dictionary(artefact.tolerance.map { ($0.metric, $0.limit) }, uniquingKeysWith: { first, _ in first })
         guard run.values.count == expected.count else {
             throw HearpackError.bundle(
@@ -130,7 +130,7 @@ public enum SelfCheck {
 }
 
 /// Sizes of successive blocks.
-public enum Blocks: Sendable {
+public enum BlockSizes: Sendable {
     case fixed(Int)
     /// Any size from 0 to 4,095, from a linear congruential generator: every language has one.
     case ragged(seed: UInt32)
@@ -188,7 +188,7 @@ public final class StreamRun {
     }
 
     /// The clip, block by block, then a flush of the resampler and of the loop.
-    public func feed(_ samples: [Float], blocks: Blocks) throws {
+    public func feed(_ samples: [Float], blocks: BlockSizes) throws {
         try blocks.each(samples.count) { start, count in
             try push(try resampler.process(Array(samples[start..<start + count])))
         }

@@ -22,6 +22,8 @@ public final class StreamLoop {
     public private(set) var inSamples = 0
     /// Input samples, counted from reset, up to the end of what the next call will see.
     public var nextEndSample: Int { start + bufferSamples }
+    /// Input samples that the next call still waits for.
+    public var missingSamples: Int { skip + bufferSamples - filled }
     /// Calls of the engine since reset.
     public private(set) var calls = 0
     /// Those whose output was not finite; each put the state back to its reset value.

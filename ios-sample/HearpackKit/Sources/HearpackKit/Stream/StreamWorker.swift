@@ -1,70 +1,3 @@
-/// Times every call of an engine and reports it to the recorder. What throws is recorded with its message.
-final class TimedEngine: InferenceEngine {
-    var signature: GraphSignature { engine.signature }
-    var info: EngineInfo { engine.info }
-    private(set) var durations = DurationHistogram()
-    /// Calls that took longer than the audio they consume lasts.
-    private(set) var misses = 0
-    /// What `DeviceTrace.Inference` needs and the engine cannot know; set before each block.
-    var waitingSamples = 0
-    var nextEndSample = 0
-
-    private let engine: any InferenceEngine
-    private let clock: any Clock
-    private let recorder: TraceRecorder?
-    private let budgetNs: Int64
-    private(set) var lastEndNs: Int64 = 0
-
-    init(_ engine: any InferenceEngine, _ clock: any Clock, _ recorder: TraceRecorder?, budgetNs: Int64) {
-        self.engine = engine
-        self.clock = clock
-        self.recorder = recorder
-        self.budgetNs = budgetNs
-    }
-
-    func reset() throws { try engine.reset() }
-
-    func step(
-        _ block: UnsafeBufferPointer<Float>, _ state: StreamState, into outputs: inout [[Float]],
-        next: inout StreamState
-    ) throws {
-        let begin = clock.nowNs()
-        do {
-            try engine.step(block, state, into: &outputs, next: &next)
-        } catch {
-            let message = translated(error) { .artefact($0) }.message
-            record(begin, message)
-            throw error
-        }
-        record(begin, nil)
-    }
-
-    private func record(_ begin: Int64, _ error: String?) {
-        lastEndNs = clock.nowNs()
-        durations.add(lastEndNs - begin)
-        if lastEndNs - begin > budgetNs { misses += 1 }
-        recorder?.inference(
-            DeviceTrace.Inference(
-                beginNs: begin, endNs: lastEndNs, endSample: nextEndSample, waitingSamples: waitingSamples,
-                warmUp: nil, error: error))
-    }
-}
-
-extension PlayoutRing {
-    /// Samples at the device's rate to hold before playing; without `playout` in the manifest one buffer of the model and
-    /// one block of the device.
-    public static func prefill(_ manifest: Manifest, deviceRateHz: Int, deviceBlock: Int) -> Int {
-        let rate = manifest.geometry.sampleRateHz
-        if let playout = manifest.playout { return (playout.prefillSamples * deviceRateHz + rate - 1) / rate }
-        return (manifest.buffer.samples * deviceRateHz + rate - 1) / rate + deviceBlock
-    }
-
-    /// How far a level may wander: a quarter of a buffer (`hop`, at the device's rate), at most 5 ms.
-    ///
-    /// - Parameter block: frames of the device's longest callback, as far as it is known.
-    public static func deadband(hop: Int, block: Int, rateHz: Int) -> Int { min(max(hop / 4, block / 16), rateHz / 200) }
-}
-
 /// The inference side of a stream, on a thread of its own: ring -> resampler -> plain DSP -> loop -> decisions, or
 /// -> plain DSP -> resampler -> playout. `pump` does what is due and allocates nothing while no event is emitted.
 public final class StreamWorker {
@@ -89,11 +22,11 @@ public final class StreamWorker {
     private var before: InputChain
     private var after: OutputChain
     public let recorder: TraceRecorder?
-    private let clock: any Clock
-    private let raw: Block
-    private let modelBlock: Block
-    private let enhanced: Block
-    private let played: Block
+    let clock: any StreamClock
+    private let raw: SampleBlock
+    private let modelBlock: SampleBlock
+    private let enhanced: SampleBlock
+    private let played: SampleBlock
     private var scores: [Float]
     private var emittedSamples = 0
     private var lost = 0
@@ -102,6 +35,14 @@ public final class StreamWorker {
     private var noticed = 0  // of the loop's calls without a finite output
     private var dropped = 0
     private var waits = DurationHistogram()
+    private var arrivals = ArrivalMeter()
+    private var gaps: GapDetector?
+    private var captureGaps = 0
+    private var originNs: Int64?  // of the stream, where there is no recorder to keep it
+    private var stretchBegin = 0  // samples after the stream's begin
+    private let recording: ABRecording?
+    private let playBlock: Int?
+    private var settling: Bool
 
     /// - Parameters:
     ///   - bundle: its manifest rules everything: decisions and plain DSP too.
@@ -109,11 +50,15 @@ public final class StreamWorker {
     ///   - feed: the capture side; its `rateHz` is the rate of the samples in its ring.
     ///   - playout: where an enhancer's output goes; nil if it is not to be heard.
     ///   - playoutRateHz: the device's output rate.
+    ///   - playoutBlock: frames of the device's output blocks: the ring's prefill is then set once it is known how capture
+    ///     comes, and nothing is played in the first half second. nil leaves the ring as it is.
+    ///   - recording: keeps an enhancer's input and output for comparison; nil for none.
     ///   - recorder: gets callbacks, calls, gaps and events; nil for none.
     /// - Throws: `audio`: a rate the resampler does not take; `bundle`, `usage`: parts that do not fit.
     public init(
         _ bundle: ModelBundle, _ engine: any InferenceEngine, feed: CaptureFeed, playout: PlayoutRing? = nil,
-        playoutRateHz: Int? = nil, recorder: TraceRecorder? = nil, clock: any Clock
+        playoutRateHz: Int? = nil, playoutBlock: Int? = nil, recording: ABRecording? = nil,
+        recorder: TraceRecorder? = nil, clock: any StreamClock
     ) throws {
         let manifest = bundle.manifest
         let rate = manifest.geometry.sampleRateHz
@@ -140,6 +85,9 @@ public final class StreamWorker {
         let back = try playoutRateHz.map { try Resampler(inRateHz: rate, outRateHz: $0) }
         resamplerOut = loop.audioOut ? back : nil
         self.playout = loop.audioOut ? playout : nil
+        self.recording = loop.audioOut ? recording : nil
+        playBlock = playoutBlock
+        settling = self.playout != nil && playoutBlock != nil && manifest.playout == nil
         self.manifest = manifest
         self.feed = feed
         self.recorder = recorder
@@ -150,6 +98,7 @@ public final class StreamWorker {
         enhanced = .allocate(capacity: scores.count)
         played = .allocate(capacity: resamplerOut?.mostOutput(for: scores.count) ?? 1)
         for block in [raw, modelBlock, enhanced, played] { block.initialize(repeating: 0) }
+        timed.waiting = { [unowned self] in waiting($0) }
     }
 
     deinit {
@@ -162,14 +111,14 @@ public final class StreamWorker {
     /// - Throws: `audio`, `artefact`: the stream has failed and needs `reset`.
     @discardableResult
     public func pump() throws -> Int {
-        noteCapture()
         var taken = 0
         while let base = raw.baseAddress {
+            noteCapture()
             dropOldest()
             let count = feed.ring.read(base, raw.count)
             if count == 0 { break }
             taken += count
-            let block = Block(start: base, count: count)
+            let block = SampleBlock(start: base, count: count)
             door.process(block)
             let given = try resamplerIn.process(UnsafeBufferPointer(block), into: modelBlock)
             try push(given)
@@ -192,6 +141,13 @@ public final class StreamWorker {
         recorder?.gap(.ringOverrun, samples: dropped, rateHz: feed.rateHz, policy: "drop_oldest", timeNs: clock.nowNs())
     }
 
+    /// How long the thread may sleep after a `pump` that took nothing.
+    public func pauseNs(_ now: Int64) -> Int64 {
+        let rate = manifest.geometry.sampleRateHz
+        let missing = (loop.missingSamples * feed.rateHz + rate - 1) / rate - feed.ring.available
+        return arrivals.pauseNs(missing, rateHz: feed.rateHz, now: now)
+    }
+
     /// End the stream: what the resampler and the model still hold comes out, and what is on is closed.
     public func finish() throws {
         try pump()
@@ -201,10 +157,12 @@ public final class StreamWorker {
         playout?.finish()
     }
 
-    /// Begin anew after a failure or a gap: state zero, nothing held; what waits in the ring is dropped.
+    /// Begin anew after a failure or a gap: what is on is closed, state zero, nothing held; what waits in the ring is dropped.
     ///
     /// - Parameter reason: the gap's kind in the trace.
     public func reset(_ reason: DeviceTrace.GapKind = .reset) throws {
+        noteCapture()  // of what is dropped, too: the next record is the next stretch's
+        decisions?.flush(endSample: loop.inSamples, report)
         let dropped = feed.ring.discard(feed.ring.available)
         recorder?.gap(reason, samples: dropped, rateHz: feed.rateHz, policy: "none", timeNs: clock.nowNs())
         earlier.limited += before.limitedSamples
@@ -215,6 +173,7 @@ public final class StreamWorker {
         before.reset()
         after.reset()
         emittedSamples = 0
+        (arrivals, gaps) = (ArrivalMeter(), nil)
         try loop.reset()
         decisions?.reset()
     }
@@ -225,7 +184,11 @@ public final class StreamWorker {
         figures.calls = loop.calls
         figures.computeP50Ms = timed.durations.quantileMs(0.5)
         figures.computeP95Ms = timed.durations.quantileMs(0.95)
+        figures.waitP50Ms = waits.quantileMs(0.5)
         figures.waitP95Ms = waits.quantileMs(0.95)
+        figures.lumpFrames = arrivals.lumpFrames
+        figures.captureGaps = captureGaps
+        figures.prefillSamples = playout?.prefillSamples
         figures.misses = timed.misses
         figures.lostSamples = feed.ring.lostSamples + dropped
         figures.nanSamples = door.nanSamples
@@ -241,7 +204,15 @@ public final class StreamWorker {
     }
 
     private func noteCapture() {
-        while let record = feed.nextRecord() { recorder?.callback(record) }
+        while let record = feed.nextRecord() {
+            recorder?.callback(record)
+            if arrivals.firstNs == nil { begin(record) }
+            arrivals.add(record)
+            if let missing = gaps?.read(record.timeNs, Int(record.frames)), missing > 0 {
+                captureGaps += 1
+                recorder?.gap(.captureGap, samples: missing, rateHz: feed.rateHz, policy: "none", timeNs: record.timeNs)
+            }
+        }
         let now = feed.ring.lostSamples
         if now > lost {
             recorder?.gap(.ringOverrun, samples: now - lost, rateHz: feed.rateHz, policy: "none", timeNs: clock.nowNs())
@@ -249,14 +220,32 @@ public final class StreamWorker {
         }
     }
 
+    /// A stretch of the stream begins with this callback: the first, or the first after a reset.
+    private func begin(_ record: CallbackRecord) {
+        let (frames, rate) = (Int64(record.frames), Int64(max(1, feed.rateHz)))
+        let began = record.hardwareTimeNs >= 0 ? record.hardwareTimeNs : record.timeNs - frames * 1_000_000_000 / rate
+        recording?.reset()
+        originNs = originNs ?? began
+        let since = recorder?.begin(began) ?? began - (originNs ?? began)
+        stretchBegin = Int((Double(since) * Double(manifest.geometry.sampleRateHz) / 1e9).rounded())
+        gaps = GapDetector(
+            rateHz: feed.rateHz, bufferFrames: GapDetector.buffer(block: Int(record.frames), rateHz: feed.rateHz))
+    }
+
+    /// A call begins: how long its buffer has lain complete in the ring, and what waits behind it, at the model's rate.
+    private func waiting(_ now: Int64) -> Int {
+        let (rate, device) = (manifest.geometry.sampleRateHz, feed.rateHz)
+        let beyond = max(0, loop.inSamples - loop.nextEndSample)
+        if let came = arrivals.time(of: feed.ring.readSamples - beyond * device / rate) { waits.add(now - came) }
+        return beyond + feed.ring.available * rate / device
+    }
+
     private func push(_ count: Int) throws {
         guard count > 0 else { return }
-        let block = Block(rebasing: modelBlock[..<count])
+        let block = SampleBlock(rebasing: modelBlock[..<count])
         before.process(block)
         after.feed(UnsafeBufferPointer(block))
-        let waiting = feed.ring.available
-        timed.waitingSamples = waiting * manifest.geometry.sampleRateHz / feed.rateHz
-        waits.add(Int64(waiting) * 1_000_000_000 / Int64(feed.rateHz))
+        recording?.addOriginal(UnsafeBufferPointer(block))
         timed.nextEndSample = loop.nextEndSample
         try loop.push(UnsafeBufferPointer(block), take)
         while noticed < loop.nanOutputs {
@@ -276,11 +265,12 @@ public final class StreamWorker {
         }
         emittedSamples += values.count
         if emittedSamples > manifest.geometry.delaySamples { recorder?.firstDecision(timed.lastEndNs) }
-        let block = Block(rebasing: enhanced[..<values.count])
+        let block = SampleBlock(rebasing: enhanced[..<values.count])
         for i in 0..<values.count { block[i] = values[i] }
         try after.process(block)
         onAudio?(UnsafeBufferPointer(block))
-        guard let playout, let resamplerOut else { return }
+        recording?.addEnhanced(UnsafeBufferPointer(block))
+        guard let playout, let resamplerOut, try isSettled(playout) else { return }
         let given = try resamplerOut.process(UnsafeBufferPointer(block), into: played)
         let dropped = try playout.write(UnsafeBufferPointer(rebasing: played[..<given]), clock.nowNs())
         if dropped > 0 {
@@ -288,7 +278,24 @@ public final class StreamWorker {
         }
     }
 
-    private func report(_ event: SoundEvent) {
+    /// Whether the playout may be written to: half a second of capture shows its lumps and its jitter, and with them the prefill.
+    private func isSettled(_ playout: PlayoutRing) throws -> Bool {
+        guard settling, let playBlock else { return true }
+        guard let first = arrivals.firstNs, arrivals.lastNs - first >= 500_000_000 else { return false }
+        settling = false
+        let rate = playout.rateHz
+        let lump = (arrivals.lumpFrames * rate + feed.rateHz - 1) / feed.rateHz
+        // The sum: the clocks' phases run through, and then a lump may just have been missed when a block is due.
+        let late = Int((6 * max(arrivals.jitter, 0.000_25) * Double(rate)).rounded())
+        let prefill = PlayoutRing.prefill(manifest, deviceRateHz: rate, deviceBlock: playBlock + lump + late)
+        try playout.prepare(
+            prefillSamples: min(prefill, playout.capacitySamples / 2),
+            deadbandSamples: PlayoutRing.deadband(hop: playout.toleranceSamples, block: max(playBlock, lump), rateHz: rate))
+        return true
+    }
+
+    private func report(_ own: SoundEvent) {
+        let event = own.shifted(by: stretchBegin)
         recorder?.event(event, timeNs: clock.nowNs())
         onEvent?(event)
     }

@@ -101,6 +101,9 @@ public struct DeviceTrace: Codable, Equatable, Sendable {
         public var hardwareTimeNs: Int64?
         public var hardwareFrame: Int64?
         public var rateHz: Int?
+        /// Of a row that stands for several: when the last of them came, and how many they are.
+        public var lastTimeNs: Int64?
+        public var count: Int?
     }
 
     public struct Inference: Codable, Equatable, Sendable {
@@ -110,6 +113,11 @@ public struct DeviceTrace: Codable, Equatable, Sendable {
         public var waitingSamples: Int?
         public var warmUp: Bool?
         public var error: String?
+        /// Of a row that stands for several: end of the last, how many they are, their time in all, and the longest.
+        public var lastEndNs: Int64?
+        public var count: Int?
+        public var busyNs: Int64?
+        public var longestNs: Int64?
 
         public init(
             beginNs: Int64, endNs: Int64, endSample: Int, waitingSamples: Int? = nil, warmUp: Bool? = nil,
@@ -153,6 +161,7 @@ public struct DeviceTrace: Codable, Equatable, Sendable {
         case bluetoothHFP = "bluetooth_hfp"
         case bluetoothLE = "bluetooth_le"
         case bluetoothA2DP = "bluetooth_a2dp"
+        case hearingAid = "hearing_aid"
         case file, other, none
     }
 
@@ -228,6 +237,8 @@ public struct DeviceTrace: Codable, Equatable, Sendable {
         public var callbacks: Int
         public var inferences: Int
         public var peakMemoryBytes: Int?
+        /// When the first gap, event, route or thermal state came that found no room.
+        public var truncatedAtNs: Int64?
     }
 
     public var schema = "hearpack-trace/1.0"

@@ -7,59 +7,68 @@ public struct LatencyLedger: Equatable, Sendable {
         case exact
         /// What the system says of itself.
         case stated
-        /// Measured here: the 95th percentile.
+        /// Measured here: the median, and the 95th percentile beside it.
         case measured
     }
 
     public struct Part: Equatable, Sendable {
         public let name: String
         public let ms: Double
+        /// The 95th percentile where it was measured; else the same.
+        public let p95Ms: Double
         public let source: Source
 
-        public init(_ name: String, _ ms: Double, _ source: Source) {
+        public init(_ name: String, _ ms: Double, _ source: Source, p95Ms: Double? = nil) {
             self.name = name
             self.ms = ms
+            self.p95Ms = p95Ms ?? ms
             self.source = source
         }
     }
 
     public let parts: [Part]
 
-    /// Sum of the parts of one column.
+    /// Sum of the parts of one column: their medians and what is constant.
     public func sum(_ source: Source) -> Double { parts.filter { $0.source == source }.reduce(0) { $0 + $1.ms } }
 
-    /// The whole.
+    /// The whole: of medians, and with the 95th percentile of each measured part.
     public var totalMs: Double { parts.reduce(0) { $0 + $1.ms } }
+    public var totalP95Ms: Double { parts.reduce(0) { $0 + $1.p95Ms } }
 
     /// What a stream's latency is made of, in the order in which a sample meets it.
     ///
     /// - Parameters:
     ///   - manifest: buffer, delay and rate of the model; a classifier's window hop.
     ///   - granted: capture as the system gave it.
-    ///   - resamplerIn, resamplerOut: group delays, ms; `resamplerOut` and `playout` only for audio out.
-    ///   - playoutPrefillSamples: at the model's rate; nil without playout.
+    ///   - figures: what was measured; 0 before the first call.
+    ///   - resamplerInMs, resamplerOutMs: group delays; `resamplerOutMs` only where sound is played.
     ///   - systemInputMs, systemOutputMs: what the system states.
-    ///   - waitP95Ms, computeP95Ms: measured; 0 before the first call.
     public init(
-        manifest: Manifest, granted: CaptureFormat, resamplerInMs: Double, resamplerOutMs: Double? = nil,
-        playoutPrefillSamples: Int? = nil, systemInputMs: Double, systemOutputMs: Double? = nil, waitP95Ms: Double,
-        computeP95Ms: Double
+        manifest: Manifest, granted: CaptureFormat, figures: StreamFigures, resamplerInMs: Double,
+        resamplerOutMs: Double? = nil, systemInputMs: Double, systemOutputMs: Double? = nil
     ) {
         let rate = Double(manifest.geometry.sampleRateHz)
         func modelMs(_ samples: Int) -> Double { 1_000.0 * Double(samples) / rate }
+        func deviceMs(_ frames: Int) -> Double { 1_000.0 * Double(frames) / Double(granted.rateHz) }
+        // What the device hands over in one go, as it comes; before it has come, as it was granted.
+        let block =
+            figures.lumpFrames > 0
+            ? Part("capture_block", deviceMs(figures.lumpFrames), .measured)
+            : Part("capture_block", deviceMs(granted.blockFrames ?? 0), .exact)
         // A step net waits for a buffer; the newest sample of a window waits for the next window at worst.
-        let block = granted.blockFrames.map { 1_000.0 * Double($0) / Double(granted.rateHz) }
         var parts = [
             Part("input_route", systemInputMs, .stated),
-            Part("capture_block", block ?? 0, .exact),
+            block,
             Part("resampler", resamplerInMs, .exact),
-            Part("ring_wait", waitP95Ms, .measured),
+            Part("ring_wait", figures.waitP50Ms, .measured, p95Ms: figures.waitP95Ms),
             Part("framing", modelMs(manifest.hopSamples), .exact),
             Part("model_delay", modelMs(manifest.geometry.delaySamples), .exact),
-            Part("compute", computeP95Ms, .measured),
+            Part("compute", figures.computeP50Ms, .measured, p95Ms: figures.computeP95Ms),
         ]
         if let resamplerOutMs { parts.append(Part("output_resampler", resamplerOutMs, .exact)) }
-        if let playoutPrefillSamples { parts.append(Part("playout_prefill", modelMs(playoutPrefillSamples), .exact)) }
+        if resamplerOutMs != nil, let prefill = figures.prefillSamples {
+            parts.append(Part("playout_prefill", deviceMs(prefill), .exact))
+        }
         if let systemOutputMs { parts.append(Part("output_route", systemOutputMs, .stated)) }
         self.parts = parts
     }

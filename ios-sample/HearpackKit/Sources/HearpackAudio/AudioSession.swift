@@ -1,7 +1,8 @@
+#if canImport(AVFoundation) && !os(macOS)
 @preconcurrency import AVFoundation
 import HearpackKit
 
-/// AVAudioSession in our words. What is asked for is a hint to the system: everything is read back after activation.
+/// AVAudioSession in our words; not for the main actor, as its calls wait for other processes. What is asked for is a hint to the system: everything is read back after activation.
 enum AudioSession {
     /// Asked for: the rate of nearly every iPhone's codec, and blocks of about 5 ms.
     static let wantedRateHz = 48_000
@@ -31,12 +32,19 @@ enum AudioSession {
             try session.setPreferredIOBufferDuration(Double(wantedBlockFrames) / Double(wantedRateHz))
             try session.setActive(true)
         } catch {
-            throw translated(error) {
+            throw HearpackError.translating(error) {
                 .audio(
                     "The microphone cannot be used now: another app (a call, for instance) may hold it. Try again when it is done. (\($0))"
                 )
             }
         }
+    }
+
+    /// For the comparison, when no stream runs.
+    static func activatePlayback() throws {
+        let session = AVAudioSession.sharedInstance()
+        try session.setCategory(.playback, mode: .default)
+        try session.setActive(true)
     }
 
     static func deactivate() {
@@ -52,12 +60,13 @@ enum AudioSession {
     static var inputLatencyMs: Double { AVAudioSession.sharedInstance().inputLatency * 1_000 }
     static var outputLatencyMs: Double { AVAudioSession.sharedInstance().outputLatency * 1_000 }
 
-    static func route(modelRateHz: Int) -> Route {
+    static func route(modelRateHz: Int) -> AudioRoute {
         let session = AVAudioSession.sharedInstance()
-        return Route(
+        return AudioRoute(
             input: port(session.currentRoute.inputs.first?.portType),
             output: port(session.currentRoute.outputs.first?.portType),
-            rateHz: Int(session.sampleRate.rounded()), modelRateHz: modelRateHz)
+            outputID: session.currentRoute.outputs.first?.uid ?? "", rateHz: Int(session.sampleRate.rounded()),
+            modelRateHz: modelRateHz)
     }
 
     static func traceRoute(timeNs: Int64, reason: String?) -> DeviceTrace.Route {
@@ -76,27 +85,37 @@ enum AudioSession {
     private static func port(_ type: AVAudioSession.Port?) -> DeviceTrace.Port {
         guard let type else { return .none }
         if [.builtInMic, .builtInSpeaker, .builtInReceiver].contains(type) { return .builtIn }
-        if [.headsetMic, .headphones, .lineIn, .lineOut].contains(type) { return .wired }
+        if [.headsetMic, .headphones, .lineIn].contains(type) { return .wired }
         if type == .usbAudio { return .usb }
         if type == .bluetoothHFP { return .bluetoothHFP }
         if type == .bluetoothA2DP { return .bluetoothA2DP }
         if type == .bluetoothLE { return .bluetoothLE }
-        return .other
+        return .other  // line out, cars, AirPlay, HDMI
     }
 }
 
 /// What the system reports, as actions of the reducer.
 enum AudioNotifications {
-    static func interruption(_ note: Notification) -> AppAction? {
+    static func interruption(_ note: Notification) -> HearpackAction? {
         guard let raw = note.userInfo?[AVAudioSessionInterruptionTypeKey] as? UInt,
             let type = AVAudioSession.InterruptionType(rawValue: raw)
         else { return nil }
         switch type {
-        case .began: return .interruptionBegan
+        case .began: return .interruptionBegan(reason(note))
         case .ended:
             let options = note.userInfo?[AVAudioSessionInterruptionOptionKey] as? UInt ?? 0
             return .interruptionEnded(mayResume: AVAudioSession.InterruptionOptions(rawValue: options).contains(.shouldResume))
         @unknown default: return nil
+        }
+    }
+
+    private static func reason(_ note: Notification) -> HearpackAction.Interruption {
+        // AVAudioSession.InterruptionReason; by number, as the last is newer than iOS 16.
+        switch note.userInfo?[AVAudioSessionInterruptionReasonKey] as? UInt {
+        case 1: return .suspended
+        case 2: return .microphoneMuted
+        case 4: return .routeDisconnected
+        default: return .other
         }
     }
 
@@ -115,3 +134,4 @@ enum AudioNotifications {
         }
     }
 }
+#endif

@@ -1,8 +1,24 @@
 import Foundation
 
-/// SHA-256 (FIPS 180-4). CryptoKit has it too, but only on Apple's systems: what is tested should be what runs.
-public struct SHA256 {
-    private static let constants: [UInt32] = SHA256.roundConstants()
+#if canImport(CryptoKit)
+import CryptoKit
+#endif
+
+/// SHA-256 of what a bundle holds: the system's, which is fast in every build, or ours where there is none.
+enum FileDigest {
+    /// The digest of some bytes, 64 lower-case hexadecimal digits.
+    static func hex(_ data: Data) -> String {
+        #if canImport(CryptoKit)
+        return SHA256.hash(data: data).map { String(format: "%02x", $0) }.joined()
+        #else
+        return PortableSHA256.hex(data)
+        #endif
+    }
+}
+
+/// SHA-256 (FIPS 180-4) in plain Swift.
+struct PortableSHA256 {
+    private static let constants: [UInt32] = roundConstants()
 
     private var state: [UInt32] = [
         0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19,
@@ -10,8 +26,8 @@ public struct SHA256 {
     private var schedule = [UInt32](repeating: 0, count: 64)
 
     /// The digest of some bytes, 64 lower-case hexadecimal digits.
-    public static func hex(_ data: Data) -> String {
-        var hash = SHA256()
+    static func hex(_ data: Data) -> String {
+        var hash = PortableSHA256()
         let whole = data.count / 64 * 64
         data.withUnsafeBytes { raw in
             var at = 0

@@ -1,3 +1,5 @@
+#if canImport(AVFoundation) && !os(macOS)
+@preconcurrency import AVFoundation
 import Foundation
 import HearpackKit
 
@@ -46,3 +48,4 @@ enum DeviceFacts {
         }
     }
 }
+#endif
