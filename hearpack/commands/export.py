@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from hearpack.commands.shared import JsonOption, megabytes, print_json, progress_bars, say
+from hearpack.commands.shared import JsonOption, UsersWords, megabytes, print_json, progress_bars, say
 
 
 def export(
@@ -28,14 +28,16 @@ def export(
     from converters.spec import FORMATS, PRECISIONS, hops_from_arguments, parse_choices
     from runtimes.bundle import Bundle
 
-    model = open_model(name, geometry, weights)
+    words = UsersWords()
+    with words.on_stderr():
+        model = open_model(name, geometry, weights)
     counts = hops_from_arguments(model, hops, buffer_ms)
     chosen_formats = parse_choices(formats, FORMATS, "--format")
     chosen_precisions = parse_choices(precisions, PRECISIONS, "--precision")
     rows = []
     for count in counts:
         began = time.perf_counter()
-        with progress_bars(json_output) as progress:
+        with progress_bars(json_output) as progress, words.on_stderr():
             result = export_model(
                 model,
                 output,

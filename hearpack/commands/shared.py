@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import io
 import json
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
@@ -126,6 +129,49 @@ def _table_lines(
                 indent = " " * (4 + cell_len(name))
                 text = textwrap.fill(row[k], max(_NARROWEST, width), initial_indent=indent, subsequent_indent=indent)
                 yield "    " + name + text[len(indent) :], ""
+
+
+class UsersWords(io.TextIOBase):
+    """What code of the user's prints or warns of goes to stderr, once, however often their net is run."""
+
+    def __init__(self) -> None:
+        self.said: set[object] = set()
+        self.begun = ""
+
+    def write(self, text: str) -> int:
+        *lines, self.begun = (self.begun + text).split("\n")
+        for line in lines:
+            self._once(line, functools.partial(say, line, err=True))
+        return len(text)
+
+    @contextlib.contextmanager
+    def on_stderr(self) -> Iterator[None]:
+        """Hear what is said inside; inside of `progress_bars`, which takes stdout for its own."""
+        show = warnings.showwarning
+
+        def show_once(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            tell = functools.partial(show, message, category, filename, lineno, file, line)
+            self._once((str(message), filename, lineno), tell)
+
+        warnings.showwarning = show_once
+        try:
+            with contextlib.redirect_stdout(self):
+                yield
+        finally:
+            warnings.showwarning = show
+            self.write("\n" if self.begun else "")
+
+    def _once(self, what: object, tell: Callable[[], None]) -> None:
+        if what not in self.said:
+            self.said.add(what)
+            tell()
 
 
 @contextlib.contextmanager

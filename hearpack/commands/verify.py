@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from hearpack.commands.shared import JsonOption, console, print_json, progress_bars, say, show_table
+from hearpack.commands.shared import JsonOption, UsersWords, console, print_json, progress_bars, say, show_table
 
 if TYPE_CHECKING:
     from converters.verify import ArtefactReport, VerifyReport
@@ -29,7 +29,7 @@ def verify(
     """Compare every artefact with the original; exit 1 if one is past its tolerance."""
     from converters.verify import verify as run_verify
 
-    with progress_bars(json_output) as progress:
+    with progress_bars(json_output) as progress, UsersWords().on_stderr():
         report = run_verify(
             bundle,
             artefacts=tuple(artefact),

@@ -41,12 +41,15 @@ class CustomOriginal:
         source_sha256: over the user's sources that were loaded, and what of the geometry takes part in the arithmetic.
         weights_sha256: of every parameter and buffer, as a safetensors file would hold them.
         sources: path and sha256 of each of those sources, so that they can be compared before any is executed.
+        taken_sha256: over what else was imported or read while the net was built, and what the net gives for noise:
+            an export is known by it, a bundle does not hold it.
     """
 
     factory: str = ""
     source_sha256: str = ""
     weights_sha256: str = ""
     sources: tuple[tuple[str, str], ...] = ()
+    taken_sha256: str = ""
 
 
 @dataclass(frozen=True)

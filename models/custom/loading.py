@@ -1,7 +1,7 @@
 """A user's net from a file or a module of theirs, loaded so that nothing of theirs meets anything of ours.
 
 A file is loaded under a private module name. What it imports from its own folder is found there first, even if it is
-called `models` or `streaming` as our packages are; afterwards all of it leaves sys.modules and ours are back.
+called `models` or `streaming` as our packages are (models/custom/imports.py); afterwards all of it leaves sys.modules.
 A module ("package.module:build") is imported as Python does it, from the working folder too; a first name that is one
 of ours is refused. Light itself; the user's file imports what it wants.
 """
@@ -20,8 +20,9 @@ from typing import Any
 
 from models.common.errors import ConversionError, UsageError
 from models.common.hashing import sha256_bytes, sha256_file
+from models.custom.imports import OURS, PRIVATE, file_of, users_imports
+from models.custom.taken import digest, opened_files
 
-OURS = ("models", "runtimes", "streaming", "converters", "hearpack")
 Sources = tuple[tuple[str, str], ...]  # path below the folder, sha256
 _OFFERED = (
     "CumulativeNorm",
@@ -29,7 +30,6 @@ _OFFERED = (
     "STFT",
     "StreamGeometry",
 )  # of hearpack: what a net may import, whatever it calls its packages
-_PRIVATE = "hearpack_own"  # ends up in tensor names: no path, nothing random
 _MODELS = Path(__file__).parents[1]  # our own frames in a traceback
 
 
@@ -103,11 +103,13 @@ class Loaded:
         module: the module that holds the factory.
         result: what the factory returned.
         sources: the user's own files that took part.
+        taken_sha256: over whatever else was imported or read meanwhile (models/custom/taken.py).
     """
 
     module: types.ModuleType
     result: Any
     sources: Sources
+    taken_sha256: str
 
     @property
     def source_sha256(self) -> str:
@@ -122,25 +124,28 @@ def load(target: Target) -> Loaded:
         UsageError: it cannot be imported, or has no such callable.
         ConversionError: the factory failed.
     """
-    for name in _OFFERED if "hearpack" in sys.modules else ():
-        getattr(sys.modules["hearpack"], name)  # found once, it stays there while packages of ours are hidden
-    if target.is_file:
-        file = Path(target.module).resolve()
-        with _private_imports(file.parent) as taken:
+    for name in _OFFERED:
+        getattr(importlib.import_module("hearpack"), name)  # found once, it stays there while ours are put aside
+    file = Path(target.module).resolve() if target.is_file else None
+    installed: tuple[str, ...] = ()
+    with users_imports(None if file is None else file.parent) as imported, opened_files() as opened:
+        if file is None:
+            module, top = _import(target), target.module.split(".")[0]
+            result = _call(module, target)
+            own = [m for name, m in sys.modules.items() if name == top or name.startswith(f"{top}.")]
+            root, installed = Path(_place(sys.modules[top])).resolve().parent, (top,)
+        else:
             module = _execute(file)
             result = _call(module, target)
-            files = {file, *_files_below(file.parent, taken())}
-        return Loaded(module, result, _sources(file.parent, files))
-    top = target.module.split(".")[0]
-    with _working_folder():
-        try:
-            module = importlib.import_module(target.module)
-        except Exception as exc:  # a user's module may raise anything
-            raise UsageError(f"{target.module}: cannot be imported: {_line(exc)}") from exc
-        result = _call(module, target)
-    own = [m for name, m in sys.modules.items() if name == top or name.startswith(f"{top}.")]
-    root = Path(getattr(sys.modules[top], "__file__", None) or next(iter(sys.modules[top].__path__))).resolve().parent
-    return Loaded(module, result, _sources(root, _files_below(root, own)))
+            own, root = imported(), file.parent
+        files = {found for each in own if (found := file_of(each)) is not None and found.is_relative_to(root)}
+        files |= set() if file is None else {file}
+        taken = digest(root, files, imported(), opened, installed)
+    return Loaded(module, result, _sources(root, files), taken)
+
+
+def _place(package: types.ModuleType) -> str:
+    return getattr(package, "__file__", None) or str(next(iter(package.__path__)))
 
 
 def changed_sources(target: Target, sources: Sources) -> tuple[str, ...]:
@@ -181,21 +186,28 @@ def _root(target: Target) -> tuple[Path | None, str]:
     return root, (whole / "__init__.py" if package else whole.with_suffix(".py")).as_posix()
 
 
+def _import(target: Target) -> types.ModuleType:
+    try:
+        return importlib.import_module(target.module)
+    except Exception as exc:  # a user's module may raise anything
+        raise UsageError(f"{target.module}: cannot be imported: {_line(exc, Path())}") from exc
+
+
 def _execute(file: Path) -> types.ModuleType:
-    name = f"{_PRIVATE}.{file.stem}"
-    package = types.ModuleType(_PRIVATE)
+    name = f"{PRIVATE}.{file.stem}"
+    package = types.ModuleType(PRIVATE)
     package.__path__ = [str(file.parent)]  # so that `from . import layers` works
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise UsageError(f"{file.name}: expected a Python file")
     module = importlib.util.module_from_spec(spec)
-    for known in [m for m in sys.modules if m == _PRIVATE or m.startswith(f"{_PRIVATE}.")]:
+    for known in [m for m in sys.modules if m == PRIVATE or m.startswith(f"{PRIVATE}.")]:
         del sys.modules[known]
-    sys.modules[_PRIVATE], sys.modules[name] = package, module
+    sys.modules[PRIVATE], sys.modules[name] = package, module
     try:
         spec.loader.exec_module(module)
     except Exception as exc:  # a user's file may raise anything
-        raise UsageError(f"{file.name}: cannot be loaded: {_line(exc)}") from exc
+        raise UsageError(f"{file.name}: cannot be loaded: {_line(exc, file)}") from exc
     return module
 
 
@@ -207,55 +219,32 @@ def _call(module: types.ModuleType, target: Target) -> Any:
             f"{target.factory}: there is no callable {target.callable_name!r}; "
             f"it offers: {', '.join(offers[:8]) or 'none'}"
         )
+    file = Path(str(module.__file__))
     try:
         return function()
     except Exception as exc:  # a user's factory may raise anything
-        raise ConversionError(f"{target.factory}: {target.callable_name}() failed: {_line(exc)}") from exc
+        raise ConversionError(f"{target.factory}: {target.callable_name}() failed: {_line(exc, file)}") from exc
 
 
-def _line(exc: Exception) -> str:
-    """The kind, the message, and the line of the user's file where it happened."""
+def _line(exc: Exception, file: Path) -> str:
+    """The kind, the message, and the line of the user's code where it happened; of a missing file, where it was not.
+
+    Args:
+        exc: what was raised.
+        file: of the user's, that a relative path may have meant to lie beside.
+    """
     trace, place = exc.__traceback__, ""
     while trace is not None:
         code = trace.tb_frame.f_code.co_filename
         if not code.startswith("<") and _MODELS not in Path(code).parents:
             place = f" ({Path(code).name}, line {trace.tb_lineno})"
         trace = trace.tb_next
-    return f"{type(exc).__name__}: {exc}{place}"
-
-
-@contextlib.contextmanager
-def _private_imports(folder: Path) -> Iterator[Any]:
-    """The user's folder first on the path, and names of ours that it has too put aside.
-
-    Yields:
-        a function that gives the modules which came from the folder.
-    """
-    hidden_names = [n for n in OURS if (folder / n).is_dir() or (folder / f"{n}.py").is_file()]
-
-    def belongs(name: str) -> bool:
-        return name.split(".")[0] in hidden_names
-
-    hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if belongs(name)}
-    before, wrote = set(sys.modules), sys.dont_write_bytecode
-    sys.dont_write_bytecode = True  # a .pyc is judged by its second and size: an edit within the second would be missed
-    sys.path.insert(0, str(folder))
-    importlib.invalidate_caches()
-
-    def taken() -> list[types.ModuleType]:
-        return [m for name, m in list(sys.modules.items()) if name not in before and _file_of(m, folder) is not None]
-
-    try:
-        yield taken
-    finally:
-        sys.dont_write_bytecode = wrote
-        with contextlib.suppress(ValueError):
-            sys.path.remove(str(folder))
-        for name, module in list(sys.modules.items()):
-            private = name == _PRIVATE or name.startswith(f"{_PRIVATE}.")
-            if name not in before and not private and (belongs(name) or _file_of(module, folder) is not None):
-                del sys.modules[name]
-        sys.modules.update(hidden)
+    wanted = exc.filename if isinstance(exc, FileNotFoundError) else None
+    if not isinstance(wanted, str) or Path(wanted).is_absolute():
+        return f"{type(exc).__name__}: {exc}{place}"
+    beside = (file.parent / wanted).exists()
+    offer = f"beside {file.name} it is: open it by Path(__file__).parent" if beside else f"nor is it beside {file.name}"
+    return f"no {wanted!r} in the working folder {Path.cwd()}; {offer}{place}"
 
 
 @contextlib.contextmanager
@@ -270,20 +259,6 @@ def _working_folder() -> Iterator[None]:
     finally:
         if added:
             sys.path.remove(here)
-
-
-def _file_of(module: Any, folder: Path) -> Path | None:
-    name = getattr(module, "__file__", None)
-    if not isinstance(name, str):
-        return None
-    file = Path(name).resolve()
-    inside = file.is_relative_to(folder) and "site-packages" not in file.parts
-    return file if inside and file.suffix == ".py" else None
-
-
-def _files_below(folder: Path, loaded: list[types.ModuleType]) -> set[Path]:
-    files = (_file_of(module, folder) for module in loaded)
-    return {file for file in files if file is not None}
 
 
 def _sources(root: Path, files: set[Path]) -> Sources:

@@ -13,6 +13,7 @@ import torch
 import hearpack
 from converters.bundle.golden import check_golden, read_golden
 from converters.custom import open_custom
+from converters.spec import ExportSpec, export_key
 from models.common.errors import ConversionError, UsageError, WeightsError
 from models.weights.assets import pull_asset
 from runtimes.bundle import Bundle
@@ -161,6 +162,43 @@ def test_an_unchanged_net_comes_from_the_cache_and_a_changed_one_does_not(
     assert hearpack.export(str(target), tmp_path / "b", **only).cached
     target.write_text(target.read_text().replace("4 * self.second", "5 * self.second"))
     assert not hearpack.export(str(target), tmp_path / "b", **only).cached
+
+
+def test_an_export_is_known_by_all_that_its_net_was_built_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package on PYTHONPATH, a config, an environment variable: none is a source, each decides what is computed."""
+
+    def key() -> str:
+        entry = open_custom(str(tmp_path / "net" / "net.py"), GEOMETRY)
+        return export_key(ExportSpec(entry), entry.given_weights(None).sha256)
+
+    for folder in ("net", "elsewhere/own_parts"):
+        (tmp_path / folder).mkdir(parents=True)
+    parts, config = tmp_path / "elsewhere" / "own_parts" / "__init__.py", tmp_path / "net" / "config.json"
+    parts.write_text("def scaled(x): return 0.1 * x\n")
+    config.write_text('{"gain": 1.0}')
+    (tmp_path / "net" / "net.py").write_text(
+        f"{HEADER}import json, os, pathlib\nfrom own_parts import scaled\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        torch.manual_seed(0)\n"
+        "        self.linear = nn.Linear(1600, 2)\n"
+        "        self.gain = json.loads(pathlib.Path(__file__).with_name('config.json').read_text())['gain']\n"
+        "        self.tilt = float(os.environ.get('OWN_TILT', '1'))\n"
+        "    def forward(self, audio):\n"
+        "        return torch.sigmoid(self.gain * self.tilt * scaled(self.linear(audio)))\n"
+        "def build(): return Net()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path / "elsewhere")
+    keys = [key(), key()]
+    parts.write_text("def scaled(x): return 0.25 * x\n")
+    keys.append(key())
+    config.write_text('{"gain": 2.0}')
+    keys.append(key())
+    monkeypatch.setenv("OWN_TILT", "3")
+    keys.append(key())
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 4
 
 
 def test_a_checkpoint_is_loaded_into_the_net(tmp_path: Path) -> None:

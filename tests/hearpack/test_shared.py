@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 
 import pytest
 
-from hearpack.commands.shared import _table_lines, console, progress_bars, say, show_table
+from hearpack.commands.shared import UsersWords, _table_lines, console, progress_bars, say, show_table
 
 COMMANDS = Path(__file__).resolve().parents[2] / "hearpack" / "commands"
 NASTY = "[/b] [1] [bold]x :smile: \x1b[31m\x07 \u202e"
@@ -62,3 +63,21 @@ def test_progress_in_a_pipe_says_how_far(monkeypatch: pytest.MonkeyPatch, capsys
         for fraction in (0.0, 0.1, 0.5, 0.6):
             progress("trying", fraction)
     assert capsys.readouterr().err == "  trying\n  trying: 50%\n"
+
+
+def test_what_a_users_net_says_is_told_once_and_never_on_stdout(capfd: pytest.CaptureFixture[str]) -> None:
+    words, counts = UsersWords(), []
+    for _ in range(2):
+        with warnings.catch_warnings(record=True) as heard, words.on_stderr():
+            for _ in range(3):
+                print("made net")
+                with warnings.catch_warnings():
+                    warnings.simplefilter("always")
+                    warnings.warn("is slow", UserWarning, stacklevel=1)
+            print("no end", end="")
+        counts.append(len(heard))
+    print("ours")
+    said = capfd.readouterr()
+    assert said.out == "ours\n"
+    assert said.err == "made net\nno end\n"
+    assert counts == [1, 0]
