@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from converters.bundle.edits import edits_of, present_bundle
-from converters.bundle.write import (
-    artefact_entry,
-    artefact_path,
-    build_manifest,
-    seal,
-    write_labels,
-    write_licences,
-    write_model_card,
-)
+from converters.bundle.make import Job, Refused, make_bundle
 from converters.cache import EXPORTS, cache_limit_bytes, trim
 from converters.custom import GeometrySource, open_custom
 from converters.originals import remember
 from converters.spec import FORMATS, PRECISIONS, ExportSpec, export_key, parse_choices
-from converters.tolerances import tolerance
 from models import pretrained
 from models.catalog import find
-from models.common.errors import ConversionError, HearpackError, OutputError, UsageError
+from models.common.errors import HearpackError, OutputError, UsageError
 from models.common.files import (
     as_path,
     atomic_folder,
@@ -37,17 +28,13 @@ from models.common.files import (
     write_atomic,
 )
 from models.common.hashing import sha256_tree
+from models.common.parsing import parse_json
 from models.common.progress import Progress, silent
 from models.common.temporary import scratch
-from models.custom.entry import CustomEntry
 from models.custom.loading import is_custom
 from models.entry import ModelEntry
 from models.weights.fetch import cache_dir
-from models.weights.store import WeightsFile
-from runtimes.bundle import MANIFEST, PARITY, SIGNATURE, Artefact, Bundle, Manifest
-
-if TYPE_CHECKING:
-    from torch import nn
+from runtimes.bundle import MANIFEST, PARITY, SIGNATURE, Bundle
 
 
 @dataclass(frozen=True)
@@ -59,23 +46,14 @@ class ExportResult:
         cached: whether nothing had to be converted.
         key: name of the export in the cache.
         kept_decisions: whether edited decisions, dsp or playout of an earlier bundle at this place were kept.
+        refused: artefacts that were asked for and are not in the bundle.
     """
 
     path: Path
     cached: bool
     key: str
     kept_decisions: bool
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What the steps of one build share."""
-
-    spec: ExportSpec
-    weights: WeightsFile
-    folder: Path
-    progress: Progress
-    lowered: dict[str, bytes] = field(default_factory=dict)  # fp16 is made from fp32: one conversion for both
+    refused: tuple[Refused, ...] = ()
 
 
 def export(
@@ -106,12 +84,12 @@ def export(
         progress: called with (what, fraction done).
 
     Returns:
-        where the bundle is, and whether the cache had it.
+        where the bundle is, whether the cache had it, and which artefacts it lacks because they are `refused`.
 
     Raises:
         UsageError: unknown model, format or precision, no such buffer, or a geometry that does not belong there.
         WeightsError: weights missing, corrupt, or of another net.
-        ConversionError: the net cannot be converted, or an artefact is past its tolerance.
+        ConversionError: no artefact can be converted within its tolerance.
         OutputError: the place cannot be written; whatever stood there is untouched.
     """
     model = name if isinstance(name, ModelEntry) else open_model(name, geometry, weights)
@@ -129,16 +107,16 @@ def export(
         if not hit:
             try:
                 with atomic_folder(stored, "set HEARPACK_CACHE to another folder, or free space") as folder:
-                    _build(_Job(spec, file, folder, progress))
+                    _remember_refused(stored, make_bundle(Job(spec, file, folder, progress)))
                 write_atomic(_tree_sum(stored), sha256_tree(stored) + "\n")
             except HearpackError as exc:
                 if is_full(exc) and not isinstance(exc, OutputError):  # a converter says it in its own words
                     raise no_space(stored) from exc
                 raise
-        kept = _install(stored, target)
+        kept, refused = _install(stored, target), _refused(stored)
     if not hit:
         trim(stored.parent, limit_bytes)
-    return ExportResult(target, hit, key, kept)
+    return ExportResult(target, hit, key, kept, refused)
 
 
 @contextlib.contextmanager
@@ -197,113 +175,26 @@ def _tree_sum(stored: Path) -> Path:
     return stored.with_name("tree.sha256")
 
 
+def _refused_file(stored: Path) -> Path:
+    """Where the cache keeps what an export refused, so that it can be said again."""
+    return stored.with_name("refused.json")
+
+
+def _remember_refused(stored: Path, refused: Sequence[Refused]) -> None:
+    write_atomic(_refused_file(stored), json.dumps([[r.artefact, r.reason] for r in refused]) + "\n")
+
+
+def _refused(stored: Path) -> tuple[Refused, ...]:
+    pairs = parse_json(_refused_file(stored).read_text(encoding="utf-8"))
+    return tuple(Refused(str(artefact), str(reason)) for artefact, reason in pairs)
+
+
 def _is_intact(stored: Path) -> bool:
     try:
+        _refused(stored)
         return _tree_sum(stored).read_text(encoding="ascii").strip() == sha256_tree(stored)
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         return False
-
-
-def _build(job: _Job) -> None:
-    """Everything from weights to a finished folder."""
-    from runtimes.torch import load_net
-
-    spec = job.spec
-    job.progress("weights and net", 0.0)
-    net = load_net(spec.model, spec.model.arrays(job.weights))
-    graph = spec.model.load_graph(net, spec.hops_per_call)
-    job.progress("weights and net", 1.0)
-    labels = write_labels(job.folder, spec.model)
-    artefacts: list[Artefact] = []
-    for artefact_format, precision in spec.artefacts():
-        what = f"{spec.folder_name}: {artefact_format} {precision}"
-        job.progress(what, 0.0)
-        path = job.folder / artefact_path(artefact_format, spec.model.name, precision)
-        path.parent.mkdir(exist_ok=True)
-        convert = _convert_litert if artefact_format == "litert" else _convert_coreml
-        convert(job, graph, precision, labels, path)
-        limits = tolerance(spec.model.output_kind, precision)
-        artefacts.append(artefact_entry(job.folder, path, artefact_format, precision, spec.model, limits))
-        job.progress(what, 1.0)
-    manifest = build_manifest(spec, job.weights, artefacts)
-    write_licences(job.folder, spec.model, job.weights)
-    write_model_card(job.folder, spec, manifest)
-    what = f"{spec.folder_name}: golden vectors"
-    job.progress(what, 0.0)
-    _write_and_check_golden(job, net, manifest)
-    job.progress(what, 1.0)
-
-
-def _convert_litert(job: _Job, graph: nn.Module, precision: Any, labels: tuple[str, ...], path: Path) -> None:
-    from converters.litert import convert as litert
-    from converters.litert.metadata import add_mediapipe_metadata
-    from runtimes import trial
-    from runtimes.litert import trial_key
-
-    model = job.spec.model
-    signature = model.signature(job.spec.hops_per_call)
-    if isinstance(model, CustomEntry) and model.form == "keras":
-        data = _lower_keras(job, model, precision)
-    else:
-        data = job.lowered.get("fp32") or litert.convert(graph, signature, "fp32", model.fp32_modules)
-        job.lowered["fp32"] = data
-        if precision == "fp16":
-            data = litert.halve(data, graph, signature, model.fp32_modules).tflite
-    if model.output_kind == "scores" and model.buffer_kind == "window":
-        data = add_mediapipe_metadata(
-            data,
-            labels=labels,
-            sample_rate_hz=model.geometry.sample_rate_hz,
-            channels=model.geometry.channels,
-            name=model.name,
-            description=model.summary,
-            version="1",
-            licence=model.origins(job.weights)[0].licence,
-            author=model.paper,
-        )
-    path.write_bytes(data)
-    trial.remember(trial_key(data))
-
-
-def _lower_keras(job: _Job, model: CustomEntry, precision: Any) -> bytes:
-    """A .keras file goes to LiteRT by TensorFlow's own converter."""
-    from converters.litert import keras
-
-    data = job.lowered.get("fp32") or keras.convert(model, Path(model.keras_file))
-    job.lowered["fp32"] = data
-    return keras.halve(model, data) if precision == "fp16" else data
-
-
-def _convert_coreml(job: _Job, graph: nn.Module, precision: Any, labels: tuple[str, ...], path: Path) -> None:
-    from converters.coreml import convert as coreml
-
-    model = job.spec.model
-    signature = model.signature(job.spec.hops_per_call)
-    metadata = coreml.CoreMLMetadata(
-        description=model.summary,
-        author=model.paper,
-        licence=model.origins(job.weights)[0].licence,
-        version="1",
-        geometry=model.geometry,
-        labels=labels,
-    )
-    coreml.convert(graph, signature, precision, model.fp32_modules, path, metadata)
-
-
-def _write_and_check_golden(job: _Job, net: nn.Module, manifest: Manifest) -> None:
-    """Golden vectors of the original, and every artefact compared with them: executed before it is called converted."""
-    from converters.bundle.golden import check_golden, write_golden
-
-    write_golden(job.folder, seal(job.folder, manifest), net, job.spec.model)
-    bundle = Bundle(job.folder, seal(job.folder, manifest))
-    for result in check_golden(bundle):
-        failed = [c for c in result.checks if not c.passed]
-        if failed:
-            worst = failed[0]
-            raise ConversionError(
-                f"{result.artefact} on {result.engine} does not compute what the original computes: {worst.metric} is "
-                f"{worst.value:.3g}, expected {worst.direction} {worst.limit:g}; no bundle was written"
-            )
 
 
 def _install(stored: Path, target: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from converters.spec import ExportSpec, PrecisionName, toolchain_versions
@@ -179,12 +179,20 @@ def write_licences(folder: Path, model: ModelEntry, weights: WeightsFile) -> Non
         (target / "WEIGHTS.txt").write_text(text, encoding="utf-8")
 
 
-def write_model_card(folder: Path, spec: ExportSpec, manifest: Manifest) -> None:
-    """MODEL_CARD.md: for the person who finds the bundle in an app two years later."""
-    (folder / "MODEL_CARD.md").write_text("\n".join(_card_lines(spec, manifest)) + "\n", encoding="utf-8")
+def write_model_card(folder: Path, spec: ExportSpec, manifest: Manifest, refused: Mapping[str, str]) -> None:
+    """MODEL_CARD.md: for the person who finds the bundle in an app two years later.
+
+    Args:
+        folder: the bundle being written.
+        spec: what was asked for.
+        manifest: what is there.
+        refused: artefacts that were asked for and are not there, each with the reason.
+    """
+    lines = _card_lines(spec, manifest, refused)
+    (folder / "MODEL_CARD.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _card_lines(spec: ExportSpec, manifest: Manifest) -> list[str]:
+def _card_lines(spec: ExportSpec, manifest: Manifest, refused: Mapping[str, str]) -> list[str]:
     model, geometry, buffer = spec.model, spec.model.geometry, manifest.buffer
     lines = [
         f"# {model.name}: {model.summary}",
@@ -212,6 +220,8 @@ def _card_lines(spec: ExportSpec, manifest: Manifest) -> list[str]:
             "",
             f"Kept in float32 in the fp16 artefacts: {', '.join(model.fp32_modules)} (docs/precision.md says why).",
         ]
+    if refused:
+        lines += ["", "## Asked for, and not in this bundle", "", *(f"- {a}: {why}" for a, why in refused.items())]
     lines += ["", "## Weights", ""]
     lines += [f"- {w.source} {w.version}, sha256 {w.sha256}, {w.licence}. {w.citation}" for w in manifest.weights]
     known = model.card_lines()

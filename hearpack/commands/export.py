@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from hearpack.commands.shared import JsonOption, UsersWords, megabytes, print_json, progress_bars, say
+
+if TYPE_CHECKING:
+    from converters.export import ExportResult
+    from runtimes.bundle import Manifest
 
 
 def export(
@@ -22,7 +28,7 @@ def export(
     force: bool = typer.Option(False, help="Convert again even if the cache has this very export."),
     json_output: bool = JsonOption,
 ) -> None:
-    """Convert, execute, compare with the original, and write a bundle."""
+    """Convert, execute, compare with the original, and write a bundle; exit 1 if it lacks an artefact."""
     from converters.export import export as export_model
     from converters.export import open_model
     from converters.spec import FORMATS, PRECISIONS, hops_from_arguments, parse_choices
@@ -58,18 +64,28 @@ def export(
                     "kept_decisions": result.kept_decisions,
                     "seconds": seconds,
                     "assumed": model.assumed,
+                    "refused": result.refused,
                     "artefacts": [{"id": a.id, "path": a.path, "bytes": a.size_bytes} for a in manifest.artefacts],
                 }
                 for result, manifest, seconds in rows
             ]
         )
-        return
-    for sentence in model.assumed:
-        say(f"assumed: {sentence}")
-    for result, manifest, seconds in rows:
-        how = "unchanged, from the cache" if result.cached else "converted and compared with the original"
-        say(f"{result.path}: {how} in {seconds:.1f} s")
-        for artefact in manifest.artefacts:
-            say(f"  {artefact.id:14} {megabytes(artefact.size_bytes):>9}  {artefact.path}")
-        if result.kept_decisions:
-            say("  your edits of the manifest (decisions, dsp, playout) were kept")
+    else:
+        for sentence in model.assumed:
+            say(f"assumed: {sentence}")
+        for row in rows:
+            _show(*row)
+    if any(result.refused for result, _, _ in rows):
+        raise typer.Exit(1)
+
+
+def _show(result: ExportResult, manifest: Manifest, seconds: float) -> None:
+    """What was written, and what was not."""
+    how = "unchanged, from the cache" if result.cached else "converted and compared with the original"
+    say(f"{result.path}: {how} in {seconds:.1f} s")
+    for artefact in manifest.artefacts:
+        say(f"  {artefact.id:14} {megabytes(artefact.size_bytes):>9}  {artefact.path}")
+    if result.kept_decisions:
+        say("  your edits of the manifest (decisions, dsp, playout) were kept")
+    for reason, refused in itertools.groupby(result.refused, lambda r: r.reason):
+        say(f"hearpack: left out {', '.join(r.artefact for r in refused)}: {reason}", err=True)

@@ -167,7 +167,7 @@ def test_a_converter_that_finds_its_disk_full_names_the_disk(tmp_path: Path, mon
             raise ConversionError("litert-torch cannot convert the net") from exc
 
     monkeypatch.setenv("HEARPACK_CACHE", str(make_cache(tmp_path / "cache")))
-    monkeypatch.setattr("converters.export._build", full)
+    monkeypatch.setattr("converters.export.make_bundle", full)
     with pytest.raises(OutputError, match=r"no space left.*MB free"):
         hearpack.export("dtln", tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
@@ -184,6 +184,8 @@ CACHE_DAMAGES = {
     "the sum": lambda folder: (folder.parent / "tree.sha256").write_text("0" * 64),
     "the sum is gone": lambda folder: (folder.parent / "tree.sha256").unlink(),
     "the sum is no text": lambda folder: (folder.parent / "tree.sha256").write_bytes(b"\xff"),
+    "what was refused is gone": lambda folder: (folder.parent / "refused.json").unlink(),
+    "what was refused is no list": lambda folder: (folder.parent / "refused.json").write_text('{"a": 1}'),
     "the folder": lambda folder: shutil.rmtree(folder),
 }
 
@@ -192,6 +194,7 @@ CACHE_DAMAGES = {
 def test_any_damage_in_the_cache_is_found(damage: str, tmp_path: Path) -> None:
     stored = make_good(tmp_path, coreml=False)
     (tmp_path / "tree.sha256").write_text(sha256_tree(stored) + "\n")
+    (tmp_path / "refused.json").write_text("[]")
     assert _is_intact(stored)
     CACHE_DAMAGES[damage](stored)
     assert not _is_intact(stored)

@@ -195,7 +195,7 @@ def test_licences_are_copied_or_said_to_be_the_users(tmp_path: Path) -> None:
 )
 def test_the_card_names_every_tensor_every_artefact_and_every_limit(model: Any, tmp_path: Path) -> None:
     manifest = manifest_of(model, tmp_path, limits=LIMITS)
-    write_model_card(tmp_path, ExportSpec(model), manifest)
+    write_model_card(tmp_path, ExportSpec(model), manifest, {})
     card = (tmp_path / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert card.startswith(f"# {model.name}: {model.summary}\n")
     signature = model.signature(1)
