@@ -110,7 +110,8 @@ def refuse_insensitive(graph: torch.nn.Module, signature: GraphSignature) -> Non
         if difference <= LEAST_DIFFERENCE * scale:
             raise ConversionError(
                 f"output {spec.name!r} hardly depends on {signature.inputs[0].name!r}: two inputs of noise differ by "
-                f"{difference:.3g} of {scale:.3g}, so parity would prove nothing; load real weights"
+                f"{difference:.3g} of {scale:.3g}, so parity would prove nothing; load real weights, or go on with "
+                "--allow-insensitive"
             )
 
 

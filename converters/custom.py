@@ -30,7 +30,13 @@ _OFFLINE_HOPS = 24
 LOWERING_LIMIT = 1e-3
 
 
-def open_custom(target_text: str, geometry: GeometrySource = None, weights: Path | None = None) -> CustomEntry:
+def open_custom(
+    target_text: str,
+    geometry: GeometrySource = None,
+    weights: Path | None = None,
+    *,
+    allow_insensitive: bool = False,
+) -> CustomEntry:
     """Load a user's net, prove what can be proved before converting, and describe it as an entry.
 
     Args:
@@ -38,6 +44,7 @@ def open_custom(target_text: str, geometry: GeometrySource = None, weights: Path
         geometry: a geometry.toml, a mapping of its shape, or a StreamGeometry; None: geometry.toml beside the file,
             else GEOMETRY in the user's module.
         weights: a checkpoint that is loaded into the net.
+        allow_insensitive: go on with a net that hardly reacts to its input; the entry says so.
 
     Raises:
         UsageError: the file, the module or the geometry is not usable.
@@ -54,7 +61,8 @@ def open_custom(target_text: str, geometry: GeometrySource = None, weights: Path
         require_torch("loading a net of your own")
         tables, where = _tables(target, None, geometry)
         entry, net, source = open_keras(target, tables, where)
-        return complete(dataclasses.replace(entry, keras_file=str(Path(target.module).resolve())), target, source, net)
+        entry = dataclasses.replace(entry, keras_file=str(Path(target.module).resolve()))
+        return _heard(complete(entry, target, source, net), "", allow_insensitive)
     require_torch("loading a net of your own")
     loaded = load(target)
     tables, where = _tables(target, loaded, geometry)
@@ -63,8 +71,7 @@ def open_custom(target_text: str, geometry: GeometrySource = None, weights: Path
     if weights is not None:
         _load_weights(net, weights)
     entry = complete(entry, target, loaded.source_sha256, net, weights, loaded.sources)
-    taken = sha256_bytes(f"{loaded.taken_sha256}\n{_behaviour_sha256(entry)}".encode())
-    return dataclasses.replace(entry, original=dataclasses.replace(entry.original, taken_sha256=taken))
+    return _heard(entry, loaded.taken_sha256, allow_insensitive)
 
 
 def complete(
@@ -154,23 +161,40 @@ def _state_sha256(net: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _behaviour_sha256(entry: CustomEntry) -> str:
-    """sha256 of what the net gives for noise, to the last bit: it finds what changed where no file tells."""
+def _heard(entry: CustomEntry, taken_sha256: str, allow_insensitive: bool) -> CustomEntry:
+    """The entry with what noise shows of its net: whether it reacts, and a hash of what it gives, to the last bit.
+
+    The hash finds what has changed since an export where no file tells.
+
+    Args:
+        entry: complete.
+        taken_sha256: over what the net was built of.
+        allow_insensitive: as in `open_custom`.
+    """
     import torch
 
     from models.custom.forms import graph, offline
 
+    causal = entry.form == "causal"
+    net = offline(entry) if causal else graph(entry, 1)
+    signature = _offline_signature(entry) if causal else entry.signature(1)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the order of additions is the machine's otherwise
     try:
         with torch.no_grad():
-            if entry.form == "causal":
-                values = [offline(entry)(*example_inputs(_offline_signature(entry)))]
-            else:
-                values = list(graph(entry, 1)(*example_inputs(entry.signature(1))))
+            values = net(*example_inputs(signature))
+        try:
+            refuse_insensitive(net, signature)
+        except ConversionError as exc:
+            if not allow_insensitive:
+                raise
+            sentence = f"--allow-insensitive: {str(exc).partition(';')[0]}"
+            entry = dataclasses.replace(entry, insensitive=True, assumed=(*entry.assumed, sentence))
     finally:
         torch.set_num_threads(threads)
-    return sha256_bytes(b"".join(value.contiguous().numpy().tobytes() for value in values))
+    gives = b"".join(value.contiguous().numpy().tobytes() for value in ((values,) if causal else values))
+    taken = sha256_bytes(taken_sha256.encode() + gives)
+    return dataclasses.replace(entry, original=dataclasses.replace(entry.original, taken_sha256=taken))
 
 
 def _known_modules(entry: CustomEntry) -> None:
@@ -226,7 +250,6 @@ def _check(entry: CustomEntry) -> None:
     refuse_mutation(built, signature)
     if entry.form != "causal":
         _check_lowering(as_written(entry, 1), built, signature)
-    refuse_insensitive(built, signature)
     with torch.no_grad():
         out = built(*example_inputs(signature))[0]
     if entry.output_kind == "scores" and (float(out.min()) < -1e-6 or float(out.max()) > 1.0 + 1e-6):

@@ -65,6 +65,7 @@ def export(
     precisions: Sequence[str] = PRECISIONS,
     weights: str | Path | None = None,
     geometry: GeometrySource = None,
+    allow_insensitive: bool = False,
     force: bool = False,
     progress: Progress = silent,
 ) -> ExportResult:
@@ -80,6 +81,8 @@ def export(
         weights: a checkpoint of your own, or None for the pretrained weights.
         geometry: of a custom net: a geometry.toml, a mapping of its shape, or a StreamGeometry; None: the
             geometry.toml beside it, or GEOMETRY in it.
+        allow_insensitive: go on with a custom net that hardly reacts to its input, as many do with random weights; the
+            bundle says so.
         force: convert again even if this very export is in the cache.
         progress: called with (what, fraction done).
 
@@ -92,7 +95,7 @@ def export(
         ConversionError: no artefact can be converted within its tolerance.
         OutputError: the place cannot be written; whatever stood there is untouched.
     """
-    model = name if isinstance(name, ModelEntry) else open_model(name, geometry, weights)
+    model = name if isinstance(name, ModelEntry) else open_model(name, geometry, weights, allow_insensitive)
     model.signature(hops_per_call)
     chosen_formats = parse_choices(",".join(formats), FORMATS, "formats")
     chosen_precisions = parse_choices(",".join(precisions), PRECISIONS, "precisions")
@@ -135,11 +138,16 @@ def _entry(stored: Path, force: bool) -> Iterator[bool]:
         yield not force and _is_intact(stored)
 
 
-def open_model(name: str, geometry: GeometrySource = None, weights: str | Path | None = None) -> ModelEntry:
+def open_model(
+    name: str,
+    geometry: GeometrySource = None,
+    weights: str | Path | None = None,
+    allow_insensitive: bool = False,
+) -> ModelEntry:
     """The entry of a model of the catalogue, or of a custom net, loaded and checked.
 
     Args:
-        name, geometry, weights: as in `export`.
+        name, geometry, weights, allow_insensitive: as in `export`.
 
     Returns:
         what `export` takes instead of a name.
@@ -149,7 +157,7 @@ def open_model(name: str, geometry: GeometrySource = None, weights: str | Path |
         HearpackError: as `converters.custom.open_custom`.
     """
     if is_custom(name):
-        entry = open_custom(name, geometry, as_path(weights))
+        entry = open_custom(name, geometry, as_path(weights), allow_insensitive=allow_insensitive)
         remember(entry, name, geometry)
         return entry
     model = find(name)

@@ -84,7 +84,8 @@ def reopen(
             f"give its place with --original PATH"
         )
     _refuse_changed(place, original)
-    entry = open_custom(place.target, place.geometry, place.weights)
+    allowed = bool(original.insensitive)
+    entry = open_custom(place.target, place.geometry, place.weights, allow_insensitive=allowed)
     _same_original(entry, original)
     return entry
 

@@ -40,6 +40,10 @@ Array = NDArray[np.float32]
 
 STRESS_SECONDS = 4.0
 SHORTEST_SECONDS = 2.0
+_INSENSITIVE = (
+    "the net hardly reacts to its input (it was exported with --allow-insensitive): that artefacts agree with it "
+    "proves nothing; export it with real weights"
+)
 _NOT_KEPT = ("level", "warnings", "not_kept")
 
 
@@ -88,7 +92,8 @@ class VerifyReport:
         material, seconds: the stream.
         artefacts: one report for each artefact and engine.
         passed: all of them passed.
-        level, warnings: of a file of your own: a line about its level, and what a person has to know of it.
+        level, warnings: of a file of your own: a line about its level, and what a person has to know of it; that the
+            net hardly reacts to its input.
         not_kept: why there is no parity/MACHINE.json of it (a bundle that cannot be written); empty where there is.
     """
 
@@ -190,7 +195,7 @@ def verify(
         artefacts=tuple(reports),
         passed=all(r.passed for r in reports),
         level=truth.level,
-        warnings=truth.warnings,
+        warnings=(*truth.warnings, *([_INSENSITIVE] if bundle.manifest.original.insensitive else [])),
     )
     return dataclasses.replace(report, not_kept=_keep(bundle, report))
 

@@ -103,6 +103,11 @@ class ModelEntry:
         return ()
 
     @property
+    def insensitive(self) -> bool:
+        """Whether a custom net hardly reacts to its input, and its user wanted to go on."""
+        return False
+
+    @property
     def assumed(self) -> tuple[str, ...]:
         """Sentences on what was not said of a custom net."""
         return ()

@@ -130,6 +130,7 @@ def build_manifest(spec: ExportSpec, weights: WeightsFile, artefacts: Sequence[A
             factory=model.factory,
             weights_sha256=weights.sha256,
             source_sha256=model.source_sha256,
+            insensitive=model.insensitive or None,
             sources=tuple(SourceFile(path=path, sha256=sha256) for path, sha256 in model.source_files) or None,
         ),
         geometry=Geometry(**dataclasses.asdict(model.geometry)),

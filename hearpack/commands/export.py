@@ -25,6 +25,9 @@ def export(
     precisions: str = typer.Option("fp32,fp16", "--precision", help="fp32, fp16, or both."),
     weights: Path | None = typer.Option(None, help="Your own checkpoint: .safetensors, or torch with weights only."),
     geometry: Path | None = typer.Option(None, help="geometry.toml of a custom net; the one beside it by default."),
+    allow_insensitive: bool = typer.Option(
+        False, help="Go on with a net that hardly reacts to its input (random weights); the bundle says so."
+    ),
     force: bool = typer.Option(False, help="Convert again even if the cache has this very export."),
     json_output: bool = JsonOption,
 ) -> None:
@@ -36,7 +39,7 @@ def export(
 
     words = UsersWords()
     with words.on_stderr():
-        model = open_model(name, geometry, weights)
+        model = open_model(name, geometry, weights, allow_insensitive)
     counts = hops_from_arguments(model, hops, buffer_ms)
     chosen_formats = parse_choices(formats, FORMATS, "--format")
     chosen_precisions = parse_choices(precisions, PRECISIONS, "--precision")

@@ -68,6 +68,7 @@ class CustomEntry(ModelEntry):
             has them.
         licence, citation: what the user says of the weights.
         assumed: sentences on what the user did not say.
+        insensitive: it hardly reacts to its input, and its user wanted to go on.
         original: which net this is.
         net: the loaded net (torch or a traced Keras model); no part of the entry's identity, which `original` is.
         weights_file, keras_file: where its weights were read from; no part of its identity either.
@@ -85,6 +86,7 @@ class CustomEntry(ModelEntry):
     licence: str = "not stated"
     citation: str = "not stated"
     assumed: tuple[str, ...] = ()
+    insensitive: bool = False
     original: CustomOriginal = CustomOriginal()
     net: Any = field(default=None, compare=False, repr=False)
     weights_file: str = field(default="", compare=False, repr=False)

@@ -70,13 +70,15 @@ class Original(_Frozen):
     """The net that the artefacts are compared with: said, never run, by whoever reads it.
 
     Only a custom net (models/custom/entry.py) has `source_sha256`, and `sources` where it is Python: the files that
-    were loaded, so that `verify --original` can compare them before it executes any.
+    were loaded, so that `verify --original` can compare them before it executes any. `insensitive`: its output hardly
+    depends on its input, so that parity proves nothing.
     """
 
     factory: str
     weights_sha256: str
     source_sha256: str | None = None
     sources: tuple[SourceFile, ...] | None = None
+    insensitive: bool | None = None
 
 
 class Geometry(_Frozen):

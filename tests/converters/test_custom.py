@@ -284,11 +284,36 @@ def test_logits_where_scores_are_due_are_refused(tmp_path: Path) -> None:
 def test_a_net_that_ignores_its_input_is_refused(tmp_path: Path) -> None:
     body = """
 def build():
+    torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(1600, 2), nn.Sigmoid())
     nn.init.zeros_(net[0].weight)
     return net
 """
-    assert "'scores' hardly depends on 'audio'" in refused(tmp_path, body, GEOMETRY)
+    message = refused(tmp_path, body, GEOMETRY)
+    assert "'scores' hardly depends on 'audio'" in message
+    assert "--allow-insensitive" in message
+    result = hearpack.export(
+        str(tmp_path / "wrong.py"),
+        tmp_path,
+        geometry=GEOMETRY,
+        allow_insensitive=True,
+        formats=("litert",),
+        precisions=("fp32",),
+    )
+    manifest = Bundle.open(result.path).manifest
+    assert manifest.original.insensitive is True
+    assert "--allow-insensitive: output 'scores' hardly depends" in (result.path / "MODEL_CARD.md").read_text()
+    toml = tmp_path / "geometry.toml"
+    toml.write_text(
+        "[geometry]\nsample_rate_hz = 16000\nwindow_samples = 1600\nhop_samples = 800\n[labels]\nnames = ['a', 'b']\n"
+    )
+    report = hearpack.verify(result.path, seconds=2, geometry=toml, original=str(tmp_path / "wrong.py"))
+    assert report.reference == "torch original"
+    assert any("hardly reacts to its input" in warning for warning in report.warnings)
+
+
+def test_a_net_that_reacts_is_not_marked(own: dict[str, Path]) -> None:
+    assert "insensitive" not in (own["waveform"] / "manifest.json").read_text()
 
 
 @pytest.mark.parametrize(
