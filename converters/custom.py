@@ -173,10 +173,10 @@ def _heard(entry: CustomEntry, taken_sha256: str, allow_insensitive: bool) -> Cu
     """
     import torch
 
-    from models.custom.forms import graph, offline
+    from models.custom.forms import as_written, offline
 
     causal = entry.form == "causal"
-    net = offline(entry) if causal else graph(entry, 1)
+    net = offline(entry) if causal else as_written(entry, 1)
     signature = _offline_signature(entry) if causal else entry.signature(1)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the order of additions is the machine's otherwise
