@@ -67,7 +67,7 @@ def open_custom(
     loaded = load(target)
     tables, where = _tables(target, loaded, geometry)
     entry = parse(tables, where, target.stem)
-    net = _net(loaded, target)
+    net = net_of(loaded, target)
     if weights is not None:
         _load_weights(net, weights)
     entry = complete(entry, target, loaded.source_sha256, net, weights, loaded.sources)
@@ -130,7 +130,8 @@ def _tables(target: Target, loaded: Loaded | None, geometry: GeometrySource) -> 
     return read_toml(Path(geometry)), Path(geometry).name
 
 
-def _net(loaded: Loaded, target: Target) -> nn.Module:
+def net_of(loaded: Loaded, target: Target) -> nn.Module:
+    """What the factory returned, if it is a net in float32; raises UsageError."""
     import torch
 
     net = loaded.result

@@ -12,6 +12,7 @@ from converters.bundle.edits import edits_of, present_bundle
 from converters.bundle.make import Job, Refused, make_bundle
 from converters.cache import EXPORTS, cache_limit_bytes, trim
 from converters.custom import GeometrySource, open_custom
+from converters.delay import refuse_wrong_delay
 from converters.originals import remember
 from converters.spec import FORMATS, PRECISIONS, ExportSpec, export_key, parse_choices
 from models import pretrained
@@ -31,6 +32,7 @@ from models.common.hashing import sha256_tree
 from models.common.parsing import parse_json
 from models.common.progress import Progress, silent
 from models.common.temporary import scratch
+from models.custom.entry import CustomEntry
 from models.custom.loading import is_custom
 from models.entry import ModelEntry
 from models.weights.fetch import cache_dir
@@ -108,6 +110,8 @@ def export(
     stored = cache_dir() / EXPORTS / key[:32] / spec.folder_name
     with _entry(stored, force) as hit:
         if not hit:
+            if isinstance(model, CustomEntry):
+                refuse_wrong_delay(model)
             try:
                 with atomic_folder(stored, "set HEARPACK_CACHE to another folder, or free space") as folder:
                     _remember_refused(stored, make_bundle(Job(spec, file, folder, progress)))

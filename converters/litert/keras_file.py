@@ -1,4 +1,4 @@
-"""A .keras file looked through before Keras loads it: sizes, names, and objects that are or name code.
+"""A .keras file looked through before Keras loads it: sizes, names, state, and objects that are or name code.
 
 Keras' safe mode refuses much of this as well, in the versions that hearpack takes; it has been got round five times.
 Here nothing is made: config.json is data, and an object that is not Keras' own layer, initializer and the like is
@@ -31,7 +31,7 @@ _CODE = {
 
 
 def check_keras_file(file: Path) -> None:
-    """Raise UsageError unless a .keras file holds weights and layers of Keras' own, and nothing else."""
+    """Raise UsageError unless a .keras file holds weights and layers of Keras' own, none stateful, and nothing else."""
     try:
         with bounded_zip(file, MOST_BYTES) as archive:
             sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
@@ -52,6 +52,12 @@ def check_keras_file(file: Path) -> None:
             raise UsageError(
                 f"{file.name}: {place} is a {kind!r:.40}, which holds {what}: code, and hearpack runs none of a model "
                 f"file; build the net of Keras' own layers"
+            )
+        inner = held.get("config")
+        if isinstance(inner, Mapping) and inner.get("stateful") is True:
+            raise UsageError(
+                f"{file.name}: {place} has stateful=True, state that a converted model could not hand over: build it with "
+                f"stateful=False and the same weights, for windows; a net for streams is a step net in torch"
             )
         if module is not None and (not isinstance(module, str) or module.split(".")[0] != "keras"):
             raise UsageError(

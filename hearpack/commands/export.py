@@ -25,6 +25,9 @@ def export(
     precisions: str = typer.Option("fp32,fp16", "--precision", help="fp32, fp16, or both."),
     weights: Path | None = typer.Option(None, help="Your own checkpoint: .safetensors, or torch with weights only."),
     geometry: Path | None = typer.Option(None, help="geometry.toml of a custom net; the one beside it by default."),
+    sample: Path | None = typer.Option(
+        None, help="A clip of what a custom net without geometry.toml hears: one is guessed and written."
+    ),
     allow_insensitive: bool = typer.Option(
         False, help="Go on with a net that hardly reacts to its input (random weights); the bundle says so."
     ),
@@ -39,6 +42,8 @@ def export(
 
     words = UsersWords()
     with words.on_stderr():
+        if sample is not None:
+            geometry = _guessed(name, geometry, sample, output)
         model = open_model(name, geometry, weights, allow_insensitive)
     counts = hops_from_arguments(model, hops, buffer_ms)
     chosen_formats = parse_choices(formats, FORMATS, "--format")
@@ -80,6 +85,21 @@ def export(
             _show(*row)
     if any(result.refused for result, _, _ in rows):
         raise typer.Exit(1)
+
+
+def _guessed(name: str, geometry: Path | None, sample: Path, output: Path) -> Path:
+    """A geometry.toml for a net that has none, written into the folder of the bundles, and shown."""
+    from converters.guess import guess_geometry
+    from models.common.errors import UsageError
+    from models.custom.loading import is_custom
+
+    if geometry is not None or not is_custom(name):
+        raise UsageError("--sample is for a custom net without a geometry.toml; leave it or --geometry out")
+    path = guess_geometry(name, sample, output)
+    say(f"guessed, and written to {path}; read it, and give it with --geometry once it is right:", err=True)
+    for line in path.read_text(encoding="utf-8").splitlines():
+        say(f"  {line}", err=True)
+    return path
 
 
 def _show(result: ExportResult, manifest: Manifest, seconds: float) -> None:

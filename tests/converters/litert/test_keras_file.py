@@ -98,6 +98,14 @@ def test_code_in_a_configuration_is_refused_by_name(config: Any, message: str, t
     assert message in str(caught.value)
 
 
+def test_hidden_state_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
+    recurrent = {"module": "keras.layers", "class_name": "LSTM", "config": {"name": "memory", "stateful": False}}
+    check_keras_file(write(tmp_path / "net.keras", with_layer(**recurrent)))
+    recurrent["config"] = {"name": "memory", "stateful": True}
+    with pytest.raises(UsageError, match="layer 'memory' has stateful=True.*build it with stateful=False"):
+        check_keras_file(write(tmp_path / "net.keras", with_layer(**recurrent)))
+
+
 @pytest.mark.parametrize("name", ["../../evil.txt", "/abs.txt", "assets/../../x", "C:\\x", "..\\x", "other.py"])
 def test_entries_outside_or_unknown_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"would lie outside of the folder|which Keras does not write"):
