@@ -56,8 +56,8 @@ def check_keras_file(file: Path) -> None:
         inner = held.get("config")
         if isinstance(inner, Mapping) and inner.get("stateful") is True:
             raise UsageError(
-                f"{file.name}: {place} has stateful=True, state that a converted model could not hand over: build it with "
-                f"stateful=False and the same weights, for windows; a net for streams is a step net in torch"
+                f"{file.name}: {place} has stateful=True, state that a converted model could not hand over: build it "
+                f"with stateful=False and the same weights, for windows; a net for streams is a step net in torch"
             )
         if module is not None and (not isinstance(module, str) or module.split(".")[0] != "keras"):
             raise UsageError(

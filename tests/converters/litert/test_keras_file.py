@@ -102,7 +102,7 @@ def test_hidden_state_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
     recurrent = {"module": "keras.layers", "class_name": "LSTM", "config": {"name": "memory", "stateful": False}}
     check_keras_file(write(tmp_path / "net.keras", with_layer(**recurrent)))
     recurrent["config"] = {"name": "memory", "stateful": True}
-    with pytest.raises(UsageError, match="layer 'memory' has stateful=True.*build it with stateful=False"):
+    with pytest.raises(UsageError, match=r"layer 'memory' has stateful=True.*build it with stateful=False"):
         check_keras_file(write(tmp_path / "net.keras", with_layer(**recurrent)))
 
 
