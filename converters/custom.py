@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from converters.checks import example_inputs, refuse_insensitive, refuse_mutation
+from converters.torchscript import as_graph, load_archive
 from models.common.errors import ConversionError, UsageError, WeightsError
 from models.common.hashing import sha256_bytes
 from models.custom.entry import CustomEntry, CustomOriginal
@@ -40,7 +41,7 @@ def open_custom(
     """Load a user's net, prove what can be proved before converting, and describe it as an entry.
 
     Args:
-        target_text: "path/net.py:build", "package.module:build" or "path/model.keras".
+        target_text: "path/net.py:build", "package.module:build", "path/model.keras" or "path/model.pt" (TorchScript).
         geometry: a geometry.toml, a mapping of its shape, or a StreamGeometry; None: geometry.toml beside the file,
             else GEOMETRY in the user's module.
         weights: a checkpoint that is loaded into the net.
@@ -64,12 +65,13 @@ def open_custom(
         entry = dataclasses.replace(entry, keras_file=str(Path(target.module).resolve()))
         return _heard(complete(entry, target, source, net), "", allow_insensitive)
     require_torch("loading a net of your own")
-    loaded = load(target)
+    loaded = load_archive(target) if target.is_archive else load(target)
     tables, where = _tables(target, loaded, geometry)
     entry = parse(tables, where, target.stem)
     net = net_of(loaded, target)
     if weights is not None:
         _load_weights(net, weights)
+    net = as_graph(net, entry)
     entry = complete(entry, target, loaded.source_sha256, net, weights, loaded.sources)
     return _heard(entry, loaded.taken_sha256, allow_insensitive)
 

@@ -75,7 +75,7 @@ def export(
 
     Args:
         name: a model of `hearpack models`; or a custom net: "path/net.py:build", "package.module:build",
-            "path/model.keras" (docs/bring-your-own.md); or an entry that `open_model` gave.
+            "path/model.keras", "path/model.pt" of TorchScript (docs/bring-your-own.md); or an entry of `open_model`.
         output: folder that is to hold the bundle; made if missing.
         hops_per_call: hops one call takes.
         formats: any of "litert", "coreml".

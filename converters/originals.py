@@ -18,7 +18,7 @@ from models.common.files import write_atomic
 from models.common.hashing import sha256_bytes, sha256_file
 from models.common.parsing import parse_json
 from models.custom.entry import CustomEntry, CustomOriginal
-from models.custom.loading import Sources, changed_sources, parse_target
+from models.custom.loading import ARCHIVES, Sources, changed_sources, parse_target
 from models.weights.fetch import cache_dir
 from runtimes.bundle import Bundle, Original
 
@@ -46,7 +46,7 @@ def remember(entry: CustomEntry, target_text: str, geometry: GeometrySource) -> 
         "weights": entry.weights_file or None,
         "sources": entry.source_files,
     }
-    if target.is_keras:
+    if not target.callable_name:
         where["target"] = str(Path(target.module).resolve())
     with contextlib.suppress(OutputError):  # a cache that cannot be written: `verify` asks for --original then
         write_atomic(_record(entry.original), json.dumps(where, indent=2, sort_keys=True) + "\n")
@@ -97,7 +97,7 @@ def _remembered(original: Original, geometry: str | Path | None, weights: Path |
         sources = tuple((str(path), str(sha256)) for path, sha256 in where["sources"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    is_file = text.endswith(".keras") or ".py:" in text
+    is_file = text.endswith((".keras", *ARCHIVES)) or ".py:" in text
     if is_file and not Path(text.removesuffix(":" + text.rpartition(":")[2]) if ".py:" in text else text).is_file():
         return None
     if weights is None and checkpoint is not None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def export(
-    name: str = typer.Argument(..., help="A model of `hearpack models`, or path/net.py:build, path/model.keras."),
+    name: str = typer.Argument(..., help="A model of `hearpack models`, or path/net.py:build, model.keras, model.pt."),
     output: Path = typer.Option(Path(), "--output", "-o", help="Folder for the bundles."),
     hops: str | None = typer.Option(None, help="Hops per call; several make several bundles: 1,4."),
     buffer_ms: float | None = typer.Option(None, help="Buffer of a call in ms instead of --hops."),

@@ -24,6 +24,7 @@ from models.custom.imports import OURS, PRIVATE, file_of, users_imports
 from models.custom.taken import digest, opened_files
 
 Sources = tuple[tuple[str, str], ...]  # path below the folder, sha256
+ARCHIVES = (".pt", ".pth", ".ts", ".torchscript")  # TorchScript; checkpoints have the first two names as well
 _OFFERED = (
     "CumulativeNorm",
     "ISTFT",
@@ -38,7 +39,7 @@ class Target:
     """What to load.
 
     Attributes:
-        module: "net.py" file, dotted module name, or .keras file.
+        module: "net.py" file, dotted module name, .keras file, or TorchScript archive.
         callable_name: "build".
         is_file: whether `module` is a file.
     """
@@ -51,11 +52,16 @@ class Target:
     def factory(self) -> str:
         """As a manifest has it: the name of a file alone, no path."""
         name = Path(self.module).name if self.is_file else self.module
-        return name if self.is_keras else f"{name}:{self.callable_name}"
+        return f"{name}:{self.callable_name}" if self.callable_name else name
 
     @property
     def is_keras(self) -> bool:
         return self.module.endswith(".keras")
+
+    @property
+    def is_archive(self) -> bool:
+        """A TorchScript archive; as a .keras file, it is called by no name."""
+        return self.module.endswith(ARCHIVES)
 
     @property
     def stem(self) -> str:
@@ -68,22 +74,23 @@ class Target:
 
 def is_custom(text: str) -> bool:
     """Whether an argument names a net of the user's own, rather than a model of the catalogue."""
-    return text.endswith((".py", ".keras")) or ":" in text
+    return text.endswith((".py", ".keras", *ARCHIVES)) or ":" in text
 
 
 def parse_target(text: str) -> Target:
-    """ "path/net.py:build", "path/net.py", "package.module:build" or "path/model.keras".
+    """ "path/net.py:build", "path/net.py", "package.module:build", "path/model.keras" or "path/model.pt".
 
     Raises:
         UsageError: no such file, a name that is one of ours, or none of these.
     """
-    if text.endswith(".keras"):
+    files = (".keras", *ARCHIVES)
+    if text.endswith(files):
         module, function = text, ""
     else:
         module, _, function = text.rpartition(":") if ":" in text and not text.endswith(".py") else (text, "", "build")
-    if module.endswith((".py", ".keras")):
+    if module.endswith((".py", *files)):
         if not Path(module).is_file():
-            raise UsageError(f"{module}: no such file; expected path/net.py:build or path/model.keras")
+            raise UsageError(f"{module}: no such file; expected path/net.py:build, path/model.keras or path/model.pt")
         return Target(module, function, True)
     if not all(part.isidentifier() for part in (*module.split("."), function)):
         raise UsageError(f"expected path/net.py:build, package.module:build or path/model.keras, got {text!r}")

@@ -22,9 +22,9 @@ def write(path: Path, text: str) -> Path:
 
 
 def test_what_is_the_users_own() -> None:
-    assert [is_custom(t) for t in ("dtln", "net.py", "a/net.py:make", "pkg.mod:make", "m.keras")] == [False] + [
+    assert [is_custom(t) for t in ("dtln", "net.py", "a/net.py:make", "pkg.mod:make", "m.keras", "m.pt")] == [False] + [
         True
-    ] * 4
+    ] * 5
 
 
 def test_a_users_own_models_package_never_meets_ours(tmp_path: Path) -> None:
