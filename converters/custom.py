@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from converters.checks import example_inputs, refuse_insensitive, refuse_mutation
-from converters.torchscript import as_graph, load_archive
 from models.common.errors import ConversionError, UsageError, WeightsError
 from models.common.hashing import sha256_bytes
 from models.custom.entry import CustomEntry, CustomOriginal
@@ -65,13 +64,12 @@ def open_custom(
         entry = dataclasses.replace(entry, keras_file=str(Path(target.module).resolve()))
         return _heard(complete(entry, target, source, net), "", allow_insensitive)
     require_torch("loading a net of your own")
-    loaded = load_archive(target) if target.is_archive else load(target)
+    loaded = load(target)
     tables, where = _tables(target, loaded, geometry)
     entry = parse(tables, where, target.stem)
     net = net_of(loaded, target)
     if weights is not None:
         _load_weights(net, weights)
-    net = as_graph(net, entry)
     entry = complete(entry, target, loaded.source_sha256, net, weights, loaded.sources)
     return _heard(entry, loaded.taken_sha256, allow_insensitive)
 

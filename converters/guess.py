@@ -17,7 +17,6 @@ import numpy as np
 
 from converters.custom import net_of, open_custom
 from converters.delay import CLEAR, delay_of
-from converters.torchscript import load_archive
 from models.common.errors import ConversionError, UsageError
 from models.common.files import cannot_write, write_atomic
 from models.common.parsing import parse_toml
@@ -67,7 +66,7 @@ def guess_geometry(target_text: str, sample: str | Path, output: str | Path = ".
     if target.is_keras:
         raise UsageError(f"{target.factory}: --sample looks at torch nets; write a geometry.toml for a .keras file")
     clip = read_wav(sample)
-    loaded = load_archive(target) if target.is_archive else load(target)
+    loaded = load(target)
     if (target.is_file and Path(target.module).with_name("geometry.toml").is_file()) or hasattr(
         loaded.module, "GEOMETRY"
     ):

@@ -131,6 +131,8 @@ def load(target: Target) -> Loaded:
         UsageError: it cannot be imported, or has no such callable.
         ConversionError: the factory failed.
     """
+    if target.is_archive:
+        return _archive(Path(target.module).resolve())
     for name in _OFFERED:
         getattr(importlib.import_module("hearpack"), name)  # found once, it stays there while ours are put aside
     file = Path(target.module).resolve() if target.is_file else None
@@ -149,6 +151,21 @@ def load(target: Target) -> Loaded:
         files |= set() if file is None else {file}
         taken = digest(root, files, imported(), opened, installed)
     return Loaded(module, result, _sources(root, files), taken)
+
+
+def _archive(file: Path) -> Loaded:
+    """A TorchScript archive in place of what a factory returns."""
+    import torch
+
+    jit_load: Any = torch.jit.load  # untyped in torch
+    try:
+        net = jit_load(str(file), map_location="cpu")
+    except (RuntimeError, ValueError, OSError) as exc:
+        raise UsageError(
+            f"{file.name}: holds no TorchScript; if it holds weights, give the code, path/net.py:build, and this file "
+            f"with --weights"
+        ) from exc
+    return Loaded(types.ModuleType(file.stem), net, _sources(file.parent, {file}), "")
 
 
 def _place(package: types.ModuleType) -> str:

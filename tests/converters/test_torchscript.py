@@ -1,4 +1,4 @@
-"""converters.torchscript: an archive without any Python is exported for windows, and what cannot be is told."""
+"""A TorchScript archive in place of code: exported, found again by verify, and a checkpoint told from it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 import hearpack
 from converters.custom import open_custom
-from models.common.errors import ConversionError, UsageError
+from models.common.errors import UsageError
 from runtimes.bundle import Bundle
 
 WINDOW = {
@@ -60,27 +60,7 @@ def test_an_archive_is_exported_to_both_formats_and_found_again(archive: Path, t
     assert report.passed
 
 
-def test_it_computes_what_the_script_computes(archive: Path) -> None:
-    entry = open_custom(str(archive), WINDOW)
-    audio = torch.randn(1, 1, 1600)
-    load: Any = torch.jit.load
-    assert not isinstance(entry.net, torch.jit.ScriptModule)
-    assert torch.equal(entry.net(audio), load(str(archive))(audio))
-
-
-def test_a_factory_may_give_a_script(archive: Path) -> None:
-    file = archive.with_name("net.py")
-    file.write_text(
-        "import torch\nfrom pathlib import Path\n"
-        "def build(): return torch.jit.load(str(Path(__file__).with_name('birds.pt')))\n"
-    )
-    assert not isinstance(open_custom(str(file), WINDOW).net, torch.jit.ScriptModule)
-
-
-def test_streams_and_checkpoints_are_told_what_to_do(archive: Path) -> None:
-    stream = {"task": "enhancer", "geometry": WINDOW["geometry"], "net": {"form": "causal"}}
-    with pytest.raises(ConversionError, match=r"only net.form = 'window' can be made of it, got causal"):
-        open_custom(str(archive), stream)
+def test_a_checkpoint_is_told_what_to_do(archive: Path) -> None:
     torch.save(Net().state_dict(), archive)
     with pytest.raises(UsageError, match=r"birds.pt: holds no TorchScript; .*give the code.*--weights"):
         open_custom(str(archive), WINDOW)
