@@ -3,8 +3,8 @@
     python bench/random_nets.py --nets 300 --seed 1
 
 Each net is two to five bodies of the kinds below between an encoder and a decoder. It is captured, its state taken out
-for calls of one and two hops, every value proven against the offline net in float64, and what is exported run against the
-net itself for 24 calls. A net must be proven or refused with a sentence; anything else is a fault, and exit code 1.
+for calls of one and two hops, every value proven against the offline net in float64, and what is exported run against
+the net itself for 24 calls. A net must be proven or refused with a sentence; anything else is a fault, and exit code 1.
 """
 
 from __future__ import annotations
