@@ -31,11 +31,11 @@ def match_shape(out: Tensor, shape: tuple[int, ...], who: str, what: str) -> Ten
     """`out` in `shape`, where they differ by axes of 1 only.
 
     Raises:
-        ConversionError: another shape, or no batch axis.
+        ConversionError: another shape.
     """
     if tuple(out.shape) == shape:
         return out
-    if out.dim() > 1 and [n for n in out.shape if n > 1] == [n for n in shape if n > 1]:
+    if [n for n in out.shape if n > 1] == [n for n in shape if n > 1]:
         return out.reshape(shape)
     raise ConversionError(f"{who}: forward returned {list(out.shape)}, expected {what} {list(shape)}")
 

@@ -269,6 +269,12 @@ class Builder:
         return name
 
 
+def name_of(node: fx.Node) -> str:
+    """What an operation is called in torch: "cat"; "" for what is none."""
+    packet = getattr(node.target, "overloadpacket", node.target)
+    return str(getattr(packet, "__name__", "")) if node.op == "call_function" else ""
+
+
 def _plain(value: Tensor) -> Tensor:
     """A constant as a graph has it: contiguous, float32 where it is a float."""
     value = value.detach()

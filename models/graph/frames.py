@@ -128,6 +128,24 @@ def _interleave(b: Builder, y: Value, channels: int, stride: list[int]) -> Value
     return value
 
 
+@lowers(FIXED, "linear")
+def _linear(b: Builder, x: Value, weight: Value, bias: Any = None) -> Any:
+    """Over more than three axes as over rows: litert-torch makes a product of rank 3 of it and expects rank 4."""
+    if len(x.shape) < 4:
+        return NotImplemented
+    rows = b.op("linear", b.op("reshape", x, [math.prod(x.shape[:-1]), x.shape[-1]]), weight, bias)
+    return b.op("reshape", rows, [*x.shape[:-1], rows.shape[-1]])
+
+
+@lowers(FIXED, "matmul")
+def _matmul(b: Builder, x: Value, y: Value) -> Any:
+    """A constant matrix behind more than three axes: over rows, as `linear`."""
+    if len(x.shape) < 4 or len(y.shape) != 2:
+        return NotImplemented
+    rows = b.op("matmul", b.op("reshape", x, [math.prod(x.shape[:-1]), x.shape[-1]]), y)
+    return b.op("reshape", rows, [*x.shape[:-1], rows.shape[-1]])
+
+
 @lowers(FIXED, "scaled_dot_product_attention")
 def _attention(
     b: Builder,

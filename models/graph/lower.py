@@ -76,7 +76,8 @@ def finish(module: fx.GraphModule, fp32: Sequence[str], builder: Builder, inputs
     known: dict[fx.Node, Any] = {}
     for node in module.graph.nodes:
         if node.op == "placeholder":
-            known[node] = builder.placeholder(node.name, inputs[node.name])
+            name = str(node.target)  # node.name is it in small letters
+            known[node] = builder.placeholder(name, inputs[name])
         elif node.op == "get_attr":
             known[node] = builder.constant(cast(Tensor, operator.attrgetter(str(node.target))(module)))
         elif node.op == "output":

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from models.common.errors import ConversionError
-from models.graph.builder import Builder, Value
+from models.graph.builder import Builder, Value, name_of
 from models.graph.table import SHAPE_FREE, lowers
 
 
@@ -102,6 +102,25 @@ def _pad(b: Builder, x: Value, pads: list[int], mode: str = "constant", value: f
     if mode != "constant":
         return NotImplemented
     return b.op("constant_pad_nd", x, pads, value or 0.0)
+
+
+@lowers(SHAPE_FREE, "slice")
+def _slice(b: Builder, x: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Any:
+    """A part of what was just joined is that part: an assignment to a slice that is read again."""
+    if x.node is None or name_of(x.node) != "cat" or step != 1:
+        return NotImplemented
+    parts, *at = cast("tuple[Any, ...]", x.node.args)
+    axis = axis_of(x, dim)
+    if axis_of(x, at[0] if at else 0) != axis:
+        return NotImplemented
+    first, last, _ = slice(start, end).indices(x.shape[axis])
+    place = 0
+    for part in parts:
+        size = b.values[part].shape[axis]
+        if (first, last) == (place, place + size):
+            return Value(b.values[part], part)
+        place += size
+    return NotImplemented
 
 
 @lowers(SHAPE_FREE, "slice_scatter")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
-from models.graph.builder import Builder, Value
+from models.graph.builder import Builder, Value, name_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -394,12 +394,32 @@ def _stft(
             )
         else:
             batched = b.op("unsqueeze", batched, 1)
+        batched, kernel = _heard(b, batched, kernel)
         both = b.op("conv1d", batched, b.constant(kernel), None, [hop])
         re, im = b.op("slice", both, 1, 0, bins), b.op("slice", both, 1, bins, 2 * bins)
         if len(x.shape) == 1:
             re, im = b.op("squeeze", re, 0), b.op("squeeze", im, 0)
     pair = Pair(re, im)
     return pair if said.get("return_complex") in (None, True) else _view_as_real(b, pair)
+
+
+def _heard(b: Builder, x: Value, kernel: Tensor) -> tuple[Value, Tensor]:
+    """Reflected samples that the window blanks are not even made: x [1, 1, n], kernel [channels, 1, taps]."""
+    source = x.node
+    while source is not None and name_of(source) in ("reshape", "view", "squeeze", "unsqueeze"):
+        source = source.args[0] if isinstance(source.args[0], fx.Node) else None
+    if source is None or name_of(source) != "pad" or source.args[2:3] != ("reflect",):
+        return x, kernel
+    before, after = cast("list[int]", source.args[1])
+    heard = kernel.abs().sum((0, 1)).nonzero()
+    first, taps = int(heard[0]), kernel.shape[-1]
+    last = int(heard[-1]) + 1
+    first, last = min(first, before), max(last, taps - after)
+    if (first, last) == (0, taps):
+        return x, kernel
+    inner = cast(fx.Node, source.args[0])
+    unpadded = b.op("reshape", Value(b.values[inner], inner), [1, 1, b.values[inner].shape[-1]])
+    return b.op("pad", unpadded, [before - first, after - (taps - last)], "reflect"), kernel[:, :, first:last]
 
 
 @_on("istft")

@@ -254,7 +254,7 @@ def build(): return Net()
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
-        ("x[0]", r"forward returned [2], expected scores [1, 2]"),
+        ("x[0, 0]", r"forward returned [], expected scores [1, 2]"),
         ("x.unsqueeze(2).expand(1, 2, 7)", r"forward returned [1, 2, 7], expected scores [1, 2]"),
         ("x[:, :1]", r"forward returned [1, 1], expected scores [1, 2]"),
         ("(x, x)", "forward returned a tuple of 2, expected one tensor"),
@@ -272,6 +272,23 @@ class Net(nn.Module):
 def build(): return Net()
 """
     assert message in refused(tmp_path, body, GEOMETRY)
+
+
+def test_scores_without_a_batch_axis_are_taken(tmp_path: Path) -> None:
+    body = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(1600, 2)
+    def forward(self, audio):
+        return torch.sigmoid(self.linear(audio)).squeeze()
+def build(): return Net()
+"""
+    file = tmp_path / "squeezed.py"
+    file.write_text(f"{HEADER}{body}")
+    entry = open_custom(str(file), GEOMETRY)
+    assert entry.load_graph(entry.net, 1)(torch.zeros(1, 1600))[0].shape == (1, 2)
 
 
 def test_logits_where_scores_are_due_are_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from torch import fx, nn
 from models.custom.causal.cuts import cut
 from models.custom.causal.layers import StreamConv, StreamConvTranspose
 from models.custom.causal.walk import Positions, Timing, Walk
+from models.graph.builder import Value
 
 
 def conv(walk: Walk, node: fx.Node) -> bool:
@@ -19,7 +20,7 @@ def conv(walk: Walk, node: fx.Node) -> bool:
     if weight in walk.timings or isinstance(walk.new[weight], Positions):
         walk.refuse(node, "its weight is computed from the audio")
     timing = walk.timings.get(source)
-    if timing is None:
+    if timing is None or timing.axis == 0:  # each frame for itself
         return False
     if timing.axis < 2:
         walk.refuse(node, f"takes {walk.shape(source)} with time on axis {timing.axis}; add a batch axis")
@@ -93,30 +94,48 @@ def _layer(walk: Walk, node: fx.Node) -> Any:
 
 
 def _looks_ahead(timing: Timing, total: int, left: int, stride: int) -> bool:
-    """Whether it needs frames that come later, by its own padding or one behind its input."""
-    front = left or timing.context
-    return bool(left or timing.trailing) and total - front - (stride - 1) > 0
+    """Whether it needs frames that come later, or reads what is behind or longer than the recording."""
+    ahead = total - left - timing.context - (stride - 1) > 0
+    return ahead or bool(timing.trailing) or timing.delay % stride != 0
 
 
 def _conv_ahead(walk: Walk, node: fx.Node, timing: Timing, total: int, left: int, stride: int) -> bool:
-    """A convolution over later frames: over a longer past, and the stream is that much behind."""
+    """A convolution over later frames: over a longer past, and the stream is that much behind.
+
+    Frame j reads up to frame j x stride + total - front of its input, and a call has those up to its own last one.
+    """
     time = walk.time_of(node)
-    front = left or timing.context
-    if time is None or timing.outer > 1 or timing.delay % stride or (left and (timing.context or timing.trailing)):
+    if time is None or timing.outer > 1:
         walk.refuse(node, "looks ahead in a way that cannot be made delay")
-    past = front + stride * math.ceil((total - front - (stride - 1)) / stride)
+    front = left + timing.context
+    late = max(0, math.ceil((timing.delay + total - front - (stride - 1)) / stride))
+    past = front + stride * late - timing.delay
+    if past < 0:
+        walk.refuse(node, "is strided over what looks ahead by a part of its stride")
     x = walk.value(cast(fx.Node, node.args[0]))
-    frames = timing.rate * walk.hops
-    if timing.context:
+    frames, out_frames = timing.rate * walk.hops, time[1] * walk.hops
+    layer = _layer(walk, node)
+    after = Timing(time[0], time[1], 0, walk.surplus(node, *time), 1, late)
+    if past == timing.context and not left and not (past and timing.delay):  # its past is in front of it already
+        y = walk.builder.op(f"conv{x.tensor.dim() - 2}d", x, *_constants(walk, node), *cast("Any", node.args[3:]))
+        walk.keep(node, walk.builder.op("narrow", y, time[0], 0, out_frames), after)
+        return True
+    if timing.context and not left and not timing.delay:  # which may be more than zeros
+        past -= timing.context
+    elif timing.context:
         x = walk.builder.op("slice", x, timing.axis, timing.context, timing.context + frames)
     x = walk.masked(node, x, replace(timing, context=0))
     shape = list(x.shape)
     shape[timing.axis] = past
-    module = StreamConv(_layer(walk, node), timing.axis, past, frames, time[1] * walk.hops)
-    surplus = walk.surplus(node, *time)
-    after = Timing(time[0], time[1], 0, surplus, 1, (timing.delay + past - front) // stride)
+    module = StreamConv(layer, timing.axis, past, frames, out_frames)
     walk.keep(node, walk.stateful(node, module, (x,), {"past": tuple(shape)}), after)
     return True
+
+
+def _constants(walk: Walk, node: fx.Node) -> tuple[Any, Any]:
+    """Weight and bias."""
+    _, weight, bias, *_ = _arguments(node)
+    return walk.value(weight), None if bias is None else walk.value(bias)
 
 
 def _unpadded(walk: Walk, node: fx.Node, kernel: int, total: int, stride: int) -> bool:
@@ -141,7 +160,7 @@ def conv_transpose(walk: Walk, node: fx.Node) -> bool:
     whole_call = (*given, *(None, 1, 0, 0, 1, 1)[len(given) - 2 :])
     source, weight, bias, stride, padding, output_padding, groups, dilation = whole_call
     timing = walk.timings.get(source)
-    if timing is None:
+    if timing is None or timing.axis == 0:
         return False
     if weight in walk.timings:
         walk.refuse(node, "its weight is computed from the audio")
@@ -154,7 +173,10 @@ def conv_transpose(walk: Walk, node: fx.Node) -> bool:
     if kernel == steps[at] == 1 and pads[at] == more[at] == 0:
         return False
     faults = (
-        (bool(timing.context or timing.trailing), "its input is padded in time; slice the surplus off first"),
+        (
+            bool(timing.context) or timing.trailing + timing.delay < 0 or bool(timing.trailing and not walk.lookahead),
+            "its input is padded in time; slice the surplus off first",
+        ),
         (kernel < steps[at], f"kernel {kernel} is shorter than stride {steps[at]}"),
         (
             (pads[at] != 0 or more[at] != 0) and not (walk.lookahead and rank == 1),
@@ -167,7 +189,8 @@ def conv_transpose(walk: Walk, node: fx.Node) -> bool:
     for wrong, reason in faults:
         if wrong:
             walk.refuse(node, reason)
-    after = Timing(timing.axis, timing.rate * steps[at], 0, kernel - steps[at], 1, timing.delay * steps[at])
+    trailing = timing.trailing * steps[at] + kernel - steps[at]  # later frames touch no earlier samples
+    after = Timing(timing.axis, timing.rate * steps[at], 0, trailing, 1, timing.delay * steps[at])
     x = walk.masked(node, walk.value(source), timing)
     if rank == 1:
         value = walk.value(weight).tensor.float()
@@ -179,20 +202,19 @@ def conv_transpose(walk: Walk, node: fx.Node) -> bool:
             return cut(walk, node, whole, after, pads[0], pads[0] - more[0])
         walk.keep(node, whole, after)
         return True
-    return _conv_transpose_2d(walk, node, timing, after, steps, pads, more, holes, groups)
+    return _conv_transpose_2d(walk, node, x, timing, after, steps, pads, more, holes, groups)
 
 
 def _conv_transpose_2d(
-    walk: Walk, node: fx.Node, timing: Timing, after: Timing, steps: list[int], pads: list[int], more: list[int],
-    holes: list[int], groups: int,
+    walk: Walk, node: fx.Node, x: Value, timing: Timing, after: Timing, steps: list[int], pads: list[int],
+    more: list[int], holes: list[int], groups: int,
 ) -> bool:  # fmt: skip
     """Not strided along time: its past frames in front, and what they and the new ones give together."""
-    source, weight, bias = (*cast("tuple[Any, ...]", node.args), None)[:3]
+    _, weight, bias = (*cast("tuple[Any, ...]", node.args), None)[:3]
     at = timing.axis - 2
     if steps[at] != 1:
         walk.refuse(node, f"has stride {steps[at]} along time; only conv_transpose1d has a stream of its own there")
-    reach = after.trailing
-    x = walk.value(source)
+    reach = after.trailing - timing.trailing
     if reach:
         from models.custom.causal.layers import StreamPad
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 from torch import fx
@@ -34,7 +35,7 @@ def rnn(walk: Walk, node: fx.Node) -> bool:
     call = recurrence(name, args)
     x = cast(Value, call.x)
     frames, batch = x.shape[frame_axis], x.shape[1 if frame_axis == 0 else 0]
-    if timing.context or timing.trailing:
+    if timing.context or (timing.trailing and not walk.lookahead):
         walk.refuse(node, "its input is padded in time; slice the surplus off first")
     module = call.unrolled(frames, batch)
     if not along_time:
@@ -49,7 +50,7 @@ def rnn(walk: Walk, node: fx.Node) -> bool:
             module, x, *first, name=_name(walk, node), fp32=("",) if walk.origin(node).precise else module.cells
         )
         walk.keep(node, (out, *new), None)
-        walk.timings[node] = Timing(timing.axis, timing.rate, delay=timing.delay)
+        walk.timings[node] = timing
         return True
     if call.bidirectional:
         walk.refuse(
@@ -67,7 +68,7 @@ def rnn(walk: Walk, node: fx.Node) -> bool:
         module.gated, inputs = True, (x, walk.valid(node, timing))
     out = walk.stateful(node, module, inputs, states, module.cells)
     walk.keep(node, (out, *[None] * len(shapes)), None)
-    walk.timings[node] = Timing(timing.axis, timing.rate, delay=timing.delay)
+    walk.timings[node] = replace(timing, context=0)
     return True
 
 

@@ -10,7 +10,7 @@ from torch import fx
 
 from models.custom.causal.conv_rules import conv, conv_transpose
 from models.custom.causal.cuts import cut
-from models.custom.causal.layers import StreamCumsum, StreamExtreme, StreamPad
+from models.custom.causal.layers import StreamCumsum, StreamExtreme, StreamPad, StreamPositions
 from models.custom.causal.offline import constant_of
 from models.custom.causal.recurrence_rules import loop_over_frames, rnn
 from models.custom.causal.walk import Positions, Rule, Timing, Walk, first_tensor
@@ -321,7 +321,7 @@ def _plain_time(walk: Walk, node: fx.Node) -> Timing | None:
     timing = walk.timings.get(source)
     if timing is None or dim % len(walk.shape(source)) != timing.axis:
         return None
-    if timing.context or timing.trailing:
+    if timing.context or (timing.trailing and not walk.lookahead):
         walk.refuse(node, "its input is padded in time; slice the surplus off first")
     return timing
 
@@ -378,16 +378,47 @@ def _norm_over_time(walk: Walk, node: fx.Node) -> bool:
 
 
 def _padding(walk: Walk, node: fx.Node) -> bool:
-    """Padding that is no zeros: beside time it is a slice, along time it needs frames that were not."""
+    """Padding that is no zeros: beside time it is a slice, along time it repeats frames of the first call."""
     source, pads, *rest = cast(Any, node.args)
     timing = walk.timings.get(source)
     if timing is None:
         return False
     slot = 2 * (len(walk.shape(source)) - 1 - timing.axis)
-    if slot < len(pads) and any(pads[slot : slot + 2]):
-        mode = rest[0] if rest else "constant"
-        walk.refuse(node, f"pads time with {mode!r}: it repeats frames that come later; a stream begins with zeros")
-    return False
+    if slot >= len(pads) or not any(pads[slot : slot + 2]):
+        return False
+    mode = rest[0] if rest else "constant"
+    if mode != "reflect" or not walk.lookahead:
+        walk.refuse(
+            node,
+            f"pads time with {mode!r}: it repeats frames that come later; a stream begins with zeros; 'reflect' goes "
+            "with net.lookahead = 'delay'",
+        )
+    left, right = (int(n) for n in pads[slot : slot + 2])
+    frames = timing.rate * walk.hops
+    if left >= frames:
+        walk.refuse(
+            node,
+            f"reflects {left} frames in front of the recording, and a call brings {frames}: geometry.hop_samples must "
+            f"be at least {left // timing.rate + 1} times what it is",
+        )
+    if timing.context or timing.trailing or timing.delay or timing.outer > 1 or any([*pads[:slot], *pads[slot + 2 :]]):
+        walk.refuse(node, "reflects what is padded or behind already; pad once")
+    _reflect(walk, node, timing, left, right)
+    return True
+
+
+def _reflect(walk: Walk, node: fx.Node, timing: Timing, left: int, right: int) -> None:
+    """At the first call the frames in front are its own, turned round; later they are the past."""
+    b, axis = walk.builder, timing.axis
+    x = walk.value(cast(fx.Node, node.args[0]))
+    joined = _joined(walk, node, x, axis, left) if left else x
+    if left:
+        first = walk.stateful(node, StreamPositions(torch.tensor([[1.0], [0.0]])), (), {"begun": (1,)}, ("",))
+        turned = b.op("flip", b.op("slice", x, axis, 1, left + 1), [axis])
+        turned = b.op("mul", turned, b.op("reshape", first, [1] * len(x.shape)))
+        after = len(x.shape) - 1 - axis
+        joined = b.op("add", joined, b.op("constant_pad_nd", turned, [0, 0] * after + [0, x.shape[axis]]))
+    walk.keep(node, joined, Timing(axis, timing.rate, left, right))
 
 
 def _attention(walk: Walk, node: fx.Node) -> bool:

@@ -163,10 +163,10 @@ class Walk:
         if short == long:
             return short
         slope, rest = divmod(long - short, hops)
-        each, left = divmod(slope, rate)
-        if rest or (left and trailing):
+        behind, left = divmod(slope * trailing, rate)
+        if rest or left:
             self.refuse(node, f"counts {short} and {long} for {self.short.hops} and {self.long.hops} hops of audio")
-        return short - slope * (self.short.hops - self.hops) - each * trailing
+        return short - slope * (self.short.hops - self.hops) - behind
 
     def numbers(self, node: fx.Node, short: Any, long: Any) -> Any:
         """Arguments of the offline graph, with its numbers for the frames of a call; nodes stay nodes."""
@@ -208,7 +208,7 @@ class Walk:
         """A state that begins with zeros."""
         origin = self.origin(node)
         base = re.sub(r"\W+", "_", origin.module if origin.kind and origin.module else _short_name(node))
-        base = base if base[:1].isalpha() else f"s_{base}"
+        base = (base if base[:1].isalpha() else f"s_{base}").lower()  # as torch.fx writes them
         taken = {s.name for s in self.states} | {s.out_name for s in self.states} | {"audio", "scores", "enhanced"}
         name, count = f"{base}_{suffix}", 0
         while name in taken or f"{name}_out" in taken:
@@ -274,11 +274,17 @@ class Walk:
                 table = torch.stack(calls[: same + 1])
                 return self.stateful(node, StreamPositions(table), (), {"calls": (same,)}, ("",))
             first, last = calls[0].double(), calls[-1].double()
-            slope = (last - first) / (len(calls) - 1)
-            lines = [first + slope * index for index in range(len(calls))]
-            if all(torch.allclose(a, b.double(), rtol=1e-6, atol=1e-9) for a, b in zip(lines, calls, strict=True)):
+            begun = math.ceil(timing.delay / step)
+            slope = (last - calls[begun].double()) / (len(calls) - 1 - begun)
+            lines = [last - slope * (len(calls) - 1 - index) for index in range(len(calls))]
+            least = first if timing.delay else torch.full_like(first, -torch.inf)
+            rises = [torch.maximum(line, least) for line in lines] if (slope >= 0).all() else lines
+            if all(torch.allclose(a, b.double(), rtol=1e-6, atol=1e-9) for a, b in zip(rises, calls, strict=True)):
                 grown = self.builder.op("mul", self._count(node), self.builder.constant(slope.float().contiguous()))
-                return cast(Value, self.builder.op("add", grown, self.builder.constant(calls[0].contiguous())))
+                grown = self.builder.op("add", grown, self.builder.constant(lines[0].float().contiguous()))
+                if timing.delay:  # what comes before the first frame is as at the first: no division by zero
+                    grown = self.builder.op("maximum", grown, self.builder.constant(calls[0].contiguous()))
+                return cast(Value, grown)
         return self.refuse(node, "depends on the position in the recording in a way that goes on for ever")
 
     def valid(self, node: fx.Node, timing: Timing) -> Value:
