@@ -172,6 +172,8 @@ def conv_transpose(walk: Walk, node: fx.Node) -> bool:
     kernel = (walk.shape(weight)[2 + at] - 1) * holes[at] + 1
     if kernel == steps[at] == 1 and pads[at] == more[at] == 0:
         return False
+    if rank == 2 and steps[at] == 1 and kernel - 1 <= pads[at] <= timing.context and more[at] == 0:
+        return _conv_transpose_padded(walk, node, timing, pads[at])
     faults = (
         (
             bool(timing.context) or timing.trailing + timing.delay < 0 or bool(timing.trailing and not walk.lookahead),
@@ -203,6 +205,19 @@ def conv_transpose(walk: Walk, node: fx.Node) -> bool:
         walk.keep(node, whole, after)
         return True
     return _conv_transpose_2d(walk, node, x, timing, after, steps, pads, more, holes, groups)
+
+
+def _conv_transpose_padded(walk: Walk, node: fx.Node, timing: Timing, cut_off: int) -> bool:
+    """Not strided along time, over frames that were padded in front by as many as it cuts off: all are in the call."""
+    source, weight, bias, stride, padding, *rest = cast("tuple[Any, ...]", node.args)
+    pads = list(padding)
+    pads[timing.axis - 2] = 0
+    constants = walk.value(weight), None if bias is None else walk.value(bias)
+    y = walk.builder.op("conv_transpose2d", walk.value(source), *constants, stride, pads, *rest)
+    y = walk.builder.op("slice", y, timing.axis, cut_off, cut_off + timing.rate * walk.hops)
+    surplus = walk.surplus(node, timing.axis, timing.rate)
+    walk.keep(node, y, replace(timing, context=0, trailing=surplus))
+    return True
 
 
 def _conv_transpose_2d(

@@ -173,5 +173,21 @@ class TransposedTime(nn.Module):
         return y[:, 0].transpose(1, 2), None
 
 
+class PaddedTransposed(nn.Module):
+    """Frames padded in front, and a transposed convolution that cuts as many off at both ends (as GTCRN's)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.back = nn.ConvTranspose2d(1, 1, (3, 3), padding=(4, 1), dilation=(2, 1))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        y = self.back(nn.functional.pad(x.unsqueeze(1) + 1.0, (0, 0, 4, 0)))
+        return y[:, 0], None
+
+
+def test_a_transposed_convolution_over_padded_frames_needs_no_state_of_its_own() -> None:
+    proven(Centred(body=PaddedTransposed()))
+
+
 def test_transposed_convolutions_over_what_is_behind_begin_with_nothing() -> None:
     proven(Centred(body=TransposedTime()))
