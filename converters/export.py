@@ -49,6 +49,7 @@ class ExportResult:
         key: name of the export in the cache.
         kept_decisions: whether edited decisions, dsp or playout of an earlier bundle at this place were kept.
         refused: artefacts that were asked for and are not in the bundle.
+        kept: what more stays in float32 so that an fp16 artefact passes, a sentence for each such artefact.
     """
 
     path: Path
@@ -56,6 +57,7 @@ class ExportResult:
     key: str
     kept_decisions: bool
     refused: tuple[Refused, ...] = ()
+    kept: tuple[str, ...] = ()
 
 
 def export(
@@ -114,16 +116,19 @@ def export(
                 refuse_wrong_delay(model)
             try:
                 with atomic_folder(stored, "set HEARPACK_CACHE to another folder, or free space") as folder:
-                    _remember_refused(stored, make_bundle(Job(spec, file, folder, progress)))
+                    refused, kept = make_bundle(Job(spec, file, folder, progress))
+                _remember_refused(stored, refused)
+                write_atomic(_kept_file(stored), json.dumps(kept) + "\n")
                 write_atomic(_tree_sum(stored), sha256_tree(stored) + "\n")
             except HearpackError as exc:
                 if is_full(exc) and not isinstance(exc, OutputError):  # a converter says it in its own words
                     raise no_space(stored) from exc
                 raise
-        kept, refused = _install(stored, target), _refused(stored)
+        edits = _install(stored, target)
+        refused, kept = _refused(stored), _kept(stored)
     if not hit:
         trim(stored.parent, limit_bytes)
-    return ExportResult(target, hit, key, kept, refused)
+    return ExportResult(target, hit, key, edits, refused, kept)
 
 
 @contextlib.contextmanager
@@ -201,9 +206,19 @@ def _refused(stored: Path) -> tuple[Refused, ...]:
     return tuple(Refused(str(artefact), str(reason)) for artefact, reason in pairs)
 
 
+def _kept_file(stored: Path) -> Path:
+    """Where the cache keeps what an export found to need float32, so that it can be said again."""
+    return stored.with_name("kept.json")
+
+
+def _kept(stored: Path) -> tuple[str, ...]:
+    return tuple(str(sentence) for sentence in parse_json(_kept_file(stored).read_text(encoding="utf-8")))
+
+
 def _is_intact(stored: Path) -> bool:
     try:
         _refused(stored)
+        _kept(stored)
         return _tree_sum(stored).read_text(encoding="ascii").strip() == sha256_tree(stored)
     except (OSError, ValueError, TypeError):
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ from models.common.files import is_full
 from models.common.progress import Progress
 from models.custom.entry import CustomEntry
 from models.weights.store import WeightsFile
-from runtimes.bundle import Artefact, Bundle
+from runtimes.bundle import Artefact, Bundle, Manifest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,8 +54,12 @@ class Job:
     lowered: dict[str, bytes] = field(default_factory=dict)  # fp16 is made from fp32: one conversion for both
 
 
-def make_bundle(job: Job) -> tuple[Refused, ...]:
-    """Everything from weights to a finished folder that holds what passed; says what did not."""
+def make_bundle(job: Job) -> tuple[tuple[Refused, ...], tuple[str, ...]]:
+    """Everything from weights to a finished folder that holds what passed.
+
+    Returns:
+        what did not pass; and a sentence for each fp16 artefact of which more stays in float32 than its net names.
+    """
     from converters.bundle.golden import write_golden
     from runtimes.torch import load_net
 
@@ -70,7 +75,15 @@ def make_bundle(job: Job) -> tuple[Refused, ...]:
     what = f"{spec.folder_name}: golden vectors"
     job.progress(what, 0.0)
     write_golden(job.folder, seal(job.folder, manifest), net, job.spec.model)
-    wrong = _past_tolerance(Bundle(job.folder, seal(job.folder, manifest)))
+    wrong, kept = [], []
+    for item in _past_tolerance(Bundle(job.folder, seal(job.folder, manifest))):
+        at = next(index for index, artefact in enumerate(artefacts) if artefact.id == item.artefact)
+        mended = _mended(job, labels, manifest, artefacts[at], item)
+        if mended is None:
+            wrong.append(item)
+        else:
+            artefacts[at] = mended[0]
+            kept.append(mended[1])
     for item in wrong:
         _remove_artefact(job, next(a for a in artefacts if a.id == item.artefact))
     passed = tuple(a for a in artefacts if a.id not in {item.artefact for item in wrong})
@@ -81,10 +94,10 @@ def make_bundle(job: Job) -> tuple[Refused, ...]:
     if not passed:
         raise ConversionError(f"{refused[0].reason}; no bundle was written")
     manifest = manifest.model_copy(update={"artefacts": passed})
-    write_model_card(job.folder, spec, manifest, {r.artefact: r.reason for r in refused})
+    write_model_card(job.folder, spec, manifest, {r.artefact: r.reason for r in refused}, kept)
     seal(job.folder, manifest)
     job.progress(what, 1.0)
-    return refused
+    return refused, tuple(kept)
 
 
 def _convert_all(job: Job, graph: nn.Module, labels: tuple[str, ...]) -> tuple[list[Artefact], list[Refused]]:
@@ -143,6 +156,36 @@ def _past_tolerance(bundle: Bundle) -> list[Refused]:
                 )
             )
     return refused
+
+
+def _mended(
+    job: Job, labels: tuple[str, ...], manifest: Manifest, artefact: Artefact, item: Refused
+) -> tuple[Artefact, str] | None:
+    """An fp16 artefact of a user's net, converted again with more of it in float32; None if that does not help."""
+    from converters.half_parts import ATTEMPTS, parts_for
+
+    spec, model = job.spec, job.spec.model
+    if "fp16" not in artefact.precision.weights or not isinstance(model, CustomEntry) or model.form == "keras":
+        return None
+    what = f"{spec.folder_name}: {artefact.id}, parts in float32"
+    convert, path = _convert_litert if artefact.format == "litert" else _convert_coreml, job.folder / artefact.path
+    for attempt, parts in enumerate(parts_for(model, spec.hops_per_call, artefact.format)):
+        job.progress(what, attempt / ATTEMPTS)
+        entry = dataclasses.replace(model, fp32_modules=parts.fp32_modules)
+        own = dataclasses.replace(job, spec=dataclasses.replace(spec, model=entry), lowered={})
+        try:
+            convert(own, parts.graph, "fp16", labels, path)
+        except ConversionError as exc:
+            if is_full(exc):
+                raise
+            continue
+        new = artefact_entry(job.folder, path, artefact.format, "fp16", entry, artefact.tolerance)
+        alone = manifest.model_copy(update={"artefacts": (new,)})
+        if not _past_tolerance(Bundle(job.folder, seal(job.folder, alone))):
+            job.progress(what, 1.0)
+            figure = item.reason.partition(" computes: ")[2]
+            return new, f"{artefact.id}: in half alone {figure}; {parts}"
+    return None
 
 
 def _remove_artefact(job: Job, artefact: Artefact) -> None:

@@ -180,7 +180,9 @@ def write_licences(folder: Path, model: ModelEntry, weights: WeightsFile) -> Non
         (target / "WEIGHTS.txt").write_text(text, encoding="utf-8")
 
 
-def write_model_card(folder: Path, spec: ExportSpec, manifest: Manifest, refused: Mapping[str, str]) -> None:
+def write_model_card(
+    folder: Path, spec: ExportSpec, manifest: Manifest, refused: Mapping[str, str], kept: Sequence[str] = ()
+) -> None:
     """MODEL_CARD.md: for the person who finds the bundle in an app two years later.
 
     Args:
@@ -188,12 +190,13 @@ def write_model_card(folder: Path, spec: ExportSpec, manifest: Manifest, refused
         spec: what was asked for.
         manifest: what is there.
         refused: artefacts that were asked for and are not there, each with the reason.
+        kept: what more stays in float32 so that an fp16 artefact passes, a sentence for each such artefact.
     """
-    lines = _card_lines(spec, manifest, refused)
+    lines = _card_lines(spec, manifest, refused, kept)
     (folder / "MODEL_CARD.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _card_lines(spec: ExportSpec, manifest: Manifest, refused: Mapping[str, str]) -> list[str]:
+def _card_lines(spec: ExportSpec, manifest: Manifest, refused: Mapping[str, str], kept: Sequence[str]) -> list[str]:
     model, geometry, buffer = spec.model, spec.model.geometry, manifest.buffer
     lines = [
         f"# {model.name}: {model.summary}",
@@ -221,6 +224,9 @@ def _card_lines(spec: ExportSpec, manifest: Manifest, refused: Mapping[str, str]
             "",
             f"Kept in float32 in the fp16 artefacts: {', '.join(model.fp32_modules)} (docs/precision.md says why).",
         ]
+    if kept:
+        lines += ["", "More is kept, found by hearpack, because half precision alone did not do:", ""]
+        lines += [f"- {sentence}" for sentence in kept]
     if refused:
         lines += ["", "## Asked for, and not in this bundle", "", *(f"- {a}: {why}" for a, why in refused.items())]
     lines += ["", "## Weights", ""]

@@ -73,6 +73,7 @@ def export(
                     "seconds": seconds,
                     "assumed": model.assumed,
                     "refused": result.refused,
+                    "kept": result.kept,
                     "artefacts": [{"id": a.id, "path": a.path, "bytes": a.size_bytes} for a in manifest.artefacts],
                 }
                 for result, manifest, seconds in rows
@@ -108,6 +109,8 @@ def _show(result: ExportResult, manifest: Manifest, seconds: float) -> None:
     say(f"{result.path}: {how} in {seconds:.1f} s")
     for artefact in manifest.artefacts:
         say(f"  {artefact.id:14} {megabytes(artefact.size_bytes):>9}  {artefact.path}")
+    for sentence in result.kept:
+        say(f"  {sentence}")
     if result.kept_decisions:
         say("  your edits of the manifest (decisions, dsp, playout) were kept")
     for reason, refused in itertools.groupby(result.refused, lambda r: r.reason):

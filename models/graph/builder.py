@@ -6,8 +6,9 @@ computes anew at every call, stand in the result as plain constants.
 
 from __future__ import annotations
 
+import copy
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -273,6 +274,62 @@ def name_of(node: fx.Node) -> str:
     """What an operation is called in torch: "cat"; "" for what is none."""
     packet = getattr(node.target, "overloadpacket", node.target)
     return str(getattr(packet, "__name__", "")) if node.op == "call_function" else ""
+
+
+def keep(
+    module: fx.GraphModule, names: Collection[str], fp32: Collection[str]
+) -> tuple[fx.GraphModule, tuple[str, ...]]:
+    """A copy of a graph of which more stays in float32.
+
+    Args:
+        module: in its last form.
+        names: of nodes that are to stay in float32.
+        fp32: names of its parts that do already.
+
+    Returns:
+        the copy, and names of its parts that stay in float32.
+    """
+    copied = copy.deepcopy(module)
+    graph, precise = copied.graph, list(fp32)
+    for node in [n for n in graph.nodes if n.name in names]:
+        if node.op == "call_module":
+            precise = [part for part in precise if not part.startswith(f"{node.target}.")] + [str(node.target)]
+            continue
+        live: list[fx.Node] = []
+        constants: list[Tensor] = []
+
+        def slot(value: fx.Node, live: list[fx.Node] = live, constants: list[Tensor] = constants) -> _Slot:
+            if value.op == "get_attr":
+                constants.append(_plain(operator.attrgetter(str(value.target))(copied)))
+                return _Slot(len(constants) - 1, True)
+            if value not in live:
+                live.append(value)
+            return _Slot(live.index(value), False)
+
+        args, kwargs = (_replace(_unfrozen(part), fx.Node, slot) for part in (node.args, node.kwargs))
+        name = f"kept_{node.name}"
+        while hasattr(copied, name):
+            name += "_"
+        copied.add_submodule(name, Op(node.target, args, kwargs, constants))
+        precise.append(name)
+        with graph.inserting_before(node):
+            new = graph.call_module(name, tuple(live))
+        new.meta = dict(node.meta)
+        node.replace_all_uses_with(new)
+        graph.erase_node(node)
+    graph.eliminate_dead_code()
+    copied.delete_all_unused_submodules()
+    copied.recompile()
+    return copied.eval(), tuple(precise)
+
+
+def _unfrozen(tree: Any) -> Any:
+    """fx's immutable lists and dicts as ordinary ones."""
+    if isinstance(tree, tuple):
+        return tuple(map(_unfrozen, tree))
+    if isinstance(tree, list):
+        return [_unfrozen(item) for item in tree]
+    return {key: _unfrozen(item) for key, item in tree.items()} if isinstance(tree, dict) else tree
 
 
 def _plain(value: Tensor) -> Tensor:

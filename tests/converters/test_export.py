@@ -186,6 +186,8 @@ CACHE_DAMAGES = {
     "the sum is no text": lambda folder: (folder.parent / "tree.sha256").write_bytes(b"\xff"),
     "what was refused is gone": lambda folder: (folder.parent / "refused.json").unlink(),
     "what was refused is no list": lambda folder: (folder.parent / "refused.json").write_text('{"a": 1}'),
+    "what was kept is gone": lambda folder: (folder.parent / "kept.json").unlink(),
+    "what was kept is no list": lambda folder: (folder.parent / "kept.json").write_text("1"),
     "the folder": lambda folder: shutil.rmtree(folder),
 }
 
@@ -195,6 +197,7 @@ def test_any_damage_in_the_cache_is_found(damage: str, tmp_path: Path) -> None:
     stored = make_good(tmp_path, coreml=False)
     (tmp_path / "tree.sha256").write_text(sha256_tree(stored) + "\n")
     (tmp_path / "refused.json").write_text("[]")
+    (tmp_path / "kept.json").write_text("[]")
     assert _is_intact(stored)
     CACHE_DAMAGES[damage](stored)
     assert not _is_intact(stored)
