@@ -57,6 +57,13 @@ def refuses(*_: Any) -> None:
     raise ConversionError("Core ML has no operation for torch's 'frobnicate' in net.out")
 
 
+@pytest.fixture
+def nothing_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No parts in float32 are proposed."""
+    monkeypatch.setattr("converters.half_parts.parts_for", lambda *_: iter(()))
+
+
+@pytest.mark.usefixtures("nothing_helps")
 def test_an_artefact_past_its_tolerance_costs_itself_alone(net: str, tmp_path: Path) -> None:
     arguments = ["export", net, "-o", str(tmp_path / "out"), "--json"]
     first = CliRunner().invoke(app, arguments)
@@ -90,11 +97,22 @@ def test_a_format_that_cannot_be_made_costs_itself_alone(
     assert not (result.path / "coreml").exists()
 
 
+def test_one_that_can_be_mended_is_there_and_what_it_took_is_said(net: str, tmp_path: Path) -> None:
+    result = hearpack.export(net, tmp_path / "out", formats=("coreml",), precisions=("fp16",))
+    assert not result.refused
+    (sentence,) = result.kept
+    assert "coreml-fp16: in half alone" in sentence
+    assert "3 of 8 operations" in sentence
+    assert sentence in (result.path / "MODEL_CARD.md").read_text()
+    assert hearpack.export(net, tmp_path / "out", formats=("coreml",), precisions=("fp16",)).kept == result.kept
+
+
 def test_a_bundle_without_artefacts_is_not_written(net: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("converters.coreml.convert.convert", refuses)
     with pytest.raises(ConversionError, match="frobnicate"):
         hearpack.export(net, tmp_path / "out", formats=("coreml",))
     monkeypatch.undo()
+    monkeypatch.setattr("converters.half_parts.parts_for", lambda *_: iter(()))
     with pytest.raises(ConversionError, match=r"coreml-fp16 on mil-fp16 .*no bundle was written"):
         hearpack.export(net, tmp_path / "out", formats=("coreml",), precisions=("fp16",))
     assert not list((tmp_path / "out").iterdir())
