@@ -59,7 +59,7 @@ def test_one_litert_everywhere() -> None:
 
 def test_the_wrapper_is_gradles_own_and_takes_a_gradle_that_agp_takes() -> None:
     jar = (parts.SAMPLE / "gradle/wrapper/gradle-wrapper.jar").read_bytes()
-    # Gradle's published checksum of its 9.4 wrapper, which starts any later Gradle.
+    # The checksum that public repositories pin for the wrapper of Gradle 9.4.1, which starts any later Gradle.
     assert hashlib.sha256(jar).hexdigest() == "55243ef57851f12b070ad14f7f5bb8302daceeebc5bce5ece5fa6edb23e1145c"
     wrapper = dict(line.split("=", 1) for line in _text("gradle/wrapper/gradle-wrapper.properties").splitlines())
     version = re.search(r"gradle-([\d.]+)-bin\.zip$", wrapper["distributionUrl"])
