@@ -252,3 +252,14 @@ def _resample(b: Builder, x: Value, *args: Any) -> Any:
         else:
             x = b.op("index_select", x, dim, b.constant(places))
     return x
+
+
+@lowers(FIXED, "adaptive_max_pool1d", "adaptive_max_pool2d")
+def _adaptive_max(b: Builder, x: Value, size: list[int]) -> Any:
+    """The largest of each part; its place is not known, and nothing may read it."""
+    for axis, wanted in enumerate(size):
+        dim = len(x.shape) - len(size) + axis
+        have = x.shape[dim]
+        parts = [(place * have // wanted, -((place + 1) * have // -wanted)) for place in range(wanted)]
+        x = b.op("cat", [b.op("amax", b.op("slice", x, dim, *part), [dim], True) for part in parts], dim)
+    return (x, None)

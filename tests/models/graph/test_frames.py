@@ -150,3 +150,15 @@ def test_a_weight_from_the_input_leaves_the_operation_as_it_is() -> None:
     inputs = [values(1, 3, 5), values(3, 2, 4)]
     compared(bodies, inputs)
     assert "conv_transpose1d" in operations(graph_of(bodies, inputs)[1])
+
+
+def test_the_largest_of_each_part() -> None:
+    names = compared(
+        [
+            lambda x: F.adaptive_max_pool1d(x[0], 1),
+            lambda x: F.adaptive_max_pool1d(x[0], 4),
+            lambda x: F.adaptive_max_pool2d(x, (3, 2)),
+        ],
+        [values(2, 3, 7, 9)],
+    )
+    assert not {name for name in names if "adaptive" in name}
