@@ -263,3 +263,29 @@ def _adaptive_max(b: Builder, x: Value, size: list[int]) -> Any:
         parts = [(place * have // wanted, -((place + 1) * have // -wanted)) for place in range(wanted)]
         x = b.op("cat", [b.op("amax", b.op("slice", x, dim, *part), [dim], True) for part in parts], dim)
     return (x, None)
+
+
+# --- arithmetic ---------------------------------------------------------------------------------------------
+
+
+@lowers(FIXED, "add", "sub", "mul", "div")
+def _without_expand(b: Builder, x: Any, y: Any, **kwargs: Any) -> Any:
+    """What is expanded for arithmetic alone is not: that is what broadcasting does, and LiteRT refuses some of it."""
+    one, two = _unexpanded(b, x), _unexpanded(b, y)
+    if (one is x and two is y) or kwargs.get("rounding_mode") is not None:
+        return NotImplemented
+    if torch.broadcast_shapes(_shape(one), _shape(two)) != torch.broadcast_shapes(_shape(x), _shape(y)):
+        return NotImplemented
+    return b.op(b.operation, one, two, **kwargs)
+
+
+def _unexpanded(b: Builder, x: Any) -> Any:
+    if not isinstance(x, Value) or x.node is None or "aten.expand" not in str(x.node.target):
+        return x
+    source = x.node.args[0]
+    value = b.values[source]  # type: ignore[index]
+    return Value(value, source) if value.dim() == x.tensor.dim() else x  # type: ignore[arg-type]
+
+
+def _shape(x: Any) -> tuple[int, ...]:
+    return x.shape if isinstance(x, Value) else ()

@@ -240,6 +240,26 @@ def _hypot(b: Builder, x: Value, y: Value) -> Value:
     return value
 
 
+@lowers(SHAPE_FREE, "linalg_vector_norm", "norm")
+def _norm(b: Builder, x: Value, order: float | None = 2, dim: Any = None, keepdim: bool = False, **_: Any) -> Any:
+    """Of the orders that nets use."""
+    axes = list(range(len(x.shape))) if dim is None or dim == [] else dim
+    if order in (2, None):
+        return b.op("sqrt", b.op("sum", b.op("mul", x, x), axes, keepdim))
+    if order == 1:
+        return b.op("sum", b.op("abs", x), axes, keepdim)
+    return b.op("amax", b.op("abs", x), axes, keepdim) if order == math.inf else NotImplemented
+
+
+@lowers(SHAPE_FREE, "cdist", "_cdist_forward")
+def _cdist(b: Builder, x: Value, y: Value, order: float = 2.0, *_: Any) -> Any:
+    """Distances of rows, by their differences."""
+    apart = b.op("sub", b.op("unsqueeze", x, -2), b.op("unsqueeze", y, -3))
+    if order == 2.0:
+        return b.op("sqrt", b.op("sum", b.op("mul", apart, apart), [-1]))
+    return b.op("sum", b.op("abs", apart), [-1]) if order == 1.0 else NotImplemented
+
+
 # --- convolutions -------------------------------------------------------------------------------------------
 
 

@@ -255,3 +255,18 @@ def test_what_has_no_form_is_refused_by_name_and_line(case: str) -> None:
     body, message = REFUSED[case]
     with pytest.raises(ConversionError, match=message):
         graph_of([body], [values(4, 12)])
+
+
+def test_norms_and_distances() -> None:
+    names = compared(
+        [
+            lambda x, y: F.normalize(x, dim=1),
+            lambda x, y: torch.linalg.vector_norm(x, 1, dim=(1, 2)),
+            lambda x, y: torch.linalg.vector_norm(x, float("inf"), dim=-1, keepdim=True),
+            lambda x, y: x.norm(dim=2),
+            lambda x, y: torch.cdist(x[0], y[0]),
+            lambda x, y: torch.cdist(x[0], y[0], 1.0),
+        ],
+        [values(2, 3, 4, 5), values(2, 3, 6, 5, seed=1)],
+    )
+    assert not {name for name in names if "norm" in name or "cdist" in name}
