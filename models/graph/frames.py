@@ -274,7 +274,8 @@ def _without_expand(b: Builder, x: Any, y: Any, **kwargs: Any) -> Any:
     one, two = _unexpanded(b, x), _unexpanded(b, y)
     if (one is x and two is y) or kwargs.get("rounding_mode") is not None:
         return NotImplemented
-    if torch.broadcast_shapes(_shape(one), _shape(two)) != torch.broadcast_shapes(_shape(x), _shape(y)):
+    broadcast: Any = torch.broadcast_shapes  # untyped in torch
+    if broadcast(_shape(one), _shape(two)) != broadcast(_shape(x), _shape(y)):
         return NotImplemented
     return b.op(b.operation, one, two, **kwargs)
 
