@@ -404,7 +404,7 @@ def _stft(
 
 
 def _heard(b: Builder, x: Value, kernel: Tensor) -> tuple[Value, Tensor]:
-    """Reflected samples that the window blanks are not even made: x [1, 1, n], kernel [channels, 1, taps]."""
+    """Reflected samples that the window blanks are not even made: x [batch, 1, n], kernel [channels, 1, taps]."""
     source = x.node
     while source is not None and name_of(source) in ("reshape", "view", "squeeze", "unsqueeze"):
         source = source.args[0] if isinstance(source.args[0], fx.Node) else None
@@ -418,7 +418,7 @@ def _heard(b: Builder, x: Value, kernel: Tensor) -> tuple[Value, Tensor]:
     if (first, last) == (0, taps):
         return x, kernel
     inner = cast(fx.Node, source.args[0])
-    unpadded = b.op("reshape", Value(b.values[inner], inner), [1, 1, b.values[inner].shape[-1]])
+    unpadded = b.op("reshape", Value(b.values[inner], inner), [x.shape[0], 1, b.values[inner].shape[-1]])
     return b.op("pad", unpadded, [before - first, after - (taps - last)], "reflect"), kernel[:, :, first:last]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -213,6 +213,7 @@ def test_spectra(
     batched=st.booleans(),
     length=st.sampled_from([None, 20, 31, 80]),
 )
+@example(points=18, share=3, short=True, normalized=False, batched=True, length=20)
 @settings(max_examples=9, deadline=None, phases=PHASES)
 def test_spectra_back_to_samples(
     points: int, share: int, short: bool, normalized: bool, batched: bool, length: int | None

@@ -218,8 +218,9 @@ class ScriptedSource(
     }
 
     override fun timestamp(into: LongArray): Boolean {
+        val rate = openings[next - 1].opened?.granted?.rateHz ?: return false
         into[0] = at.toLong()
-        into[1] = at * 1_000_000_000L / 16000
+        into[1] = at * 1_000_000_000L / rate
         return true
     }
 
