@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from models.common.errors import ArtefactError, MissingDependencyError
+from models.common.errors import ArtefactError, MissingDependencyError, first_line
 from models.common.hashing import sha256_bytes
 from models.geometry import GraphSignature
 from runtimes.inspect.tflite import Signature, Walk, aliased_outputs, load_bytes, walk
@@ -133,7 +133,7 @@ class LiteRTRuntime(OpenedRuntime):
                 keys = None if weight_cache is None else (weight_cache, digest)
                 self._call, info = _open_compiled(data, signature, names, threads, keys, mark)
         except (RuntimeError, ValueError, OSError, KeyError) as exc:
-            raise ArtefactError(f"{what}: LiteRT cannot load it: {_first_line(exc)}") from exc
+            raise ArtefactError(f"{what}: LiteRT cannot load it: {first_line(exc)}") from exc
         super().__init__(signature, info)
         self._data: bytes | None = data  # the library reads weights where they lie
         self._what = what
@@ -146,7 +146,7 @@ class LiteRTRuntime(OpenedRuntime):
         try:
             arrays = self._call(block, state)
         except (RuntimeError, ValueError) as exc:
-            raise ArtefactError(f"{self._what}: LiteRT failed to run it: {_first_line(exc)}") from exc
+            raise ArtefactError(f"{self._what}: LiteRT failed to run it: {first_line(exc)}") from exc
         cut = len(self._output_names)
         return dict(zip(self._output_names, arrays[:cut], strict=True)), dict(
             zip(self._state_names, arrays[cut:], strict=True)
@@ -158,10 +158,6 @@ class LiteRTRuntime(OpenedRuntime):
             with quiet():
                 self._call = None
             self._data = None
-
-
-def _first_line(exc: BaseException) -> str:
-    return (str(exc).strip().splitlines() or [type(exc).__name__])[0]
 
 
 def _match(signatures: tuple[Signature, ...], ours: GraphSignature, io_names: Mapping[str, str]) -> _Names:

@@ -18,7 +18,7 @@ import numpy as np
 from converters.checks import example_inputs, refuse_mutation
 from converters.coreml.package import write_package
 from converters.coreml.precision import flat, inside, module_of, quiet_coremltools, stays_fp32
-from models.common.errors import ConversionError, UsageError
+from models.common.errors import ConversionError, UsageError, first_line
 from models.common.files import atomic_folder
 from models.common.version import __version__
 from models.geometry import GraphSignature, StreamGeometry
@@ -143,7 +143,7 @@ def _to_program(
             trace: Any = torch.jit.trace  # untyped in torch
             traced = trace(graph, example_inputs(signature), check_trace=False, strict=False)
     except Exception as exc:  # forward may raise anything
-        raise ConversionError(f"{type(graph).__name__} cannot be traced: {_first_line(exc)}") from exc
+        raise ConversionError(f"{type(graph).__name__} cannot be traced: {first_line(exc)}") from exc
     compute = ct.precision.FLOAT32
     if precision == "fp16":
         compute = ct.transform.FP16ComputePrecision(op_selector=lambda op: not stays_fp32(op, fp32_modules))
@@ -166,7 +166,7 @@ def _to_program(
 
 def _explain(exc: Exception, traced: Any) -> str:
     """One line that names the operation and, where it can be found, the place in the net."""
-    text = _first_line(exc)
+    text = first_line(exc)
     unsupported = re.search(r"for op '([^']+)' not implemented", str(exc))
     if unsupported is None:
         if "different from its corresponding var's name" in str(exc):
@@ -185,11 +185,6 @@ def _explain(exc: Exception, traced: Any) -> str:
     return (
         f"Core ML has no operation for torch's {op!r}{where}; write it with others (matmul, conv, slices, elementwise)"
     )
-
-
-def _first_line(exc: Exception) -> str:
-    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-    return lines[0] if lines else type(exc).__name__
 
 
 def _check_program(program: Any, signature: GraphSignature, fp32_modules: tuple[str, ...]) -> None:

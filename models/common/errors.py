@@ -37,6 +37,11 @@ class UsageError(HearpackError):
     """An argument is wrong."""
 
 
+def first_line(exc: BaseException) -> str:
+    """The first line that an exception says; its kind where it says nothing."""
+    return next((line.strip() for line in str(exc).splitlines() if line.strip()), type(exc).__name__)
+
+
 class AudioError(HearpackError):
     """An audio file or stream is not usable."""
 

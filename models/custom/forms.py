@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import weakref
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from models.common.errors import ConversionError, UsageError
 from models.custom.adapters import ActivationLayer, OfflineNet, as_tensor, match_shape, to_layout
 from models.custom.entry import CustomEntry
+from models.custom.kept import kept_with_net
 from models.custom.precise import precise_modules
 from models.graph.lower import lowered
 from models.layers.front_end import Features
@@ -149,9 +149,6 @@ class Exported:
     fp32_modules: tuple[str, ...]
 
 
-_KEPT: weakref.WeakKeyDictionary[nn.Module, dict[Any, Exported]] = weakref.WeakKeyDictionary()
-
-
 def exported(entry: CustomEntry, hops_per_call: int) -> Exported:
     """The form that is exported; made once for each number of hops.
 
@@ -161,13 +158,10 @@ def exported(entry: CustomEntry, hops_per_call: int) -> Exported:
     """
     if not 1 <= hops_per_call <= entry.max_hops:
         raise UsageError(f"{entry.name} takes 1 to {entry.max_hops} hops per call, got {hops_per_call}")
-    kept = _KEPT.setdefault(entry.net, {})
-    key = (entry.offline_key(), hops_per_call)
-    if key not in kept:
-        kept[key] = _export(entry, hops_per_call)
-    return kept[key]
+    return _export(entry, hops_per_call)
 
 
+@kept_with_net
 def _export(entry: CustomEntry, hops: int) -> Exported:
     if entry.form == "causal":
         from models.custom.causal.convert import to_external_state

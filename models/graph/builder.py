@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-BEYOND = 1e30
+from models.layers.constants import BEYOND_AUDIO
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class Builder:
             target = getattr(torch.ops.aten, target)
         with torch.no_grad():
             result = target(*_tensors(args), **_tensors(kwargs))
-        inputs = [value for value in _flat((args, kwargs)) if isinstance(value, Value)]
+        inputs = [value for value in flat((args, kwargs)) if isinstance(value, Value)]
         if all(value.is_constant for value in inputs):
             return _tuple(result, self.constant)
         if self.wraps and self.origin.precise:
@@ -192,7 +192,7 @@ class Builder:
         for value in values:
             node = self.node_of(value)
             if self.wraps and (node.op == "get_attr" or node in nodes or self._is_an_input(value.tensor)):
-                node = self.node_of(self.op("clamp", Value(value.tensor, node), -BEYOND, BEYOND))
+                node = self.node_of(self.op("clamp", Value(value.tensor, node), -BEYOND_AUDIO, BEYOND_AUDIO))
             nodes.append(node)
         self.graph.output(tuple(nodes))
 
@@ -230,20 +230,10 @@ class Builder:
     # --- parts --------------------------------------------------------------------------------------------------
 
     def _op_module(self, target: Any, args: Any, kwargs: Any) -> fx.Node:
-        live: list[Value] = []
-        constants: list[Tensor] = []
-
-        def slot(value: Value) -> _Slot:
-            if value.is_constant:
-                constants.append(_plain(value.tensor))
-                return _Slot(len(constants) - 1, True)
-            if value not in live:
-                live.append(value)
-            return _Slot(live.index(value), False)
-
-        slotted = _replace((args, kwargs), Value, slot)
         name = self._free(f"kept_{self.origin.name or 'op'}")
-        self.modules[name] = Op(target, slotted[0], slotted[1], constants)
+        self.modules[name], live = _as_module(
+            target, args, kwargs, Value, lambda value: value.tensor if value.is_constant else None
+        )
         self.fp32.append(name)
         return self.graph.call_module(name, tuple(map(self.node_of, live)))
 
@@ -270,10 +260,14 @@ class Builder:
         return name
 
 
+def target_name(target: Any) -> str:
+    """What an operation is called in torch: "cat"."""
+    return str(getattr(getattr(target, "overloadpacket", target), "__name__", target))
+
+
 def name_of(node: fx.Node) -> str:
-    """What an operation is called in torch: "cat"; "" for what is none."""
-    packet = getattr(node.target, "overloadpacket", node.target)
-    return str(getattr(packet, "__name__", "")) if node.op == "call_function" else ""
+    """What a node's operation is called in torch; "" for what is none."""
+    return target_name(node.target) if node.op == "call_function" else ""
 
 
 def keep(
@@ -295,22 +289,12 @@ def keep(
         if node.op == "call_module":
             precise = [part for part in precise if not part.startswith(f"{node.target}.")] + [str(node.target)]
             continue
-        live: list[fx.Node] = []
-        constants: list[Tensor] = []
-
-        def slot(value: fx.Node, live: list[fx.Node] = live, constants: list[Tensor] = constants) -> _Slot:
-            if value.op == "get_attr":
-                constants.append(_plain(operator.attrgetter(str(value.target))(copied)))
-                return _Slot(len(constants) - 1, True)
-            if value not in live:
-                live.append(value)
-            return _Slot(live.index(value), False)
-
-        args, kwargs = (_replace(_unfrozen(part), fx.Node, slot) for part in (node.args, node.kwargs))
+        args, kwargs = unfrozen(node.args), unfrozen(node.kwargs)
+        one, live = _as_module(node.target, args, kwargs, fx.Node, lambda n: constant_of(copied, n))
         name = f"kept_{node.name}"
         while hasattr(copied, name):
             name += "_"
-        copied.add_submodule(name, Op(node.target, args, kwargs, constants))
+        copied.add_submodule(name, one)
         precise.append(name)
         with graph.inserting_before(node):
             new = graph.call_module(name, tuple(live))
@@ -323,13 +307,52 @@ def keep(
     return copied.eval(), tuple(precise)
 
 
-def _unfrozen(tree: Any) -> Any:
-    """fx's immutable lists and dicts as ordinary ones."""
+def _as_module(
+    target: Any, args: Any, kwargs: Any, kind: type, constant: Callable[[Any], Tensor | None]
+) -> tuple[Op, list[Any]]:
+    """One operation as a module, and what it is called with.
+
+    Args:
+        target, args, kwargs: of the operation.
+        kind: what stands for tensors in args and kwargs.
+        constant: its value, if one of these is a constant.
+    """
+    live: list[Any] = []
+    constants: list[Tensor] = []
+
+    def slot(value: Any) -> _Slot:
+        own = constant(value)
+        if own is not None:
+            constants.append(_plain(own))
+            return _Slot(len(constants) - 1, True)
+        if value not in live:
+            live.append(value)
+        return _Slot(live.index(value), False)
+
+    args, kwargs = _replace((args, kwargs), kind, slot)
+    return Op(target, args, kwargs, constants), live
+
+
+def constant_of(module: fx.GraphModule, node: fx.Node) -> Tensor | None:
+    """The tensor that a get_attr node reads; None for any other node."""
+    value: Tensor | None = operator.attrgetter(str(node.target))(module) if node.op == "get_attr" else None
+    return value
+
+
+def unfrozen(tree: Any) -> Any:
+    """fx's immutable lists and dicts as ordinary ones: operations of torch want these."""
     if isinstance(tree, tuple):
-        return tuple(map(_unfrozen, tree))
+        return tuple(map(unfrozen, tree))
     if isinstance(tree, list):
-        return [_unfrozen(item) for item in tree]
-    return {key: _unfrozen(item) for key, item in tree.items()} if isinstance(tree, dict) else tree
+        return [unfrozen(item) for item in tree]
+    return {key: unfrozen(item) for key, item in tree.items()} if isinstance(tree, dict) else tree
+
+
+def tensors(value: Any) -> list[Tensor]:
+    """All in whatever an operation returned."""
+    if isinstance(value, Tensor):
+        return [value]
+    return [t for item in value for t in tensors(item)] if isinstance(value, tuple | list) else []
 
 
 def _plain(value: Tensor) -> Tensor:
@@ -352,12 +375,13 @@ def _tensors(tree: Any) -> Any:
     return _replace(tree, Value, lambda value: value.tensor)
 
 
-def _flat(tree: Any) -> Iterator[Any]:
+def flat(tree: Any) -> Iterator[Any]:
+    """What is not a list, a tuple or a dict, of all that these hold."""
     if isinstance(tree, tuple | list):
         for item in tree:
-            yield from _flat(item)
+            yield from flat(item)
     elif isinstance(tree, dict):
-        yield from _flat(list(tree.values()))
+        yield from flat(list(tree.values()))
     else:
         yield tree
 

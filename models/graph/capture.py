@@ -24,7 +24,7 @@ from torch import Tensor, fx, nn
 from torch.fx.proxy import TracerBase
 
 from models.common.errors import ConversionError
-from models.graph.builder import Origin
+from models.graph.builder import Origin, name_of
 from models.graph.scripted import unscripted
 
 _LOUD = (
@@ -136,11 +136,10 @@ def origin_of(node: fx.Node) -> Origin:
     path, kind, full = stack[-1] if stack else ("", "", "")
     lines = re.findall(r'File "([^"]+)", line (\d+)', str(node.meta.get("stack_trace") or ""))
     own = [f"{Path(file).name}, line {line}" for file, line in lines if _is_users(Path(file))]
-    name = str(node.target).removeprefix("aten.").partition(".")[0]
     return Origin(
         path,
         kind if full.startswith("torch.nn.") else "",
-        name,
+        name_of(node),
         own[-1] if own else "",
         tuple((at, called) for at, called, _ in stack),
     )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.graph.builder import Builder, Value
-from models.graph.table import FIXED, lowers
+from models.graph.table import FIXED, lowers, per_axis
 
 _MASKED = -3.0e4  # what a softmax takes for never, in half too
 
@@ -54,10 +54,7 @@ def _conv_transpose(
     if not weight.is_constant:
         return NotImplemented
     rank = len(weight.shape) - 2
-    stride, padding, output_padding, dilation = (
-        [n] * rank if isinstance(n, int) else list(n) * (rank if len(n) == 1 else 1)
-        for n in (stride, padding, output_padding, dilation)
-    )
+    stride, padding, output_padding, dilation = (per_axis(n, rank) for n in (stride, padding, output_padding, dilation))
     if len(x.shape) == rank + 1:
         return b.op("squeeze", _conv_transpose(b, b.op("unsqueeze", x, 0), weight, bias, stride, padding,
                                                output_padding, groups, dilation), 0)  # fmt: skip

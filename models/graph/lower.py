@@ -14,9 +14,9 @@ from typing import Any, cast
 
 from torch import Tensor, fx, nn
 
-from models.common.errors import ConversionError
+from models.common.errors import ConversionError, first_line
 from models.graph import frames, operations, recurrences  # noqa: F401 they enter their lowerings
-from models.graph.builder import Builder, Origin, Value
+from models.graph.builder import Builder, Origin, Value, constant_of, flat, target_name, unfrozen
 from models.graph.capture import Captured, capture, origin_of
 from models.graph.notes import note
 from models.graph.pairs import COMPLEX, Pair, complex_constant
@@ -60,7 +60,7 @@ def lower(
             origin = origin_of(node)
             with builder.at(replace(origin, precise=precise(origin))):
                 args, kwargs = (fx.map_arg(part, lambda n: known[n]) for part in (node.args, node.kwargs))
-                known[node] = emit(builder, node.target, _plain_list(args), dict(kwargs), SHAPE_FREE)
+                known[node] = emit(builder, node.target, unfrozen(args), dict(kwargs), SHAPE_FREE)
     return [known[value] if isinstance(value, fx.Node) else value for value in captured.outputs]
 
 
@@ -79,7 +79,7 @@ def finish(module: fx.GraphModule, fp32: Sequence[str], builder: Builder, inputs
             name = str(node.target)  # node.name is it in small letters
             known[node] = builder.placeholder(name, inputs[name])
         elif node.op == "get_attr":
-            known[node] = builder.constant(cast(Tensor, operator.attrgetter(str(node.target))(module)))
+            known[node] = builder.constant(cast(Tensor, constant_of(module, node)))
         elif node.op == "output":
             return [known[value] for value in cast("Sequence[fx.Node]", node.args[0])]
         else:
@@ -91,7 +91,7 @@ def finish(module: fx.GraphModule, fp32: Sequence[str], builder: Builder, inputs
                     parts = [part[len(name) + 1 :] for part in fp32 if part == name or part.startswith(f"{name}.")]
                     known[node] = builder.module(module.get_submodule(name), *args, name=name, fp32=parts)
                 else:
-                    known[node] = emit(builder, node.target, _plain_list(args), dict(kwargs), FIXED)
+                    known[node] = emit(builder, node.target, unfrozen(args), dict(kwargs), FIXED)
     raise AssertionError("a graph without an output")
 
 
@@ -128,12 +128,12 @@ def emit(b: Builder, target: Any, args: Any, kwargs: Any, table: Table) -> Any:
     """
     if target is operator.getitem:
         return args[0][args[1]]
-    name = getattr(getattr(target, "overloadpacket", target), "__name__", str(target))
+    name = target_name(target)
     if name in _NOTHING:
         return None
     if name in _SAME:
         return args[0]
-    values = list(_values((args, kwargs)))
+    values = [value for value in flat((args, kwargs)) if isinstance(value, Value | Pair)]
     if any(isinstance(value, Pair) for value in values) or name in COMPLEX.makers:
         how = COMPLEX.makers.get(name) or COMPLEX.table.get(name)
         if how is None:
@@ -156,8 +156,8 @@ def emit(b: Builder, target: Any, args: Any, kwargs: Any, table: Table) -> Any:
     try:
         result = b.op(target, *args, **kwargs)
     except (RuntimeError, IndexError, TypeError, ValueError) as exc:
-        first = (str(exc).strip().splitlines() or [repr(exc)])[0]
-        raise ConversionError(f"{b.origin}: cannot be written out ({name}): {first}; report this net") from exc
+        said = first_line(exc)
+        raise ConversionError(f"{b.origin}: cannot be written out ({name}): {said}; report this net") from exc
     if constant and isinstance(result, Value) and result.tensor.is_complex():
         return complex_constant(b, result.tensor)
     return result
@@ -166,18 +166,3 @@ def emit(b: Builder, target: Any, args: Any, kwargs: Any, table: Table) -> Any:
 def _constant(b: Builder, value: Tensor) -> Any:
     value = value.detach()
     return complex_constant(b, value) if value.is_complex() else b.constant(value)
-
-
-def _plain_list(args: Any) -> Any:
-    """fx's immutable lists as lists: operations of torch want these."""
-    if isinstance(args, tuple):
-        return tuple(_plain_list(item) for item in args)
-    return [_plain_list(item) for item in args] if isinstance(args, list) else args
-
-
-def _values(tree: Any) -> list[Any]:
-    if isinstance(tree, tuple | list):
-        return [value for item in tree for value in _values(item)]
-    if isinstance(tree, dict):
-        return _values(list(tree.values()))
-    return [tree] if isinstance(tree, Value | Pair) else []

@@ -9,7 +9,7 @@ import torch
 
 from models.common.errors import ConversionError
 from models.graph.builder import Builder, Value, name_of
-from models.graph.table import SHAPE_FREE, lowers
+from models.graph.table import SHAPE_FREE, lowers, per_axis
 
 
 def axis_of(x: Value, dim: int) -> int:
@@ -277,22 +277,19 @@ def _conv(
     """Padding said in words is padded; a recording without a batch axis gets one."""
     rank = len(weight.shape) - 2
     name = f"conv{rank}d"
-    lists = [[n] * rank if isinstance(n, int) else list(n) * (rank if len(n) == 1 else 1) for n in (stride, dilation)]
+    stride, dilation = per_axis(stride, rank), per_axis(dilation, rank)
     if len(x.shape) == rank + 1:
         y = _conv(b, b.op("unsqueeze", x, 0), weight, bias, stride, padding, dilation, groups)
-        if y is NotImplemented:
-            y = b.op(name, b.op("unsqueeze", x, 0), weight, bias, stride, padding, dilation, groups)
         return b.op("squeeze", y, 0)
     if isinstance(padding, str):
         pads: list[int] = []
-        for size, step in zip(weight.shape[2:], lists[1], strict=True):
+        for size, step in zip(weight.shape[2:], dilation, strict=True):
             total = (size - 1) * step if padding == "same" else 0
             pads = [total // 2, total - total // 2, *pads]
         if len(set(pads)) > 1 or any(pads[i] != pads[i + 1] for i in range(0, len(pads), 2)):
-            return b.op(name, b.op("constant_pad_nd", x, pads), weight, bias, lists[0], [0] * rank, lists[1], groups)
-        return b.op(name, x, weight, bias, lists[0], pads[::2][::-1], lists[1], groups)
-    padding = [padding] * rank if isinstance(padding, int) else list(padding) * (rank if len(padding) == 1 else 1)
-    return b.op(name, x, weight, bias, lists[0], padding, lists[1], groups)
+            return b.op(name, b.op("constant_pad_nd", x, pads), weight, bias, stride, [0] * rank, dilation, groups)
+        return b.op(name, x, weight, bias, stride, pads[::2][::-1], dilation, groups)
+    return b.op(name, x, weight, bias, stride, per_axis(padding, rank), dilation, groups)
 
 
 @lowers(SHAPE_FREE, "convolution")

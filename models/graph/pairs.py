@@ -311,6 +311,24 @@ def dft(rows: int, columns: int, points: int) -> tuple[Tensor, Tensor]:
     return torch.cos(angles), torch.sin(angles)
 
 
+def _mirrored(bins: int, points: int) -> Tensor:
+    """How often each bin of half a spectrum counts: twice, unless it is its own mirror. [bins, 1], float64."""
+    times = torch.full((bins, 1), 2.0, dtype=torch.float64)
+    times[0] = 1.0
+    if points % 2 == 0:
+        times[-1] = 1.0
+    return times
+
+
+def _window_and_hop(n_fft: int, hop: int | None, size: int | None, window: Value | None) -> tuple[Tensor, int]:
+    """torch's defaults of stft and istft: the window in the middle of its frame [n_fft], float64, and the hop."""
+    size = n_fft if size is None else size
+    shape = torch.ones(size) if window is None else window.tensor
+    before = (n_fft - size) // 2
+    padded = torch.nn.functional.pad(shape.double(), (before, n_fft - size - before))
+    return padded, n_fft // 4 if hop is None else hop
+
+
 @_makes("fft_rfft")
 def _rfft(b: Builder, x: Value, n: int | None = None, dim: int = -1, norm: str | None = None) -> Any:
     with b.precise():
@@ -329,13 +347,9 @@ def _irfft(b: Builder, x: Pair, n: int | None = None, dim: int = -1, norm: str |
         used = points // 2 + 1
         (re, _), (im, _) = _last_axis(b, x.re, dim, used), _last_axis(b, x.im, dim, used)
         cos, sin = dft(used, points, points)
-        twice = torch.full((used, 1), 2.0, dtype=torch.float64)
-        twice[0] = 1.0
-        if points % 2 == 0:
-            twice[-1] = 1.0
-        factor = _norm_factor(norm, points, True)
-        first = b.op("matmul", re, b.constant((factor * twice * cos).float()))
-        second = b.op("matmul", im, b.constant((factor * twice * -sin).float()))
+        factor = _norm_factor(norm, points, True) * _mirrored(used, points)
+        first = b.op("matmul", re, b.constant((factor * cos).float()))
+        second = b.op("matmul", im, b.constant((factor * -sin).float()))
         return _back(b, b.op("add", first, second), dim)
 
 
@@ -377,11 +391,7 @@ def _stft(
     if len(rest) > 4 or "center" in named:  # stft.center
         names = ["center", "pad_mode", *names]
     said = dict(zip(names, rest, strict=False)) | named
-    hop = n_fft // 4 if hop_length is None else hop_length
-    size = n_fft if win_length is None else win_length
-    shape = torch.ones(size) if window is None else window.tensor
-    before = (n_fft - size) // 2
-    shape = torch.nn.functional.pad(shape.double(), (before, n_fft - size - before))
+    shape, hop = _window_and_hop(n_fft, hop_length, win_length, window)
     bins = n_fft // 2 + 1 if said.get("onesided") in (None, True) else n_fft
     cos, sin = dft(bins, n_fft, n_fft)
     factor = 1.0 / math.sqrt(n_fft) if said.get("normalized") else 1.0
@@ -439,18 +449,10 @@ def _istft(
     """Spectra times the inverse DFT, windowed, added where frames overlap, over the sum of squared windows."""
     if return_complex or onesided is False:
         return NotImplemented
-    hop = n_fft // 4 if hop_length is None else hop_length
-    size = n_fft if win_length is None else win_length
-    shape = torch.ones(size) if window is None else window.tensor
-    before = (n_fft - size) // 2
-    shape = torch.nn.functional.pad(shape.double(), (before, n_fft - size - before))
+    shape, hop = _window_and_hop(n_fft, hop_length, win_length, window)
     bins = n_fft // 2 + 1
     cos, sin = dft(bins, n_fft, n_fft)
-    twice = torch.full((bins, 1), 2.0, dtype=torch.float64)
-    twice[0] = 1.0
-    if n_fft % 2 == 0:
-        twice[-1] = 1.0
-    factor = twice / (math.sqrt(n_fft) if normalized else n_fft)
+    factor = _mirrored(bins, n_fft) / (math.sqrt(n_fft) if normalized else n_fft)
     kernel = (torch.cat([cos * factor, -sin * factor]) * shape).float().unsqueeze(1)  # [2 bins, 1, n_fft]
     with b.precise():
         re, im = x.re, x.im

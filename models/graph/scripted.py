@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.common.errors import ConversionError
+from models.common.errors import ConversionError, first_line
+from models.graph.builder import tensors
 
 
 class _Listening(nn.Module):
@@ -74,15 +75,9 @@ def _converted(scripted: torch.jit.ScriptModule, inputs: tuple[Any, ...], where:
             converted: nn.Module = program.module()
             one, two = scripted(*inputs), converted(*inputs)
     except Exception as exc:  # torch's converter raises anything
-        first = (str(exc).strip().splitlines() or [repr(exc)])[0]
-        raise ConversionError(f"{where}: torch cannot write it out ({first[:200]}); export its Python source") from exc
-    for a, b in zip(_tensors(one), _tensors(two), strict=True):
+        said = first_line(exc)[:200]
+        raise ConversionError(f"{where}: torch cannot write it out ({said}); export its Python source") from exc
+    for a, b in zip(tensors(one), tensors(two), strict=True):
         if a.shape != b.shape or not torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True):
             raise ConversionError(f"{where}: torch writes it out as another net; export its Python source")
     return converted
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    return [t for item in value for t in _tensors(item)] if isinstance(value, tuple | list) else []

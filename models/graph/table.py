@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 Lowering = Callable[..., Any]
@@ -10,6 +10,13 @@ Table = dict[str, Lowering]
 
 SHAPE_FREE: Table = {}
 FIXED: Table = {}
+
+
+def per_axis(value: int | Sequence[int], rank: int) -> list[int]:
+    """What torch takes as one number for all axes, or as one for each."""
+    if isinstance(value, int):
+        return [value] * rank
+    return list(value) * (rank if len(value) == 1 else 1)
 
 
 def lowers(table: Table, *names: str) -> Callable[[Lowering], Lowering]:

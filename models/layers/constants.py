@@ -8,6 +8,10 @@ from torch import Tensor, nn
 
 from models.common.arrays import Float64
 
+# A clamp there changes nothing. It survives conversion, and so keeps apart what a converter would merge: an output from
+# the input that it is handed through from, or nested concatenations.
+BEYOND_AUDIO = 1e30
+
 
 def constant_linear(weight: Float64, bias: Float64 | None = None) -> nn.Linear:
     """A layer [outputs, inputs] with these constants, rounded to float32 once."""

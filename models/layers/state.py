@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_BEYOND_AUDIO = 1e30
+from models.layers.constants import BEYOND_AUDIO
 
 
 def as_output(kept: Tensor) -> Tensor:
@@ -14,4 +14,4 @@ def as_output(kept: Tensor) -> Tensor:
     A state that is the whole of an input would be that input handed through, which CompiledModel cannot do.
     Core ML's converter names tensors after local variables, so `kept` has the name that its callers give it.
     """
-    return torch.clamp(kept, -_BEYOND_AUDIO, _BEYOND_AUDIO)
+    return torch.clamp(kept, -BEYOND_AUDIO, BEYOND_AUDIO)

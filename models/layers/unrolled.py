@@ -12,8 +12,9 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
+from models.layers.constants import BEYOND_AUDIO
+
 Kind = Literal["gru", "lstm", "rnn_tanh", "rnn_relu"]
-_BEYOND_AUDIO = 1e30  # a clamp there changes nothing, and keeps nested concatenations apart
 
 
 def join_frames(rows: list[Tensor], most: float) -> Tensor:
@@ -156,7 +157,7 @@ class Unrolled(nn.Module):
         )
         first = cast(_Direction, self.layers[0])
         # A GRU gives back a first state that is larger; an LSTM and tanh stay below one.
-        self.most = 1.0 if first.project is None and kind in ("lstm", "rnn_tanh") else _BEYOND_AUDIO
+        self.most = 1.0 if first.project is None and kind in ("lstm", "rnn_tanh") else BEYOND_AUDIO
 
     @property
     def cells(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from models.custom.causal.cuts import cut
 from models.custom.causal.layers import StreamConv, StreamConvTranspose
 from models.custom.causal.walk import Positions, Timing, Walk
 from models.graph.builder import Value
+from models.graph.table import per_axis
 
 
 def conv(walk: Walk, node: fx.Node) -> bool:
@@ -27,7 +28,7 @@ def conv(walk: Walk, node: fx.Node) -> bool:
     at = timing.axis - 2
     kernel = walk.shape(weight)[2 + at]
     rank = len(walk.shape(weight)) - 2
-    steps, pads, holes = (_list(value, rank) for value in (stride, padding, dilation))
+    steps, pads, holes = (per_axis(value, rank) for value in (stride, padding, dilation))
     left = right = pads[at]
     total = (kernel - 1) * holes[at]
     if walk.lookahead and _looks_ahead(timing, total, left, steps[at]):
@@ -60,16 +61,20 @@ def conv(walk: Walk, node: fx.Node) -> bool:
             f"kernel {kernel} has no padding in front: it needs {total - (steps[at] - 1)} "
             f"frames there (nn.functional.pad(x, (n, 0)))",
         )
-    layer = _layer(walk, node)
     if timing.delay % steps[at]:
         walk.refuse(node, "is strided over what looks ahead by a part of its stride")
     x = walk.masked(node, walk.value(source), timing)
-    shape = list(x.shape)
-    frames, shape[timing.axis] = shape[timing.axis], left
-    module = StreamConv(layer, timing.axis, left, frames, time[1] * walk.hops)
     after = Timing(time[0], time[1], 0, extra, 1, timing.delay // steps[at])
-    walk.keep(node, walk.stateful(node, module, (x,), {"past": tuple(shape)}), after)
+    walk.keep(node, _with_past(walk, node, x, timing, left, time[1] * walk.hops), after)
     return True
+
+
+def _with_past(walk: Walk, node: fx.Node, x: Value, timing: Timing, past: int, out_frames: int) -> Value:
+    """The convolution of a call's frames and so many before them; x may have more in front of both."""
+    shape = list(x.shape)
+    shape[timing.axis] = past
+    module = StreamConv(_layer(walk, node), timing.axis, past, timing.rate * walk.hops, out_frames)
+    return walk.stateful(node, module, (x,), {"past": tuple(shape)})
 
 
 def _arguments(node: fx.Node) -> tuple[Any, ...]:
@@ -82,7 +87,7 @@ def _layer(walk: Walk, node: fx.Node) -> Any:
     """The convolution as a layer."""
     _, weight, bias, stride, padding, dilation, groups = _arguments(node)
     rank = len(walk.shape(weight)) - 2
-    steps, pads, holes = (tuple(_list(value, rank)) for value in (stride, padding, dilation))
+    steps, pads, holes = (tuple(per_axis(value, rank)) for value in (stride, padding, dilation))
     kind: Any = nn.Conv1d if rank == 1 else nn.Conv2d
     value = walk.value(weight).tensor
     size = tuple(value.shape[2:])
@@ -114,7 +119,6 @@ def _conv_ahead(walk: Walk, node: fx.Node, timing: Timing, total: int, left: int
         walk.refuse(node, "is strided over what looks ahead by a part of its stride")
     x = walk.value(cast(fx.Node, node.args[0]))
     frames, out_frames = timing.rate * walk.hops, time[1] * walk.hops
-    layer = _layer(walk, node)
     after = Timing(time[0], time[1], 0, walk.surplus(node, *time), 1, late)
     if past == timing.context and not left and not (past and timing.delay):  # its past is in front of it already
         y = walk.builder.op(f"conv{x.tensor.dim() - 2}d", x, *_constants(walk, node), *cast("Any", node.args[3:]))
@@ -125,16 +129,13 @@ def _conv_ahead(walk: Walk, node: fx.Node, timing: Timing, total: int, left: int
     elif timing.context:
         x = walk.builder.op("slice", x, timing.axis, timing.context, timing.context + frames)
     x = walk.masked(node, x, replace(timing, context=0))
-    shape = list(x.shape)
-    shape[timing.axis] = past
-    module = StreamConv(layer, timing.axis, past, frames, out_frames)
-    walk.keep(node, walk.stateful(node, module, (x,), {"past": tuple(shape)}), after)
+    walk.keep(node, _with_past(walk, node, x, timing, past, out_frames), after)
     return True
 
 
 def _constants(walk: Walk, node: fx.Node) -> tuple[Any, Any]:
     """Weight and bias."""
-    _, weight, bias, *_ = _arguments(node)
+    _, weight, bias = (*cast("tuple[Any, ...]", node.args), None)[:3]
     return walk.value(weight), None if bias is None else walk.value(bias)
 
 
@@ -148,10 +149,6 @@ def _unpadded(walk: Walk, node: fx.Node, kernel: int, total: int, stride: int) -
             f"x dilation - (stride - 1) frames in front (nn.functional.pad, here {total - (stride - 1)})",
         )
     return False
-
-
-def _list(value: Any, rank: int) -> list[int]:
-    return [value] * rank if isinstance(value, int) else list(value) * (rank if len(value) == 1 else 1)
 
 
 def conv_transpose(walk: Walk, node: fx.Node) -> bool:
@@ -168,7 +165,7 @@ def conv_transpose(walk: Walk, node: fx.Node) -> bool:
     at = timing.axis - 2
     if at < 0:
         walk.refuse(node, f"takes {walk.shape(source)} with time on axis {timing.axis}; add a batch axis")
-    steps, pads, more, holes = (_list(value, rank) for value in (stride, padding, output_padding, dilation))
+    steps, pads, more, holes = (per_axis(value, rank) for value in (stride, padding, output_padding, dilation))
     kernel = (walk.shape(weight)[2 + at] - 1) * holes[at] + 1
     if kernel == steps[at] == 1 and pads[at] == more[at] == 0:
         return False
@@ -209,11 +206,10 @@ def conv_transpose(walk: Walk, node: fx.Node) -> bool:
 
 def _conv_transpose_padded(walk: Walk, node: fx.Node, timing: Timing, cut_off: int) -> bool:
     """Not strided along time, over frames that were padded in front by as many as it cuts off: all are in the call."""
-    source, weight, bias, stride, padding, *rest = cast("tuple[Any, ...]", node.args)
+    source, _, _, stride, padding, *rest = cast("tuple[Any, ...]", node.args)
     pads = list(padding)
     pads[timing.axis - 2] = 0
-    constants = walk.value(weight), None if bias is None else walk.value(bias)
-    y = walk.builder.op("conv_transpose2d", walk.value(source), *constants, stride, pads, *rest)
+    y = walk.builder.op("conv_transpose2d", walk.value(source), *_constants(walk, node), stride, pads, *rest)
     y = walk.builder.op("slice", y, timing.axis, cut_off, cut_off + timing.rate * walk.hops)
     surplus = walk.surplus(node, timing.axis, timing.rate)
     walk.keep(node, y, replace(timing, context=0, trailing=surplus))
@@ -225,20 +221,13 @@ def _conv_transpose_2d(
     more: list[int], holes: list[int], groups: int,
 ) -> bool:  # fmt: skip
     """Not strided along time: its past frames in front, and what they and the new ones give together."""
-    _, weight, bias = (*cast("tuple[Any, ...]", node.args), None)[:3]
     at = timing.axis - 2
     if steps[at] != 1:
         walk.refuse(node, f"has stride {steps[at]} along time; only conv_transpose1d has a stream of its own there")
     reach = after.trailing - timing.trailing
     if reach:
-        from models.custom.causal.layers import StreamPad
-
-        shape = list(x.shape)
-        frames, shape[timing.axis] = shape[timing.axis], reach
-        x = walk.stateful(node, StreamPad(timing.axis, reach, frames), (x,), {"past": tuple(shape)})
-    offset = None if bias is None else walk.value(bias)
-    y = walk.builder.op("conv_transpose2d", x, walk.value(weight), offset, steps, pads, more, groups, holes)
-    first = reach
-    y = walk.builder.op("slice", y, timing.axis, first, first + timing.rate * walk.hops)
+        x = walk.with_past(node, x, timing.axis, reach)
+    y = walk.builder.op("conv_transpose2d", x, *_constants(walk, node), steps, pads, more, groups, holes)
+    y = walk.builder.op("slice", y, timing.axis, reach, reach + timing.rate * walk.hops)
     walk.keep(node, y, after)
     return True

@@ -10,18 +10,18 @@ reason.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from torch import fx, nn
+from torch import fx
 
 from models.common.errors import ConversionError
 from models.custom.causal import rules
 from models.custom.causal.offline import LONG_HOPS, SHORT_HOPS, recording
 from models.custom.causal.walk import Timing, Walk
 from models.custom.entry import CustomEntry
+from models.custom.kept import kept_with_net
 from models.geometry import StateSpec
 from models.graph.builder import Builder
 from models.graph.lower import finish
@@ -51,9 +51,7 @@ class ExternalStateGraph:
     lookahead_samples: int = 0
 
 
-_KEPT: weakref.WeakKeyDictionary[nn.Module, dict[Any, ExternalStateGraph]] = weakref.WeakKeyDictionary()
-
-
+@kept_with_net
 def to_external_state(entry: CustomEntry, hops: int) -> ExternalStateGraph:
     """Take the state out of a causal net; made once for each number of hops.
 
@@ -64,14 +62,6 @@ def to_external_state(entry: CustomEntry, hops: int) -> ExternalStateGraph:
     Raises:
         ConversionError: naming the layer and the reason.
     """
-    kept = _KEPT.setdefault(entry.net, {})
-    key = (entry.offline_key(), hops)
-    if key not in kept:
-        kept[key] = _to_external_state(entry, hops)
-    return kept[key]
-
-
-def _to_external_state(entry: CustomEntry, hops: int) -> ExternalStateGraph:
     short = recording(entry, SHORT_HOPS)
     long = recording(entry, max(LONG_HOPS, 5 * hops + 1))
     walk = Walk(short, long, hops, lookahead=entry.lookahead == "delay")

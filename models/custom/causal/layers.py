@@ -13,14 +13,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-# A state that is the whole of its input would be an input handed through, which CompiledModel cannot do: the clamp
-# survives conversion and changes nothing.
-_BEYOND_AUDIO = 1e30
+from models.layers.constants import BEYOND_AUDIO
 
 
 def _last(joined: Tensor, axis: int, past: int, new: int) -> Tensor:
     kept = joined.narrow(axis, new, past)
-    return torch.clamp(kept, -_BEYOND_AUDIO, _BEYOND_AUDIO) if past <= new else kept
+    return torch.clamp(kept, -BEYOND_AUDIO, BEYOND_AUDIO) if past <= new else kept
 
 
 class StreamPad(nn.Module):

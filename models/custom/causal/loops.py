@@ -16,6 +16,7 @@ from torch import Tensor, fx
 
 from models.common.errors import ConversionError
 from models.custom.causal.offline import Recording
+from models.graph.builder import name_of
 
 _JOINS = ("stack", "cat")
 _LEAST = 4  # results that are joined: fewer are no loop over a recording
@@ -47,7 +48,7 @@ class Loop:
 
 def find_loops(recording: Recording) -> list[Loop]:
     """Loops over frames in a graph, in its order."""
-    found = (_loop(recording, node) for node in recording.nodes if _name(node) in _JOINS)
+    found = (_loop(recording, node) for node in recording.nodes if name_of(node) in _JOINS)
     return [loop for loop in found if loop is not None]
 
 
@@ -71,7 +72,7 @@ def outline(recording: Recording) -> Outline:
     """Find the loops of a graph."""
     loops = {loop.join: loop for loop in find_loops(recording)}
     inside = {node for loop in loops.values() for node in loop.nodes}
-    inside |= {source for node in inside for source in node.all_input_nodes if _name(source) in ("unbind", "split")}
+    inside |= {source for node in inside for source in node.all_input_nodes if name_of(source) in ("unbind", "split")}
     kept = [(place, node) for place, node in enumerate(recording.nodes) if node not in inside]
     return Outline(loops, frozenset(inside), [node for _, node in kept], [place for place, _ in kept])
 
@@ -101,10 +102,6 @@ def aligned(short: Outline, long: Outline) -> dict[fx.Node, fx.Node]:
 
 def _target(node: fx.Node) -> str:
     return "" if node.op in ("get_attr", "placeholder", "output") else str(node.target)
-
-
-def _name(node: fx.Node) -> str:
-    return str(node.target).removeprefix("aten.").partition(".")[0] if node.op == "call_function" else ""
 
 
 def _loop(recording: Recording, join: fx.Node) -> Loop | None:
@@ -143,10 +140,10 @@ def _loop(recording: Recording, join: fx.Node) -> Loop | None:
 
 def _frame(node: fx.Node) -> fx.Node | None:
     """What a node reads one frame of: x[..., t], x[..., t:t + 1], or an item of x.unbind()."""
-    name = _name(node)
-    if node.target is not None and "getitem" in str(node.target):
+    name = name_of(node)
+    if name == "getitem":
         source = cast(fx.Node, node.args[0])
-        return cast(fx.Node, source.args[0]) if _name(source) in ("unbind", "split") else None
+        return cast(fx.Node, source.args[0]) if name_of(source) in ("unbind", "split") else None
     if name == "select" and isinstance(node.args[2], int):
         return cast(fx.Node, node.args[0])
     if name == "slice" and len(node.args) >= 4 and isinstance(node.args[3], int) and isinstance(node.args[2], int):
@@ -156,7 +153,7 @@ def _frame(node: fx.Node) -> fx.Node | None:
 
 def _index(node: fx.Node) -> int:
     """Which frame a pick reads."""
-    place = 1 if "getitem" in str(node.target) else 2
+    place = 1 if name_of(node) == "getitem" else 2
     return cast(int, node.args[place])
 
 
@@ -250,13 +247,13 @@ def run(loop: Loop, handed: dict[int, Any], frame: int, outside: Any, call: Any 
 
 def _pick(node: fx.Node, frame: int) -> tuple[int, ...]:
     """The arguments of a pick of another frame: (axis, frame), or (axis, first, last)."""
-    if "getitem" in str(node.target):
+    if name_of(node) == "getitem":
         source = cast(fx.Node, node.args[0])
-        if _name(source) == "unbind":
+        if name_of(source) == "unbind":
             return (cast(int, source.args[1]) if len(source.args) > 1 else 0, frame)
         return (cast(int, source.args[2]) if len(source.args) > 2 else 0, frame, frame + 1)
     axis = cast(int, node.args[1])
-    return (axis, frame) if _name(node) == "select" else (axis, frame, frame + 1)
+    return (axis, frame) if name_of(node) == "select" else (axis, frame, frame + 1)
 
 
 def pick_axis(node: fx.Node) -> int:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import operator
-import weakref
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
 
-from models.common.errors import ConversionError
+from models.common.errors import ConversionError, first_line
 from models.custom.adapters import OfflineNet, as_tensor
 from models.custom.entry import CustomEntry
+from models.custom.kept import kept_with_net
 from models.custom.precise import precise_modules
 from models.graph.builder import Builder, Value
 from models.graph.capture import capture, line_of
@@ -41,28 +40,18 @@ class Recording:
         return list(self.module.graph.nodes)
 
 
-_KEPT: weakref.WeakKeyDictionary[nn.Module, dict[Any, Recording]] = weakref.WeakKeyDictionary()
-
-
 def noise(samples: int, seed: int) -> Tensor:
     """[1, samples] at -20 dBFS, the same each time."""
     return 0.1 * torch.randn(1, samples, generator=torch.Generator().manual_seed(seed))
 
 
+@kept_with_net
 def recording(entry: CustomEntry, hops: int) -> Recording:
     """The offline net for `hops` hops of audio; made once for each length.
 
     Raises:
         ConversionError: forward cannot be followed, or does not run on audio.
     """
-    kept = _KEPT.setdefault(entry.net, {})
-    key = (entry.offline_key(), hops)
-    if key not in kept:
-        kept[key] = _record(entry, hops)
-    return kept[key]
-
-
-def _record(entry: CustomEntry, hops: int) -> Recording:
     audio = noise(hops * entry.geometry.hop_samples, 0)
     who = entry.original.factory
     net = OfflineNet(entry).eval()
@@ -95,7 +84,7 @@ def _try(entry: CustomEntry, net: nn.Module, hops: int) -> None:
     fault = fails(hops * hop)
     if fault is None:
         return
-    first = (str(fault).strip().splitlines() or [repr(fault)])[0]
+    first = first_line(fault)
     place = line_of(fault.__traceback__)
     for times in range(2, 9):
         if all(fails(length * times * hop) is None for length in (SHORT_HOPS, LONG_HOPS)):
@@ -124,12 +113,6 @@ def record(module: fx.GraphModule, *inputs: Tensor) -> dict[fx.Node, Any]:
             Recorder(module, garbage_collect_values=False).run(*inputs)
     except Exception as exc:  # an operation of torch may raise anything
         done = [n for n in module.graph.nodes if n not in values]
-        first = str(exc).strip().splitlines()[0] if str(exc).strip() else repr(exc)
         place = done[0].meta.get("origin", "the net") if done else "the net"
-        raise ConversionError(f"{place} does not run on audio {list(inputs[0].shape)}: {first}") from exc
+        raise ConversionError(f"{place} does not run on audio {list(inputs[0].shape)}: {first_line(exc)}") from exc
     return values
-
-
-def constant_of(module: fx.GraphModule, node: fx.Node) -> Tensor:
-    """The tensor that a get_attr node reads."""
-    return cast(Tensor, operator.attrgetter(str(node.target))(module))

@@ -8,8 +8,8 @@ from typing import Any, cast
 from torch import fx
 
 from models.custom.causal.loops import Loop, pick_axis, run
-from models.custom.causal.walk import Timing, Walk, tensors
-from models.graph.builder import Value
+from models.custom.causal.walk import Timing, Walk
+from models.graph.builder import Value, name_of, tensors
 from models.graph.lower import emit
 from models.graph.recurrences import recurrence
 
@@ -19,7 +19,7 @@ _map: Any = fx.map_arg
 
 def rnn(walk: Walk, node: fx.Node) -> bool:
     """torch's gru, lstm, rnn_tanh and rnn_relu."""
-    name = str(node.target).removeprefix("aten.").partition(".")[0]
+    name = name_of(node)
     kind = _LAYERS[name]
     offline = recurrence(name, cast(Any, node.args))
     source = cast(fx.Node, offline.x)
@@ -108,7 +108,7 @@ def loop_over_frames(walk: Walk, node: fx.Node, loop: Loop) -> None:
     walk.state_results += [handed[place] for place in places]
     dim = cast(int, node.args[1]) if len(node.args) > 1 else 0
     with b.at(walk.origin(node)):
-        joined = b.op("stack" if "stack" in str(node.target) else "cat", rows, dim)
+        joined = b.op(name_of(node), rows, dim)
     walk.keep(node, joined, Timing(time[0], time[1]))
 
 
@@ -119,4 +119,4 @@ def _grown(walk: Walk, node: fx.Node, along_time: bool) -> bool:
 
 def _name(walk: Walk, node: fx.Node) -> str:
     origin = walk.origin(node)
-    return (origin.module or str(node.target).removeprefix("aten.")).replace(".", "_")
+    return (origin.module or name_of(node)).replace(".", "_")

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, cast
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
+from models.common.errors import first_line
 from models.custom.causal.conv_rules import conv, conv_transpose
 from models.custom.causal.cuts import cut
-from models.custom.causal.layers import StreamCumsum, StreamExtreme, StreamPad, StreamPositions
-from models.custom.causal.offline import constant_of
+from models.custom.causal.layers import StreamCumsum, StreamExtreme, StreamPositions
 from models.custom.causal.recurrence_rules import loop_over_frames, rnn
 from models.custom.causal.walk import Positions, Rule, Timing, Walk, first_tensor
-from models.graph.builder import Value
+from models.graph.builder import Value, constant_of, name_of
 from models.graph.lower import emit
 
 _map: Any = fx.map_arg  # typed for arguments of a graph only
@@ -37,8 +38,7 @@ def step(walk: Walk, node: fx.Node) -> None:
     for source in node.all_input_nodes:
         if source in walk.outline.skipped:
             walk.refuse(node, "reads what a loop over frames leaves at its end; a stream has no last frame")
-    name = str(node.target).removeprefix("aten.").partition(".")[0]
-    rule = _RULES.get(name)
+    rule = _RULES.get(name_of(node))
     with walk.builder.at(walk.origin(node)):
         if rule is None or not rule(walk, node):
             _generic(walk, node)
@@ -46,7 +46,10 @@ def step(walk: Walk, node: fx.Node) -> None:
 
 def _constant(walk: Walk, node: fx.Node) -> None:
     """A constant; one that grows with the recording is taken apart where it is read."""
-    short, long = constant_of(walk.short.module, node), constant_of(walk.long.module, walk.same[node])
+    short, long = (
+        cast(Tensor, constant_of(recording.module, n))
+        for recording, n in ((walk.short, node), (walk.long, walk.same[node]))
+    )
     time = walk.time_of(node)
     if time is not None:
         walk.keep(node, Positions(short, long, *time), None)
@@ -67,15 +70,16 @@ def _generic(walk: Walk, node: fx.Node) -> None:
             "net.form = 'window', and a mean of the past is cumsum over arange",
         )
     twin = walk.same[node]
-    args, kwargs = (walk.numbers(node, a, b) for a, b in ((node.args, twin.args), (_items(node), _items(twin))))
+    args = walk.numbers(node, node.args, twin.args)
+    kwargs = dict(zip(node.kwargs, walk.numbers(node, [*node.kwargs.values()], [*twin.kwargs.values()]), strict=True))
     behind = _behind(walk, node, inputs)
     fill = {n: _input(walk, node, n, inputs) for n in node.all_input_nodes}
     fill |= {n: walk.delayed(node, fill[n], walk.timings[n], frames) for n, frames in behind.items() if frames}
-    args, kwargs = (_map(part, lambda n: fill[n]) for part in (tuple(args), dict(kwargs)))
+    args, kwargs = (_map(part, lambda n: fill[n]) for part in (tuple(args), kwargs))
     try:
         result = emit(walk.builder, node.target, args, kwargs, {})
     except Exception as exc:  # what holds for a whole recording may not hold for a hop
-        walk.refuse(node, f"does not run on the frames of one call: {str(exc).strip().splitlines()[0]}")
+        walk.refuse(node, f"does not run on the frames of one call: {first_line(exc)}")
     if timing is not None:
         frames = first_tensor(result.tensor if isinstance(result, Value) else [v.tensor for v in result])
         wanted, came = timing.frames(walk.hops), 0 if frames is None else frames.shape[timing.axis]
@@ -84,17 +88,18 @@ def _generic(walk: Walk, node: fx.Node) -> None:
     walk.keep(node, result, timing)
 
 
+def _hops_behind(timings: Iterable[Timing]) -> float:
+    """Of the value that is furthest behind."""
+    return max((t.delay / t.rate for t in timings), default=0.0)
+
+
 def _behind(walk: Walk, node: fx.Node, inputs: list[tuple[fx.Node, Timing]]) -> dict[fx.Node, int]:
     """How many frames each input must wait for the one that is furthest behind."""
-    most = max((t.delay / t.rate for _, t in inputs), default=0.0)
+    most = _hops_behind(t for _, t in inputs)
     waits = {n: most * t.rate - t.delay for n, t in inputs}
     if any(wait != int(wait) for wait in waits.values()):
         walk.refuse(node, "puts values together that look ahead by parts of each other's frames")
     return {n: int(wait) for n, wait in waits.items()}
-
-
-def _items(node: fx.Node) -> list[tuple[str, Any]]:
-    return list(node.kwargs.items())
 
 
 def _input(walk: Walk, node: fx.Node, source: fx.Node, inputs: list[tuple[fx.Node, Timing]]) -> Any:
@@ -146,7 +151,7 @@ def _generic_timing(walk: Walk, node: fx.Node, time: tuple[int, int], inputs: li
 
 def _late(walk: Walk, node: fx.Node, rate: int, inputs: list[Timing]) -> int:
     """How many frames the result is behind, if its inputs are."""
-    most = max((t.delay / t.rate for t in inputs), default=0.0) * rate
+    most = _hops_behind(inputs) * rate
     if most != int(most):
         walk.refuse(node, "looks ahead by a part of a frame; geometry.hop_samples must be a multiple of the strides")
     return int(most)
@@ -155,7 +160,7 @@ def _late(walk: Walk, node: fx.Node, rate: int, inputs: list[Timing]) -> int:
 def _outer(walk: Walk, node: fx.Node) -> int:
     """How often the time axis of a value runs through all frames."""
     timed = walk.timed_inputs(node)
-    if str(node.target).partition(".")[2].partition(".")[0] != "reshape" or not timed:
+    if name_of(node) != "reshape" or not timed:
         return max((t.outer for _, t in timed), default=1)
     source, timing = timed[0]
     shape = walk.shape(source)
@@ -177,9 +182,12 @@ def _pad(walk: Walk, node: fx.Node) -> bool:
     timing = walk.timings.get(source)
     if timing is None:
         return False
-    twin = cast(Any, walk.same[node].args[1])
-    if list(twin) != list(pads):
-        return _padded_to_a_multiple(walk, node, source, list(pads), timing)
+    if list(cast(Any, walk.same[node].args[1])) != list(pads):
+        walk.refuse(
+            node,
+            "pads the recording up to a length of its own: it is another graph for each length; hop_samples that is a "
+            "multiple of that length needs no padding",
+        )
     slot = 2 * (len(walk.shape(source)) - 1 - timing.axis)
     left, right = (int(n) for n in pads[slot : slot + 2]) if slot < len(pads) else (0, 0)
     if (left, right) == (0, 0):
@@ -190,7 +198,7 @@ def _pad(walk: Walk, node: fx.Node) -> bool:
         x = walk.builder.op("constant_pad_nd", x, others, value)
     if left < 0 or right < 0:
         if left > 0:
-            x = _joined(walk, node, walk.masked(node, x, timing), timing.axis, left)
+            x = walk.with_past(node, walk.masked(node, x, timing), timing.axis, left)
             timing = replace(timing, context=timing.context + left)
         if right > 0:
             timing = replace(timing, trailing=timing.trailing + right)
@@ -205,35 +213,19 @@ def _pad(walk: Walk, node: fx.Node) -> bool:
         if not any(others):
             walk.pairs.pop(node, None)
         return True
-    walk.keep(node, _joined(walk, node, walk.masked(node, x, timing), timing.axis, left), after)
+    walk.keep(node, walk.with_past(node, walk.masked(node, x, timing), timing.axis, left), after)
     return True
-
-
-def _joined(walk: Walk, node: fx.Node, x: Value, axis: int, past: int) -> Value:
-    """A value with the frames in front of it."""
-    shape = list(x.shape)
-    frames, shape[axis] = shape[axis], past
-    return walk.stateful(node, StreamPad(axis, past, frames), (x,), {"past": tuple(shape)})
 
 
 def _pad_more(walk: Walk, node: fx.Node, x: Value, timing: Timing, left: int, right: int) -> bool:
     """Zeros in front of zeros: the call's own frames alone make a longer past."""
     own = walk.builder.op("slice", x, timing.axis, timing.context, timing.context + timing.rate * walk.hops)
-    if any(bool(v.any()) for v in [walk.offline(node).narrow(timing.axis, 0, timing.context + left)]):
+    if walk.offline(node).narrow(timing.axis, 0, timing.context + left).any():
         walk.refuse(node, "pads time in front of frames that are no zeros; pad once, by the sum")
     own = walk.masked(node, own, replace(timing, context=0))
-    joined = _joined(walk, node, own, timing.axis, timing.context + left)
+    joined = walk.with_past(node, own, timing.axis, timing.context + left)
     walk.keep(node, joined, replace(timing, context=timing.context + left, trailing=timing.trailing + right))
     return True
-
-
-def _padded_to_a_multiple(walk: Walk, node: fx.Node, source: fx.Node, pads: list[int], timing: Timing) -> bool:
-    del source, pads, timing
-    walk.refuse(
-        node,
-        "pads the recording up to a length of its own: it is another graph for each length; hop_samples that is a "
-        "multiple of that length needs no padding",
-    )
 
 
 def _slice(walk: Walk, node: fx.Node) -> bool:
@@ -304,7 +296,7 @@ def _cat(walk: Walk, node: fx.Node) -> bool:
     if timing is None or not zeros or not same or timing.context or timing.trailing not in (0, -past):
         walk.refuse(node, "joins values along time; only zeros in front of an unpadded value have a stream")
     x = walk.masked(node, walk.value(last), timing)
-    joined = _joined(walk, node, x, timing.axis, past)
+    joined = walk.with_past(node, x, timing.axis, past)
     if timing.trailing:  # as many zeros as were cut off behind: a delay
         joined = walk.builder.op("slice", joined, timing.axis, 0, timing.rate * walk.hops)
         past = 0
@@ -348,7 +340,7 @@ def _extreme(walk: Walk, node: fx.Node) -> bool:
     x = walk.value(cast(fx.Node, node.args[0]))
     shape = list(x.shape)
     frames, shape[timing.axis] = shape[timing.axis], 1
-    module = StreamExtreme(timing.axis, frames, "max" in str(node.target))
+    module = StreamExtreme(timing.axis, frames, name_of(node) == "cummax")
     states = {"extreme": tuple(shape), "begun": tuple(1 for _ in shape)}
     y = walk.stateful(node, module, (x,), states)
     walk.keep(node, (y, y), None)
@@ -411,7 +403,7 @@ def _reflect(walk: Walk, node: fx.Node, timing: Timing, left: int, right: int) -
     """At the first call the frames in front are its own, turned round; later they are the past."""
     b, axis = walk.builder, timing.axis
     x = walk.value(cast(fx.Node, node.args[0]))
-    joined = _joined(walk, node, x, axis, left) if left else x
+    joined = walk.with_past(node, x, axis, left) if left else x
     if left:
         first = walk.stateful(node, StreamPositions(torch.tensor([[1.0], [0.0]])), (), {"begun": (1,)}, ("",))
         turned = b.op("flip", b.op("slice", x, axis, 1, left + 1), [axis])
@@ -443,7 +435,7 @@ _RULES: dict[str, Rule] = {
     "cumsum": _cumsum,
     "cummax": _extreme,
     "cummin": _extreme,
-    "<built-in function getitem>": _item,
+    "getitem": _item,
     "conv1d": conv,
     "conv2d": conv,
     "conv_transpose1d": conv_transpose,

@@ -16,7 +16,7 @@ from models.custom.causal.layers import StreamCount, StreamPad, StreamPositions
 from models.custom.causal.loops import Outline, aligned, outline
 from models.custom.causal.offline import Recording
 from models.geometry import StateSpec
-from models.graph.builder import Builder, Origin, Value
+from models.graph.builder import Builder, Origin, Value, name_of, tensors, unfrozen
 
 
 @dataclass(frozen=True)
@@ -176,11 +176,11 @@ class Walk:
         def both(a: Any, b: Any) -> Any:
             if isinstance(a, bool) or not isinstance(a, int):
                 if isinstance(a, tuple | list):
-                    return type(a)(both(x, y) for x, y in zip(a, b, strict=True)) if len(a) == len(b) else a
+                    return [both(x, y) for x, y in zip(a, b, strict=True)] if len(a) == len(b) else unfrozen(a)
                 return a
             return self.number(node, a, int(b), trailing, rate)
 
-        return both(_plain(short), _plain(long))
+        return both(short, long)
 
     # --- the stream ---------------------------------------------------------------------------------------------
 
@@ -310,12 +310,16 @@ class Walk:
         """A value so many frames later."""
         if not frames:
             return x
-        shape = list(x.shape)
-        own, shape[timing.axis] = shape[timing.axis], frames
         if timing.context:  # its own frames alone are new
             self.refuse(node, "meets a value that is behind it while it is padded in time; slice the surplus off first")
-        joined = self.stateful(node, StreamPad(timing.axis, frames, own), (x,), {"wait": tuple(shape)})
-        return cast(Value, self.builder.op("slice", joined, timing.axis, 0, own))
+        joined = self.with_past(node, x, timing.axis, frames, "wait")
+        return cast(Value, self.builder.op("slice", joined, timing.axis, 0, x.shape[timing.axis]))
+
+    def with_past(self, node: fx.Node, x: Value, axis: int, past: int, suffix: str = "past") -> Value:
+        """A value with so many frames in front of it: zeros first, the last ones of the calls before then."""
+        shape = list(x.shape)
+        frames, shape[axis] = shape[axis], past
+        return self.stateful(node, StreamPad(axis, past, frames), (x,), {suffix: tuple(shape)})
 
     def _count(self, node: fx.Node) -> Value:
         """How many calls came before this one: one state for all who count."""
@@ -325,25 +329,11 @@ class Walk:
 
 
 def _short_name(node: fx.Node) -> str:
-    name = str(node.target).removeprefix("aten.").partition(".")[0]
-    return {"constant_pad_nd": "pad", "get_attr": "positions"}.get(name, name)
+    return name_of(node).replace("constant_pad_nd", "pad")
 
 
 def _multiple(grown: int, hops: int) -> int:
     return next(k for k in range(1, hops + 1) if k * grown % hops == 0)
-
-
-def _plain(tree: Any) -> Any:
-    return [_plain(item) for item in tree] if isinstance(tree, tuple | list) else tree
-
-
-def tensors(value: Any) -> list[Tensor]:
-    """All in whatever an operation returned."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, tuple | list):
-        return [t for item in value for t in tensors(item)]
-    return []
 
 
 def first_tensor(value: Any) -> Tensor | None:

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from models.common.errors import ConversionError
 from models.custom.causal.offline import recording
-from models.custom.causal.walk import Positions, Timing, Walk, first_tensor, tensors
-from models.graph.builder import Value
+from models.custom.causal.walk import Positions, Timing, Walk, first_tensor
+from models.graph.builder import Value, tensors
 from models.graph.capture import line_of
 from tests.models.custom.causal.nets import HOP, Do, Wrapped, entry_for
 
