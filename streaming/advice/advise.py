@@ -139,7 +139,6 @@ _ADVICE = DocumentKind(
     other_schema="expected advice ({expected}); make it with: hearpack advise BUNDLE... -o FILE",
     invalid="not advice: {where}: {message}; advise again",
 )
-_ADAPTER: TypeAdapter[Advice] = TypeAdapter(Advice)
 
 
 def read_advice(path: str | Path) -> Advice:
@@ -148,7 +147,7 @@ def read_advice(path: str | Path) -> Advice:
     Raises:
         UsageError: not there, cut off, another file, or a recommendation of what is no candidate.
     """
-    found = _ADVICE.read(Path(path), _ADAPTER.validate_python)
+    found = _ADVICE.read(Path(path), TypeAdapter(Advice).validate_python)
     for device in found.devices:
         if device.recommended is not None and device.recommended >= len(device.candidates):
             raise UsageError(f"{path}: not advice: {device.device}: recommended is no candidate's index; advise again")

@@ -109,7 +109,6 @@ _CALIBRATION = DocumentKind(
     missing="no such calibration file",
     invalid="invalid calibration: {where}: {message}; measure again",
 )
-_ADAPTER: TypeAdapter[Calibration] = TypeAdapter(Calibration)
 
 
 def read_calibration(path: str | Path) -> Calibration:
@@ -119,7 +118,7 @@ def read_calibration(path: str | Path) -> Calibration:
         UsageError: missing, not JSON, of another schema, an invalid field, or times that are unsorted or absurd.
     """
     file = Path(path)
-    calibration = _CALIBRATION.read(file, _ADAPTER.validate_python)
+    calibration = _CALIBRATION.read(file, TypeAdapter(Calibration).validate_python)
     if not calibration.entries:
         raise UsageError(f"{file}: the calibration has no entry; measure again")
     for entry in calibration.entries:

@@ -28,7 +28,7 @@ FASTEST_GRACE_S = 0.5  # and a burst of this much at once
 class _Part(BaseModel):
     """Fields we do not know are ignored, as a reader of the same major schema must."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
 
 class TraceDevice(_Part):
