@@ -30,6 +30,7 @@ android {
 
 dependencies {
     api(project(":core"))
+    api(libs.coroutines)
     implementation(libs.litert)
 }
 

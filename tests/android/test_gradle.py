@@ -8,6 +8,7 @@ import os
 import re
 import tomllib
 import xml.etree.ElementTree as ET
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -105,9 +106,15 @@ def test_library_and_core_are_published() -> None:
         assert 'uri(rootProject.layout.buildDirectory.dir("maven"))' in text
 
 
+def test_the_coroutines_that_gradle_asks_for_are_those_that_ci_compiles_with(tools: toolchain.Toolchain) -> None:
+    with zipfile.ZipFile(tools.coroutines) as jar:
+        brought = jar.read("META-INF/kotlinx_coroutines_core.version").decode("ascii").strip()
+    assert resources.gradle_facts().versions["coroutines"] == brought
+
+
 def test_no_android_library_but_litert() -> None:
     wanted = re.findall(r"(?:implementation|api|compileOnly)\(libs\.([\w.]+)\)", _text("hearpack/build.gradle.kts"))
-    assert wanted == ["litert"]
+    assert wanted == ["coroutines", "litert"]
     assert not re.search(r"\b(?:implementation|api)\(libs", _text("app/build.gradle.kts"))
     for file in [*parts.sources("app/src/main"), *parts.sources("hearpack/src/main")]:
         assert "import androidx" not in file.read_text(encoding="utf-8"), file.name

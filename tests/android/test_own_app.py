@@ -1,4 +1,4 @@
-"""The Kotlin of docs/your-own-app.md compiles against the sample's classes."""
+"""The Kotlin of docs/your-own-app.md, of the sample's README and of the facade's KDoc compiles against the sample's classes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,24 @@ from tools.android import build, toolchain
 from tools.android.parts import ROOT, kotlinc
 
 PAGE = ROOT / "docs" / "your-own-app.md"
-BLOCKS = re.findall(r"^```kotlin\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+README = ROOT / "android-sample" / "README.md"
+
+
+def blocks(page: Path) -> list[str]:
+    return re.findall(r"^```kotlin\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
+
+
+def kdoc_example(name: str) -> str:
+    """The indented lines of the KDoc of a class of the library, as a function of a context."""
+    text = (ROOT / "android-sample/hearpack/src/main/kotlin/hearpack/android" / f"{name}.kt").read_text(encoding="utf-8")
+    comment = text[: text.index(f"class {name} ")].rpartition("/**")[2]
+    lines = re.findall(r"^ \*     (.*)$", comment, re.M)
+    assert lines, name
+    head = f"import hearpack.android.*\n\nsuspend fun example{name}(context: android.content.Context) {{"
+    return "\n".join([head, *lines, "}"])
+
+
+BLOCKS = [*blocks(PAGE), *blocks(README), kdoc_example("Hearpack")]
 
 
 def compile_all(tools: toolchain.Toolchain, blocks: list[str], folder: Path) -> None:
@@ -26,9 +43,10 @@ def compile_all(tools: toolchain.Toolchain, blocks: list[str], folder: Path) -> 
 
 
 def test_the_page_has_both_ways() -> None:
-    assert len(BLOCKS) == 2
-    assert "StreamSession(" in BLOCKS[0]
+    assert len(BLOCKS) == 4
+    assert all(".start().collect" in BLOCKS[k] for k in (0, 2, 3))
     assert "Pipeline(" in BLOCKS[1]
+    assert len(blocks(README)[0].partition("suspend")[2].strip().splitlines()) <= 10
 
 
 def test_every_block_compiles(tools: toolchain.Toolchain, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def stubs(tools: toolchain.Toolchain) -> Part:
 def core(tools: toolchain.Toolchain) -> Part:
     """The pure core: neither Android nor LiteRT on its class path."""
     files = sources("core/src/main")
-    classpath = [*tools.kotlin_libraries, tools.file("json.jar")]
+    classpath = [tools.file("kotlinc/kotlin-stdlib.jar"), tools.file("json.jar")]
     return built("core", files, (), lambda out: kotlinc(tools, files, classpath, out, "core"), ".jar")
 
 

@@ -135,7 +135,12 @@ class Toolchain:
     @property
     def kotlin_libraries(self) -> tuple[Path, ...]:
         """What compiled Kotlin needs at run time on the JVM."""
-        return (self.file("kotlinc/kotlin-stdlib.jar"),)
+        return (self.file("kotlinc/kotlin-stdlib.jar"), self.coroutines)
+
+    @property
+    def coroutines(self) -> Path:
+        """kotlinx.coroutines, as the compiler brings it along."""
+        return self.file("kotlinc/kotlinx-coroutines-core-jvm.jar")
 
 
 def folder() -> Path:

@@ -7,6 +7,8 @@ public final class PowerManager {
 
     public native void addThermalStatusListener(Executor executor, OnThermalStatusChangedListener listener);
 
+    public native void removeThermalStatusListener(OnThermalStatusChangedListener listener);
+
     public native int getCurrentThermalStatus();
 
     public native float getThermalHeadroom(int forecastSeconds);

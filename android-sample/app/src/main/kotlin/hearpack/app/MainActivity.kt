@@ -2,6 +2,7 @@ package hearpack.app
 
 import android.Manifest
 import android.app.Activity
+import android.app.AlertDialog
 import android.content.ClipData
 import android.content.Intent
 import android.content.pm.PackageManager
@@ -31,6 +32,7 @@ class MainActivity : Activity() {
         screen = Screen(this)
         onClick(R.id.page_listen) { controller.send(UiEvent.PageChosen(Page.LISTEN)) }
         onClick(R.id.page_enhance) { controller.send(UiEvent.PageChosen(Page.ENHANCE)) }
+        onClick(R.id.pick) { pick() }
         onClick(R.id.start) { startOrStop() }
         onClick(R.id.play_a) { controller.compare(enhanced = false) }
         onClick(R.id.play_b) { controller.compare(enhanced = true) }
@@ -58,6 +60,19 @@ class MainActivity : Activity() {
     }
 
     private fun mayRecord() = checkSelfPermission(Manifest.permission.RECORD_AUDIO) == PackageManager.PERMISSION_GRANTED
+
+    /** Which bundle the page runs, where several are installed. */
+    private fun pick() {
+        val page = controller.state.page
+        AlertDialog
+            .Builder(this)
+            .setTitle(R.string.pick_title)
+            .setItems(
+                controller.state.model.choices
+                    .toTypedArray(),
+            ) { _, which -> controller.choose(page, which) }
+            .show()
+    }
 
     private fun startOrStop() {
         if (controller.state.stream != StreamPhase.IDLE) controller.stop() else startOrAsk()

@@ -54,6 +54,9 @@ class Screen(
         val idle = state.stream == StreamPhase.IDLE
         view(R.id.page_listen).isEnabled = idle
         view(R.id.page_enhance).isEnabled = idle
+        show(R.id.pick, state.model.choices.size > 1)
+        put(R.id.pick, activity.getString(R.string.pick, state.model.name))
+        view(R.id.pick).isEnabled = state.canChoose
         put(R.id.model, model(state.model))
         notice(state.shown)
         val start = view(R.id.start) as Button

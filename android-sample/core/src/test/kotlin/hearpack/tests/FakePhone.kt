@@ -100,7 +100,7 @@ class FakePhone(
         }
     val listener = Counter()
     val trace = TraceRecorder()
-    val session = StreamSession(bundle, counting, this, sink, null, clock, trace, listener, {})
+    val session = StreamSession(bundle, counting, this, sink, null, clock, trace, listener, sleeper = {})
     private var waiting = 0 // frames that came and were not read
     private var framesDue = 0L
     private var lump = 0

@@ -61,6 +61,21 @@ class ScreenTest {
         assertNull(state(UiEvent.BundleAbsent(Page.ENHANCE)).shown) // the other page's trouble
     }
 
+    @Test fun anotherBundleBeginsItsPageAnewAndLeavesTheOtherAsItIs() {
+        val names = listOf("yamnet", "own\u202emodel")
+        val before = state(ready(), ready(Page.ENHANCE), UiEvent.Stopped(true), from = running)
+        val chosen = state(UiEvent.BundleChosen(Page.LISTEN, names, names[1]), from = before)
+        assertEquals(ModelPhase.LOADING, chosen.model.phase)
+        assertFalse(chosen.canChoose || chosen.canStart || chosen.canShare || chosen.canCompare)
+        assertFalse('\u202e' in chosen.model.name || '\u202e' in chosen.model.choices[1])
+        assertEquals(Permission.GRANTED, chosen.permission)
+        assertEquals(ModelPhase.READY, chosen.models.getValue(Page.ENHANCE).phase)
+        assertTrue(state(ready(), from = chosen).canChoose)
+        assertTrue(state(UiEvent.EngineRefused(Page.LISTEN, ""), from = chosen).canChoose) // the other one may run
+        assertFalse(state(ready(), UiEvent.StartPressed, from = chosen).canChoose)
+        assertFalse(state(UiEvent.BundleChosen(Page.LISTEN, names.take(1), names[0]), ready()).canChoose)
+    }
+
     @Test fun aDeniedPermissionMayBeAskedAgainAndOneDeniedForGoodLeadsToTheSettings() {
         val once = state(ready(), UiEvent.PermissionDenied(canAskAgain = true))
         assertEquals(NoticeKind.PERMISSION_DENIED, once.shown?.kind)

@@ -223,7 +223,8 @@ class SessionTest {
         assertTrue(enhanced.all { it.isFinite() })
         assertTrue(enhanced.drop(300).any { it != 0f }, "the stream went on")
         val gaps = JSONObject(write(stream)).getJSONArray("gaps")
-        assertEquals("reset", gaps.getJSONObject(0).getString("kind"))
+        // A busy machine may leave gaps of its own.
+        assertEquals(1, (0 until gaps.length()).count { gaps.getJSONObject(it).getString("kind") == "reset" })
     }
 
     @Test fun monitoringPlaysWhatTheModelGaveOnceItIsKnownHowSoundComes() {

@@ -9,6 +9,7 @@ import hearpack.core.bundle.BundleException
 import hearpack.core.bundle.BundleFiles
 import hearpack.core.bundle.ComputeUnit
 import hearpack.core.bundle.EngineException
+import hearpack.core.bundle.FolderFiles
 import hearpack.core.bundle.ModelStore
 import hearpack.core.bundle.Task
 import hearpack.core.bundle.WeightCache
@@ -40,25 +41,37 @@ class Bundles(
         private set
 
     /**
+     * All bundles: those that `hearpack install` put into the assets, and folders in `files/bundles` of the app's own
+     * storage, where an app may put what it has downloaded. By name; none is looked into.
+     */
+    fun installed(): List<BundleFiles> {
+        val assets = context.assets.list(FOLDER)?.sorted() ?: emptyList()
+        val folders = File(context.filesDir, FOLDER).listFiles()?.filter { it.isDirectory }?.sorted() ?: emptyList()
+        return assets.map { AssetFiles(context.assets, it) } + folders.map { FolderFiles(it) }
+    }
+
+    /**
+     * The bundles for a task, and behind them those that cannot be read, for they do not say what they are for: better
+     * reported on every page than on none. Only manifests are read.
+     */
+    fun of(task: Task): List<BundleFiles> {
+        val (read, unread) = installed().map { it to taskOf(it) }.partition { it.second != null }
+        return (read.filter { it.second == task } + unread).map { it.first }
+    }
+
+    private fun taskOf(files: BundleFiles): Task? =
+        try {
+            Bundle.manifest(files).task
+        } catch (e: BundleException) {
+            null // its opening says why
+        }
+
+    /**
      * The first bundle of a task; null if there is none.
      *
      * @throws BundleException there is one, and it cannot be used.
      */
-    fun find(task: Task): Bundle? {
-        val names = context.assets.list(FOLDER)?.sorted() ?: emptyList()
-        var refused: BundleException? = null
-        for (name in names) {
-            try {
-                val bundle = Bundle.open(AssetFiles(context.assets, name), Build.VERSION.SDK_INT)
-                if (bundle.manifest.task == task) return bundle
-            } catch (e: BundleException) {
-                refused = e
-            }
-        }
-        // A bundle that cannot be read does not say what it is for: better reported on both pages than on none.
-        if (refused != null) throw refused
-        return null
-    }
+    fun find(task: Task): Bundle? = of(task).firstOrNull()?.let { Bundle.open(it, Build.VERSION.SDK_INT) }
 
     override fun open(
         bundle: Bundle,

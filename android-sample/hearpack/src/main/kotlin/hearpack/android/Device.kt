@@ -58,9 +58,16 @@ class Device(
         return thermal(status)
     }
 
-    /** Tells of every change, where the system does. */
+    private var watch: Any? = null
+
+    /** Tells of every change, where the system does, until [close]. */
     fun onThermal(report: (ThermalState) -> Unit) {
-        if (Build.VERSION.SDK_INT >= 29) Api29.onThermalStatus(power) { report(thermal(it)) }
+        if (Build.VERSION.SDK_INT >= 29) watch = Api29.onThermalStatus(power) { report(thermal(it)) }
+    }
+
+    fun close() {
+        if (Build.VERSION.SDK_INT >= 29) Api29.offThermalStatus(power, watch)
+        watch = null
     }
 
     private fun thermal(status: Int): ThermalState {

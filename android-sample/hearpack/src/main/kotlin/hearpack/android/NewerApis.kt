@@ -44,13 +44,22 @@ internal object Api29 {
 
     fun thermalStatus(power: PowerManager): Int = power.currentThermalStatus
 
+    /** What [offThermalStatus] needs to end it. */
     fun onThermalStatus(
         power: PowerManager,
         report: (Int) -> Unit,
-    ) = power.addThermalStatusListener(
-        Executor { it.run() },
-        PowerManager.OnThermalStatusChangedListener { report(it) },
-    )
+    ): Any {
+        val listener = PowerManager.OnThermalStatusChangedListener { report(it) }
+        power.addThermalStatusListener(Executor { it.run() }, listener)
+        return listener
+    }
+
+    fun offThermalStatus(
+        power: PowerManager,
+        listener: Any?,
+    ) {
+        (listener as? PowerManager.OnThermalStatusChangedListener)?.let(power::removeThermalStatusListener)
+    }
 }
 
 internal object Api30 {

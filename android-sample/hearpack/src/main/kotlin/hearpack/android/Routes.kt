@@ -28,15 +28,22 @@ class Routes(
     /** Main thread: another output, or another answer. */
     var onChange: ((Output) -> Unit)? = null
 
-    init {
-        val callback =
-            object : AudioDeviceCallback() {
-                override fun onAudioDevicesAdded(added: Array<AudioDeviceInfo>) = look(true)
+    private val callback =
+        object : AudioDeviceCallback() {
+            override fun onAudioDevicesAdded(added: Array<AudioDeviceInfo>) = look(true)
 
-                override fun onAudioDevicesRemoved(removed: Array<AudioDeviceInfo>) = look(true)
-            }
+            override fun onAudioDevicesRemoved(removed: Array<AudioDeviceInfo>) = look(true)
+        }
+
+    init {
         manager.registerAudioDeviceCallback(callback, handler)
     }
+
+    /** Main thread: the answers of another [Routes] count here too. */
+    fun refresh() = look(false)
+
+    /** Hears of no change any more. */
+    fun close() = manager.unregisterAudioDeviceCallback(callback)
 
     private fun look(devices: Boolean) {
         val now = find()

@@ -10,7 +10,6 @@ import hearpack.core.audio.OutputBuffer
 import hearpack.core.audio.OutputDevice
 import hearpack.core.audio.PlaybackException
 import hearpack.core.audio.PlaybackGate
-import hearpack.core.audio.PlaybackSink
 import hearpack.core.audio.outputOf
 
 private const val BYTES_PER_FRAME = 4 // mono float
@@ -58,9 +57,9 @@ class Speaker(
     context: Context,
     private val routes: Routes,
     onMuted: (Muted?) -> Unit = {},
-) : PlaybackSink {
+) : GatedSink {
     /** Tell it where the route leads, when that changes. */
-    val gate = PlaybackGate(onMuted)
+    override val gate = PlaybackGate(onMuted)
     private val focus = AudioFocus(context, routes, gate::focus, ::becomingNoisy)
     private val stamp = AudioTimestamp()
     private var silence = FloatArray(0)

@@ -74,11 +74,19 @@ class Bundle(
             files: BundleFiles,
             androidApi: Int,
         ): Bundle {
-            val manifest = ManifestReader.parse(files.text("manifest.json", LARGEST_MANIFEST), files.name)
+            val manifest = manifest(files)
             val artefact = choose(files, manifest, androidApi)
             artefact.files.forEach { check(files, it) { files.digest(it.path, it.bytes) } }
             return Bundle(files, manifest, artefact, labels(files, manifest))
         }
+
+        /**
+         * The manifest alone: what a bundle is for, without a look at its other files.
+         *
+         * @throws BundleException there is none, or it is not valid.
+         */
+        fun manifest(files: BundleFiles): Manifest =
+            ManifestReader.parse(files.text("manifest.json", LARGEST_MANIFEST), files.name)
 
         private fun choose(
             files: BundleFiles,

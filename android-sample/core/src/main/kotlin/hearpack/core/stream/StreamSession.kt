@@ -20,6 +20,7 @@ private const val LONGEST_STOP_MS = 4_000L
  *
  * @param playback null for a classifier, or where monitoring is off.
  * @param recording keeps both sides for A/B playback; null for none.
+ * @param onAudio gets an enhancer's sound at the model's rate, on the inference thread; null for nobody.
  * @throws PlaybackException the speaker cannot be opened.
  */
 class StreamSession(
@@ -31,6 +32,7 @@ class StreamSession(
     clock: Clock,
     trace: TraceRecorder,
     private val listener: SessionListener,
+    onAudio: AudioSink? = null,
     sleeper: Sleeper = Sleeper(Thread::sleep),
 ) {
     private val running = AtomicBoolean(true)
@@ -44,7 +46,20 @@ class StreamSession(
             PlayLoop(playback, playout, clock, trace, listener, sleeper, running)
         }
     internal val worker =
-        StreamWorker(bundle, engine, capture, playout, player, recording, clock, trace, listener, running, wakeUp)
+        StreamWorker(
+            bundle,
+            engine,
+            capture,
+            playout,
+            player,
+            recording,
+            clock,
+            trace,
+            listener,
+            running,
+            wakeUp,
+            onAudio,
+        )
     private val threads = mutableListOf<Thread>()
 
     /** What capture was last opened with; null before it was. */

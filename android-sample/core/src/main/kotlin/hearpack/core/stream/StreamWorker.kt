@@ -34,6 +34,7 @@ internal class StreamWorker(
     private val listener: SessionListener,
     private val running: AtomicBoolean,
     private val wakeUp: WakeUp,
+    private val sink: AudioSink? = null,
 ) {
     private val rate = bundle.manifest.geometry.sampleRateHz
     private val computeMeter = ComputeMeter(clock, bundle.manifest.hopSamples, rate, trace)
@@ -171,6 +172,7 @@ internal class StreamWorker(
     ) {
         markDecision(endSample)
         recording?.addEnhanced(samples, count)
+        sink?.onAudio(endSample, samples, count)
         val playout = playout ?: return
         val dropped = playout.write(samples, count, clock.nanos())
         if (dropped > 0) trace.workerGap(clock.nanos(), GapKind.RING_OVERRUN, dropped, playout.rateHz)

@@ -28,6 +28,10 @@ fun reduce(
             }
         }
 
+        is UiEvent.BundleChosen -> {
+            chosen(state, event)
+        }
+
         is UiEvent.BundleAbsent -> {
             state.broken(event.page, ModelPhase.ABSENT, Notice(NoticeKind.BUNDLE_ABSENT, "", NoticeAction.NONE, true))
         }
@@ -112,6 +116,16 @@ private fun UiState.model(
     page: Page,
     change: (ModelState) -> ModelState,
 ) = copy(models = models + (page to change(models.getValue(page))))
+
+/** Nothing of the bundle before is left on its page. */
+private fun chosen(
+    state: UiState,
+    event: UiEvent.BundleChosen,
+): UiState {
+    val fresh = ModelState(name = printable(event.chosen), choices = event.choices.map(::printable))
+    val here = if (event.page == state.page) UiState(page = state.page, permission = state.permission) else state
+    return here.copy(models = state.models + (event.page to fresh))
+}
 
 private fun UiState.broken(
     page: Page,

@@ -63,10 +63,15 @@ data class Notice(
 
 enum class ModelPhase { ABSENT, LOADING, CHECKING, READY, BROKEN }
 
-/** The model of a page. */
+/**
+ * The model of a page.
+ *
+ * @property choices names of the bundles that the page may run.
+ */
 data class ModelState(
     val phase: ModelPhase = ModelPhase.LOADING,
     val name: String = "",
+    val choices: List<String> = emptyList(),
     val info: EngineInfo? = null,
     val checked: Double = 0.0,
     val selfCheck: SelfCheckReport? = null,
@@ -109,6 +114,12 @@ data class UiState(
     /** What the page says: what stops it, or what happened last. */
     val shown: Notice? get() = model.notice?.takeIf { it.blocking } ?: notice ?: model.notice
 
+    /** Whether another bundle may be chosen now. */
+    val canChoose: Boolean
+        get() =
+            stream == StreamPhase.IDLE && model.choices.size > 1 &&
+                model.phase in setOf(ModelPhase.READY, ModelPhase.BROKEN)
+
     val canStart: Boolean get() = stream == StreamPhase.IDLE && model.phase == ModelPhase.READY
 }
 
@@ -116,6 +127,13 @@ data class UiState(
 sealed interface UiEvent {
     data class PageChosen(
         val page: Page,
+    ) : UiEvent
+
+    /** A page's bundles are known; [chosen] of them is loaded now. */
+    data class BundleChosen(
+        val page: Page,
+        val choices: List<String>,
+        val chosen: String,
     ) : UiEvent
 
     data class BundleAbsent(
