@@ -84,6 +84,7 @@ def complete(
 ) -> CustomEntry:
     """The entry with its net in it, checked."""
     from models.custom.forms import exported, parameters_millions
+    from models.custom.shapes.found import with_outputs
 
     net = net.eval()
     for parameter in net.parameters():
@@ -100,6 +101,7 @@ def complete(
         net=net,
         weights_file="" if weights is None else str(weights.resolve()),
     )
+    entry = with_outputs(entry)
     if entry.form == "causal":
         entry = _causal(entry)
     else:
@@ -231,11 +233,16 @@ def _causal(entry: CustomEntry) -> CustomEntry:
 
 
 def _offline_signature(entry: CustomEntry) -> GraphSignature:
-    samples = 8 * entry.geometry.hop_samples
-    return GraphSignature(
-        (TensorSpec("audio", (1, samples), (-1.0, 1.0), ""),),
-        (TensorSpec(entry.output.name, entry.offline_shape(8), (-1.0, 1.0), ""),),
-    )
+    shape = entry.offline_shape(8)
+    if entry.sources:
+        shape = (1, len(entry.sources), entry.geometry.channels, shape[-1])
+    return GraphSignature(_longer(entry, 8), (TensorSpec(entry.output.name, shape, (-1.0, 1.0), ""),))
+
+
+def _longer(entry: CustomEntry, hops: int) -> tuple[TensorSpec, ...]:
+    """The inputs for a recording of so many hops."""
+    samples = hops * entry.geometry.hop_samples
+    return tuple(dataclasses.replace(t, shape=(*t.shape[:-1], samples)) for t in entry.signature(1).inputs)
 
 
 def _check(entry: CustomEntry) -> None:
@@ -285,14 +292,15 @@ def _check_offline(entry: CustomEntry) -> None:
     if not has_offline(entry):
         return
     generator = torch.Generator().manual_seed(0)
-    audio = 0.1 * torch.randn(1, _OFFLINE_HOPS * entry.geometry.hop_samples, generator=generator)
+    audio = 0.1 * torch.randn(1, *entry.geometry.lead, _OFFLINE_HOPS * entry.geometry.hop_samples, generator=generator)
     with torch.no_grad():
         whole, stepped = offline(entry)(audio), Stepwise(entry)(audio)
-    if whole.shape[1] < stepped.shape[1] or whole.shape[2:] != stepped.shape[2:]:
+    time = 1 if entry.output_kind == "scores" else stepped.dim() - 1
+    if whole.dim() != stepped.dim() or whole.shape[time] < stepped.shape[time]:
         raise ConversionError(
             f"{entry.original.factory}: offline() gives {list(whole.shape)}, the steps give {list(stepped.shape)}"
         )
-    error = (whole[:, : stepped.shape[1]] - stepped).double().square().sum()
+    error = (whole.narrow(time, 0, stepped.shape[time]) - stepped).double().square().sum()
     ratio = 10.0 * float(torch.log10(stepped.double().square().sum() / error.clamp(min=1e-300)))
     if ratio < OFFLINE_DB:
         raise ConversionError(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from models.graph.half import HalfGraph, Key, Stretches
 
 ATTEMPTS = 3
+_EXTRAS_DB = 55.0  # wanted of scores that other outputs are beside: as of audio
 # How far below its limit the first attempt is to stay, and by how much further each next one.
 _ROOM, _NEXT = 0.7, 0.25
 _STRETCHES, _CALLS = 32, 8
@@ -111,7 +112,10 @@ class _Search:
         self.half, self.material = half, material
         self.kind = entry.output_kind
         limits = {t.metric: t.limit for t in tolerance(self.kind, "fp16")}
-        self.limit = limits["score_max_abs_error" if self.kind == "scores" else "snr_db"]
+        by_value = {"scores": "score_max_abs_error", "embedding": "embedding_max_error"}
+        several = bool(entry.extras or entry.sources)  # then of unlike size: by energy, each to its own
+        self.absolute = not several and self.kind in by_value
+        self.limit = limits[by_value[self.kind]] if self.absolute else limits.get("snr_db", _EXTRAS_DB)
         self.truth = half.outputs(material, None)
         self.node_losses = half.losses(material)
         self.groups: dict[Key, list[fx.Node]] = {}
@@ -183,7 +187,9 @@ class _Search:
         error = (came - self.truth).double()
         if not bool(error.isfinite().all()):
             return math.inf
-        if self.kind == "scores":
+        if self.kind == "embedding" and self.absolute:
+            return float(error.norm(dim=-1).max()) / self.limit
+        if self.absolute:
             return float(error.abs().max()) / self.limit
         signal, noise = float(self.truth.double().square().sum()), float(error.square().sum())
         return math.sqrt(noise / max(signal, 1e-30)) * math.pow(10.0, self.limit / 20.0)
@@ -198,9 +204,10 @@ def _material(entry: CustomEntry, hops: int, module: fx.GraphModule, half: HalfG
     geometry, signature = entry.geometry, entry.signature(hops)
     audio = torch.from_numpy(golden_input(entry, geometry.sample_rate_hz))
     if entry.buffer_kind == "window":
-        blocks, calls = audio.unfold(0, geometry.window_samples, geometry.hop_samples)[:, None], 1
+        blocks, calls = audio.unfold(-1, geometry.window_samples, geometry.hop_samples), 1
     else:
-        blocks, calls = audio.unfold(0, signature.inputs[0].shape[-1], signature.inputs[0].shape[-1])[:, None], _CALLS
+        blocks, calls = audio.unfold(-1, signature.inputs[0].shape[-1], signature.inputs[0].shape[-1]), _CALLS
+    blocks = blocks.movedim(-2, 0).reshape(-1, *signature.inputs[0].shape)
     states = [torch.zeros(s.shape) for s in signature.states]
     calls = min(calls, len(blocks))
     room = _MOST_ELEMENTS // max(half.elements((blocks[0], *states)) * calls, 1)
@@ -227,5 +234,6 @@ def _states_at(
         for call in range(max(calls) + 1):
             if call in calls:
                 seen[call] = states
-            _, *states = traced(blocks[call], *states)
+            results = traced(blocks[call], *states)
+            states = results[len(results) - len(states) :]
     return [seen[call] for call in calls]

@@ -23,12 +23,30 @@ _AUDIO = {
     "fp32": {"snr_db": 110.0, "drift_db": 6.0, "nan_count": 0.0},
     "fp16": {"snr_db": 55.0, "drift_db": 6.0, "nan_count": 0.0},
 }
-_LIMITS: dict[OutputKind, dict[str, dict[str, float]]] = {"scores": _SCORES, "audio": _AUDIO, "sources": _AUDIO}
+# Of unit length: the cosine of two embeddings moves by at most as much as a score.
+_EMBEDDING = {
+    "fp32": {"embedding_max_error": 1e-4, "nan_count": 0.0},
+    "fp16": {"embedding_max_error": 1e-2, "nan_count": 0.0},
+}
+_LIMITS: dict[OutputKind, dict[str, dict[str, float]]] = {
+    "scores": _SCORES,
+    "audio": _AUDIO,
+    "sources": _AUDIO,
+    "embedding": _EMBEDDING,
+}
+# Nobody knows what an extra output means: a ten-thousandth and a hundredth of its size, as scores may differ by.
+_EXTRA = {"fp32": {"snr_db": 80.0, "nan_count": 0.0}, "fp16": {"snr_db": 40.0, "nan_count": 0.0}}
 
 
 def tolerance(output_kind: OutputKind, precision: str) -> tuple[Tolerance, ...]:
     """The limits of an artefact, in a fixed order."""
     return tuple(Tolerance(metric=m, limit=limit) for m, limit in _LIMITS[output_kind][precision].items())
+
+
+def extra_limits(artefact: Artefact) -> tuple[Tolerance, ...]:
+    """What an artefact's outputs beside the task's own are judged by, each over the whole stream."""
+    limits = _EXTRA[artefact.precision.weights.removeprefix("mixed-")]
+    return tuple(Tolerance(metric=m, limit=limit) for m, limit in limits.items())
 
 
 def limits_of(manifest: Manifest, artefact: Artefact) -> tuple[Tolerance, ...]:

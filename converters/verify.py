@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.bundle.golden import read_golden, through_resampler
-from converters.bundle.reference import StreamOutput, check_entry, compare, entry_of, original, stream
-from converters.bundle.test_audio import VERIFY_SECONDS, programme, stereo_programme
+from converters.bundle.reference import StreamOutput, check_entry, compare, compare_extras, entry_of, original, stream
+from converters.bundle.test_audio import VERIFY_SECONDS, stream_programme
 from converters.originals import is_custom_bundle, reopen
 from converters.spec import toolchain_versions
 from converters.tolerances import lax, limits_of
@@ -26,14 +26,14 @@ from models.common.progress import Progress, silent
 from models.entry import ModelEntry
 from models.weights.checkpoint import load_file
 from models.weights.store import user_file
-from runtimes.bundle import PARITY, Artefact, Bundle, Manifest, require_output
+from runtimes.bundle import PARITY, Artefact, Bundle, Manifest
 from runtimes.bundle.signature import check_signature
 from runtimes.engines import Choice, Engine, engines_for, open_runtime
 from runtimes.protocol import Runtime
 from runtimes.torch import load_net
 from streaming.core.resample import resample
 from streaming.files.wav import read_wav
-from streaming.metrics.parity import AudioParity, Check, ScoreParity, judge
+from streaming.metrics.parity import Check, Parity, judge
 from streaming.metrics.stress import stress_streams
 
 Array = NDArray[np.float32]
@@ -52,7 +52,7 @@ class StressFigures:
     """One stress stream: reported, and no NaN allowed."""
 
     stream: str
-    figures: AudioParity | ScoreParity
+    figures: Parity
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class ArtefactReport:
     Attributes:
         artefact, engine, engine_version, detail: what computed.
         figures: over the whole stream.
-        checks: hearpack's limits for the task and precision, each the manifest's own where that is stricter.
+        checks: hearpack's limits for the task and precision, each the manifest's own where that is stricter; then those
+            of extra outputs, "NAME snr_db".
         stress: the streams that break models.
         lax: where the manifest's tolerance falls short of hearpack's limits, a sentence each.
         passed: every check holds, no stress stream gave a NaN, and the manifest asks for no less than hearpack does.
@@ -72,7 +73,7 @@ class ArtefactReport:
     engine: str
     engine_version: str
     detail: str
-    figures: AudioParity | ScoreParity
+    figures: Parity
     checks: tuple[Check, ...]
     stress: tuple[StressFigures, ...]
     lax: tuple[str, ...]
@@ -172,7 +173,6 @@ def verify(
     bundle = Bundle.of(bundle)
     if public_key is not None:
         check_signature(bundle, public_key)
-    require_output(bundle.manifest, "verify", "audio", "scores", "sources")
     chosen = [bundle.artefact(a) for a in artefacts] if artefacts else list(bundle.manifest.artefacts)
     bundle.check_files(chosen)
     bundle.check_others()
@@ -217,12 +217,13 @@ def _samples(manifest: Manifest, entry: ModelEntry, seconds: float | None, audio
     rate = manifest.geometry.sample_rate_hz
     if audio is None:
         length_s = VERIFY_SECONDS if seconds is None else seconds
-        if manifest.geometry.channels == 2:
-            return _Material("speech in the street at 5 dB, in stereo", stereo_programme(rate, length_s))
         what = "street recording" if entry.test_material == "street" else "speech in the street at 5 dB"
-        return _Material(what, programme(entry.test_material, rate, length_s))
+        material = stream_programme(entry, rate, length_s)
+        return _Material(f"{what}{material.also}", material.samples)
     clip = read_wav(audio)
-    if manifest.sources:
+    if manifest.far:
+        raise UsageError(f"--audio: {manifest.name} also takes {manifest.far[0].name}; leave it out")
+    if manifest.sources or manifest.lanes > 1:
         channels = clip.spread(manifest.geometry.channels)
         samples = np.stack([resample(channel, clip.sample_rate_hz, rate) for channel in channels])
     else:
@@ -290,7 +291,7 @@ def _golden_truth(bundle: Bundle, reason: str) -> _Truth:
     rate = bundle.manifest.geometry.sample_rate_hz
     samples = through_resampler(golden.samples, golden.sample_rate_hz, rate)
     ends = np.zeros(0, np.int64)
-    return _Truth("golden", f"golden vectors ({reason})", samples, StreamOutput(golden.output, ends), {})
+    return _Truth("golden", f"golden vectors ({reason})", samples, StreamOutput(golden.output, ends, golden.extras), {})
 
 
 def _artefact_report(
@@ -302,17 +303,20 @@ def _artefact_report(
     runtime = open_runtime(bundle, Choice(artefact, engine))
     try:
         info = runtime.info
-        figures = _figures(manifest, runtime, truth.samples, truth.output)
+        figures, extras = _figures(manifest, artefact, runtime, truth.samples, truth.output)
         stress = []
+        gone = 0
         for index, (name, (samples, output)) in enumerate(truth.stress.items()):
             progress(what, (index + 1) / (len(truth.stress) + 1))
-            stress.append(StressFigures(name, _figures(manifest, runtime, samples, output)))
+            found, also = _figures(manifest, artefact, runtime, samples, output)
+            stress.append(StressFigures(name, found))
+            gone += sum(1 for check in also if check.metric.endswith("nan_count") and not check.passed)
     finally:
         runtime.close()
     progress(what, 1.0)
-    checks = tuple(judge(figures, limits_of(manifest, artefact)))
+    checks = (*judge(figures, limits_of(manifest, artefact)), *extras)
     short = lax(manifest, artefact)
-    clean = all(s.figures.nan_count == 0 for s in stress)
+    clean = not gone and all(s.figures.nan_count == 0 for s in stress)
     return ArtefactReport(
         artefact=artefact.id,
         engine=info.engine,
@@ -326,7 +330,11 @@ def _artefact_report(
     )
 
 
-def _figures(manifest: Manifest, runtime: Runtime, samples: Array, truth: StreamOutput) -> AudioParity | ScoreParity:
+def _figures(
+    manifest: Manifest, artefact: Artefact, runtime: Runtime, samples: Array, truth: StreamOutput
+) -> tuple[Parity, tuple[Check, ...]]:
+    """Of the task's own output, and checks of the others."""
     candidate = stream(manifest, runtime, samples)
     ends = truth.ends if len(truth.ends) else candidate.ends
-    return compare(manifest, StreamOutput(truth.values, ends), candidate)
+    figures = compare(manifest, StreamOutput(truth.values, ends), candidate)
+    return figures, compare_extras(artefact, truth, candidate)

@@ -144,7 +144,11 @@ class ModelEntry:
         if self.buffer_kind == "step" and self.output_kind in ("audio", "sources"):
             out = TensorSpec(out.name, (*out.shape[:-1], samples), out.range, out.meaning)
         outs = tuple(TensorSpec(name, out.shape, out.range, f"{name}: {out.meaning}") for name in self.sources)
-        return GraphSignature((audio,), outs or (out,), self.states)
+        return GraphSignature((audio,), (*(outs or (out,)), *self.extra_outputs(hops_per_call)), self.states)
+
+    def extra_outputs(self, hops_per_call: int) -> tuple[TensorSpec, ...]:  # noqa: ARG002 a custom net's may grow with it
+        """What a custom net gives beside the task's own output."""
+        return ()
 
     def load_net(self, weights: Mapping[str, np.ndarray[Any, Any]]) -> nn.Module:
         """The offline net, in eval mode; its net.py imports torch.

@@ -50,6 +50,11 @@ class StreamGeometry:
         if self.delay_samples < 0:
             raise UsageError(f"geometry: delay_samples must be at least 0, got {self.delay_samples}")
 
+    @property
+    def lead(self) -> tuple[int, ...]:
+        """The axes of audio between the first one and samples: (channels,) where there are several."""
+        return () if self.channels == 1 else (self.channels,)
+
     def ms(self, samples: int) -> float:
         """Milliseconds that `samples` last at this rate."""
         return 1000.0 * samples / self.sample_rate_hz
@@ -106,6 +111,11 @@ class GraphSignature:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     states: tuple[StateSpec, ...] = ()
+
+    @property
+    def carried(self) -> tuple[TensorSpec | StateSpec, ...]:
+        """What a call takes beside `audio`, in order: further inputs, then states."""
+        return (*self.inputs[1:], *self.states)
 
     @property
     def input_names(self) -> tuple[str, ...]:

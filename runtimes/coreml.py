@@ -13,7 +13,7 @@ from models.geometry import GraphSignature
 from runtimes.mil.deps import require_coremltools
 from runtimes.mil.package import open_package
 from runtimes.native_output import quiet
-from runtimes.protocol import Array, OpenedRuntime, Outputs, RuntimeInfo, State, check_call
+from runtimes.protocol import Array, OpenedRuntime, Outputs, RuntimeInfo, State, check_call, handed_on
 
 ComputeUnits = Literal["cpu", "cpu+gpu", "cpu+npu", "all"]
 _UNITS = {"cpu": "CPU_ONLY", "cpu+gpu": "CPU_AND_GPU", "cpu+npu": "CPU_AND_NE", "all": "ALL"}
@@ -63,7 +63,8 @@ class CoreMLRuntime(OpenedRuntime):
             raise ArtefactError(f"Core ML failed: {exc}") from exc
         # Core ML's arrays may be read-only views of its own memory: the caller gets copies.
         outputs = {t.name: self._copy(values, t.name, t.shape) for t in self.signature.outputs}
-        return outputs, {s.name: self._copy(values, s.out_name, s.shape) for s in self.signature.states}
+        new = {s.name: self._copy(values, s.out_name, s.shape) for s in self.signature.states}
+        return outputs, {**new, **handed_on(self.signature, state)}
 
     @staticmethod
     def _copy(values: dict[str, Any], name: str, shape: tuple[int, ...]) -> Array:

@@ -25,7 +25,7 @@ from models.common.hashing import sha256_bytes
 from models.geometry import GraphSignature
 from runtimes.inspect.tflite import Signature, Walk, aliased_outputs, load_bytes, walk
 from runtimes.native_output import quiet
-from runtimes.protocol import Array, OpenedRuntime, Outputs, RuntimeInfo, State, check_call
+from runtimes.protocol import Array, OpenedRuntime, Outputs, RuntimeInfo, State, check_call, handed_on
 from runtimes.trial import try_first
 from runtimes.weight_cache import WeightCache
 
@@ -148,9 +148,8 @@ class LiteRTRuntime(OpenedRuntime):
         except (RuntimeError, ValueError) as exc:
             raise ArtefactError(f"{self._what}: LiteRT failed to run it: {first_line(exc)}") from exc
         cut = len(self._output_names)
-        return dict(zip(self._output_names, arrays[:cut], strict=True)), dict(
-            zip(self._state_names, arrays[cut:], strict=True)
-        )
+        new = dict(zip(self._state_names, arrays[cut:], strict=True))
+        return dict(zip(self._output_names, arrays[:cut], strict=True)), {**new, **handed_on(self.signature, state)}
 
     def close(self) -> None:
         """Release what the library holds; harmless if called twice."""
@@ -235,9 +234,8 @@ def _open_interpreter(
         input_details, output_details = runner.get_input_details(), runner.get_output_details()
         del runner
     first = input_details[names.inputs[0]]["index"]
-    states_in = tuple(
-        (s.name, input_details[n]["index"]) for s, n in zip(signature.states, names.inputs[1:], strict=True)
-    )
+    carried = zip(signature.input_names[1:], names.inputs[1:], strict=True)
+    states_in = tuple((name, input_details[n]["index"]) for name, n in carried)
     outputs = tuple(output_details[n]["index"] for n in names.outputs)
     mark("tensors_allocated")
     set_tensor, invoke, get_tensor = interpreter.set_tensor, interpreter.invoke, interpreter.get_tensor
@@ -297,7 +295,8 @@ def _open_compiled(
     ordered_inputs = [inputs[n] for n in layout["inputs"]]
     ordered_outputs = [outputs[n] for n in layout["outputs"]]
     write_block = inputs[names.inputs[0]].write
-    writes = tuple((s.name, inputs[n].write) for s, n in zip(signature.states, names.inputs[1:], strict=True))
+    carried = zip(signature.input_names[1:], names.inputs[1:], strict=True)
+    writes = tuple((name, inputs[n].write) for name, n in carried)
     shapes = tuple(t.shape for t in signature.outputs) + tuple(s.shape for s in signature.states)
     reads = tuple((outputs[n].read, int(np.prod(shape)), shape) for n, shape in zip(names.outputs, shapes, strict=True))
     run, float32 = model.run_by_index, np.float32

@@ -1,7 +1,8 @@
 """The one protocol every runtime speaks: torch, LiteRT, Core ML and the evaluator.
 
 State is a value: `step(block, state) -> (outputs, state)`. A runtime keeps no hidden state between
-calls, so a reset is the zero state, and two streams may share one runtime by turns.
+calls, so a reset is the zero state, and two streams may share one runtime by turns. Inputs beside `audio` (a far end)
+are read from the state under their names, zeros after a reset, and handed on as they are: the host writes them there.
 """
 
 from __future__ import annotations
@@ -81,8 +82,13 @@ class OpenedRuntime:
 
 
 def zero_state(signature: GraphSignature) -> dict[str, Array]:
-    """Every state of the signature at its reset value."""
-    return {s.name: np.zeros(s.shape, np.float32) for s in signature.states}
+    """Every state of the signature at its reset value, and silence in its inputs beside `audio`."""
+    return {s.name: np.zeros(s.shape, np.float32) for s in signature.carried}
+
+
+def handed_on(signature: GraphSignature, state: State) -> dict[str, Array]:
+    """The inputs beside `audio`, which a call does not change."""
+    return {t.name: state[t.name] for t in signature.inputs[1:]}
 
 
 def check_call(signature: GraphSignature, block: Array, state: State) -> None:
@@ -92,7 +98,7 @@ def check_call(signature: GraphSignature, block: Array, state: State) -> None:
         raise ArtefactError(
             f"{audio.name}: expected float32 {list(audio.shape)}, got {block.dtype} {list(block.shape)}"
         )
-    for spec in signature.states:
+    for spec in signature.carried:
         value = state.get(spec.name)
         if value is None:
             raise ArtefactError(f"state {spec.name!r} is missing; start a stream with reset()")

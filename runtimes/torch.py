@@ -10,7 +10,7 @@ import numpy as np
 from models.common.errors import ArtefactError, MissingDependencyError
 from models.entry import ModelEntry
 from models.geometry import GraphSignature
-from runtimes.protocol import Array, Outputs, RuntimeInfo, State, check_call, zero_state
+from runtimes.protocol import Array, Outputs, RuntimeInfo, State, check_call, handed_on, zero_state
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,10 +45,11 @@ def run_offline(net: nn.Module, samples: Array) -> Array:
 
     Args:
         net: what `load_net` returned.
-        samples: float32 [n] at the net's rate.
+        samples: float32 [n] at the net's rate, [channels, n] of several.
 
     Returns:
-        float32: [n'] for an enhancer, [windows, labels] for a classifier.
+        float32: [n'] or [channels, n'] for an enhancer, [sources, channels, n'] for a separator, [windows, labels] for
+        a classifier.
     """
     torch = _torch()
     with torch.inference_mode():
@@ -75,7 +76,7 @@ class TorchRuntime:
     def step(self, block: Array, state: State) -> tuple[Outputs, State]:
         check_call(self.signature, block, state)
         arguments = [self._torch.from_numpy(block)]
-        arguments += [self._torch.from_numpy(np.asarray(state[s.name])) for s in self.signature.states]
+        arguments += [self._torch.from_numpy(np.asarray(state[s.name])) for s in self.signature.carried]
         with self._torch.inference_mode():
             results = self._graph(*arguments)
         arrays = [np.array(r.numpy(), copy=True) for r in results]
@@ -84,7 +85,8 @@ class TorchRuntime:
             raise ArtefactError(f"the graph returned {len(arrays)} tensors, its signature names {expected}")
         outputs = {t.name: a for t, a in zip(self.signature.outputs, arrays, strict=False)}
         states = arrays[len(self.signature.outputs) :]
-        return outputs, {s.name: a for s, a in zip(self.signature.states, states, strict=True)}
+        new = {s.name: a for s, a in zip(self.signature.states, states, strict=True)}
+        return outputs, {**new, **handed_on(self.signature, state)}
 
     def close(self) -> None:
         """Nothing to release."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from converters.bundle.reference import StreamOutput, compare, entry_of, original, stream
+from converters.bundle.reference import StreamOutput, compare, compare_extras, entry_of, original, stream
 from converters.bundle.test_audio import golden_input
 from converters.tolerances import limits_of
 from models.common.documents import Count, DocumentKind, Text
@@ -28,7 +28,7 @@ from runtimes.engines import Choice, engines_for, open_runtime
 from streaming.core.decisions import detect
 from streaming.core.resample import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, Resampler
 from streaming.files.stream_file import event_fields
-from streaming.metrics.parity import AudioParity, Check, ScoreParity, judge
+from streaming.metrics.parity import Check, Parity, judge
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,7 +46,7 @@ class GoldenResult:
 
     artefact: str
     engine: str
-    figures: AudioParity | ScoreParity
+    figures: Parity
     checks: tuple[Check, ...]
 
 
@@ -83,15 +83,16 @@ def write_golden(folder: Path, manifest: Manifest, net: nn.Module, entry: ModelE
         files = {name: f"{name}{suffix}.f32" for name in names}
         for file, output in zip(files.values(), values, strict=True):
             _write_raw(target / file, output)
-        streams.append(
-            {
-                "sample_rate_hz": rate,
-                "input": f"input{suffix}.f32",
-                "outputs": files,
-                "shape": list(values.shape[1:]),
-                "events": _events(folder, manifest, reference, at_model.shape[-1]),
-            }
-        )
+        written: dict[str, Any] = {
+            "sample_rate_hz": rate,
+            "input": f"input{suffix}.f32",
+            "outputs": files,
+            "shape": list(values.shape[1:]),
+            "events": _events(folder, manifest, reference, at_model.shape[-1]),
+        }
+        if reference.extras:
+            written["extras"] = {name: _write_extra(target, name, suffix, v) for name, v in reference.extras.items()}
+        streams.append(written)
     golden: dict[str, Any] = {"streams": streams}
     if manifest.decisions is not None:
         golden["decisions"] = manifest.decisions.model_dump(mode="json", exclude_none=True)
@@ -105,6 +106,12 @@ def _output_names(manifest: Manifest) -> tuple[str, ...]:
 
 def _write_raw(path: Path, values: Array) -> None:
     path.write_bytes(np.ascontiguousarray(values, "<f4").tobytes())
+
+
+def _write_extra(target: Path, name: str, suffix: str, values: Array) -> dict[str, Any]:
+    """An extra output of every call: its file and its shape, [calls, ...]."""
+    _write_raw(target / f"{name}{suffix}.f32", values)
+    return {"file": f"{name}{suffix}.f32", "shape": list(values.shape)}
 
 
 def _read_raw(bundle: Bundle, name: object) -> Array:
@@ -126,15 +133,17 @@ class GoldenStream:
 
     Attributes:
         sample_rate_hz: rate of the input.
-        samples: float32 [n] at that rate; [channels, n] for a separator.
+        samples: float32 [n] at that rate; [channels, n] of several, or for a separator.
         output: what the original gives, at the model's rate; [sources, channels, n] of a separator.
         events: what the original's scores give.
+        extras: outputs beside the task's own by name, [calls, ...].
     """
 
     sample_rate_hz: int
     samples: Array
     output: Array
     events: tuple[dict[str, Any], ...]
+    extras: dict[str, Array] = field(default_factory=dict)
 
 
 class _Event(BaseModel):
@@ -147,12 +156,18 @@ class _Event(BaseModel):
     confidence: float
 
 
+class _Extra(BaseModel):
+    file: str
+    shape: tuple[Axis, ...] = Field(min_length=1, max_length=9)
+
+
 class _Stream(BaseModel):
     sample_rate_hz: int = Field(ge=LOWEST_RATE_HZ, le=HIGHEST_RATE_HZ)
     input: str
     outputs: dict[str, str] = Field(min_length=1)
     shape: tuple[Axis, ...] = Field(min_length=1, max_length=4)
     events: tuple[_Event, ...]
+    extras: dict[str, _Extra] = Field(default_factory=dict)
 
 
 class _Golden(BaseModel):
@@ -182,20 +197,28 @@ def read_golden(bundle: Bundle) -> tuple[GoldenStream, ...]:
         golden = _GOLDEN.parse(text, str(folder), _Golden.model_validate)
         streams = []
         for item in golden.streams:
-            missing = [name for name in _output_names(manifest) if name not in item.outputs]
+            wanted = [*item.outputs, *item.extras]
+            missing = [
+                n for n in (*_output_names(manifest), *(t.name for t in manifest.extra_outputs)) if n not in wanted
+            ]
             if missing:
                 raise ValueError(f"no output {missing[0]!r}")
             samples = _read_raw(bundle, item.input)
             files = [item.outputs[name] for name in _output_names(manifest)]
             output = np.stack([_read_raw(bundle, file).reshape(item.shape) for file in files])
-            if manifest.sources:
-                samples = samples.reshape(manifest.geometry.channels, -1)
-            else:
+            if manifest.sources or manifest.lanes > 1:
+                samples = samples.reshape(manifest.lanes, -1)
+            if not manifest.sources:
                 output = output[0]
+            extras = {
+                name: _read_raw(bundle, extra.file).reshape(extra.shape)
+                for name, extra in item.extras.items()
+                if name in (t.name for t in manifest.extra_outputs)
+            }
             if not samples.size or not output.size:
                 raise ValueError("a stream without samples")
             events = tuple(event.model_dump() for event in item.events)
-            streams.append(GoldenStream(item.sample_rate_hz, samples, output, events))
+            streams.append(GoldenStream(item.sample_rate_hz, samples, output, events, extras))
     except (OSError, ValueError) as exc:
         raise BundleError(f"{folder}: golden vectors cannot be read ({exc}); export the bundle again") from exc
     return tuple(streams)
@@ -226,5 +249,7 @@ def check_golden(bundle: Bundle, choices: Sequence[Choice] | None = None) -> Ite
             candidate = stream(manifest, runtime, at_model)
         finally:
             runtime.close()
-        figures = compare(manifest, StreamOutput(golden.output, candidate.ends), candidate)
-        yield GoldenResult(choice.artefact.id, choice.engine, figures, tuple(judge(figures, limits)))
+        reference = StreamOutput(golden.output, candidate.ends, golden.extras)
+        figures = compare(manifest, reference, candidate)
+        checks = (*judge(figures, limits), *compare_extras(choice.artefact, reference, candidate))
+        yield GoldenResult(choice.artefact.id, choice.engine, figures, checks)

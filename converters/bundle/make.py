@@ -211,7 +211,7 @@ def _convert_litert(job: Job, graph: nn.Module, precision: Any, labels: tuple[st
         job.lowered["fp32"] = data
         if precision == "fp16":
             data = litert.halve(data, graph, signature, model.fp32_modules).tflite
-    if model.output_kind == "scores" and model.buffer_kind == "window":
+    if model.output_kind == "scores" and model.buffer_kind == "window" and model.geometry.channels == 1:
         data = add_mediapipe_metadata(
             data,
             labels=labels,

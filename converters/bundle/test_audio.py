@@ -6,6 +6,8 @@ net's rate offline; nothing random, so that the same packages give the same samp
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -74,15 +76,40 @@ def programme(material: Material, sample_rate_hz: int, seconds: float) -> Signal
     return noisy_speech(sample_rate_hz, seconds)[1]
 
 
-def stereo_programme(sample_rate_hz: int, seconds: float) -> Signal:
-    """Speech in the street, half as loud in the right channel, float32 [2, n]: two channels that are not the same."""
+def several_channels(sample_rate_hz: int, seconds: float, channels: int) -> Signal:
+    """Speech in the street, softer from channel to channel (of two: half as loud in the right one), float32
+    [channels, n]: no two are the same."""
     clean, noisy = noisy_speech(sample_rate_hz, seconds)
-    return np.stack([noisy, noisy - np.float32(0.5) * clean])
+    return np.stack([noisy - np.float32(place / channels) * clean for place in range(channels)])
+
+
+@dataclass(frozen=True)
+class Programme:
+    """What a net is tried with.
+
+    Attributes:
+        samples: float32 [n]; [lanes, n] of several channels or inputs, and of a separator.
+        also: what is special about it, for people: ", in stereo".
+    """
+
+    samples: Signal
+    also: str = ""
+
+
+def stream_programme(model: ModelEntry, sample_rate_hz: int, seconds: float) -> Programme:
+    """Real audio for every channel that a net takes."""
+    channels = model.geometry.channels
+    if channels == 1:
+        samples = programme(model.test_material, sample_rate_hz, seconds)
+        return Programme(samples[None] if model.sources else samples)
+    also = ", in stereo" if channels == 2 else f", in {channels} channels"
+    return Programme(several_channels(sample_rate_hz, seconds, channels), also)
 
 
 def golden_input(model: ModelEntry, sample_rate_hz: int) -> Signal:
-    """The ten seconds of the golden vectors, at the net's rate or at a device's; [2, n] for a stereo net."""
+    """The ten seconds of the golden vectors, at the net's rate or at a device's, as `stream_programme` has them."""
     rate = model.geometry.sample_rate_hz
-    if model.geometry.channels == 2:
-        return np.stack([to_rate(c, rate, sample_rate_hz) for c in stereo_programme(rate, GOLDEN_SECONDS)])
-    return to_rate(programme(model.test_material, rate, GOLDEN_SECONDS), rate, sample_rate_hz)
+    samples = stream_programme(model, rate, GOLDEN_SECONDS).samples
+    if samples.ndim == 1:
+        return to_rate(samples, rate, sample_rate_hz)
+    return np.stack([to_rate(lane, rate, sample_rate_hz) for lane in samples])

@@ -17,7 +17,7 @@ from converters.install.ios import check_ios
 from converters.tolerances import lax
 from models.common.errors import BundleError, MissingDependencyError, UsageError
 from models.common.files import atomic_folder, read_text
-from runtimes.bundle import MANIFEST, Artefact, Bundle, Format, inside, require_output
+from runtimes.bundle import MANIFEST, Artefact, Bundle, Format, inside, require_mono, require_output
 from runtimes.bundle.signature import check_signature
 from runtimes.engines import Choice, engines_for, open_runtime
 from streaming.metrics.parity import Check
@@ -135,6 +135,7 @@ def install(
 def _install(bundle: Bundle, platform: Platform, sample: Path, artefact_ids: Sequence[str]) -> Installed:
     _check_sample(bundle, platform, sample)
     require_output(bundle.manifest, "install", "audio", "scores")
+    require_mono(bundle.manifest, "install")
     artefacts = _choose(bundle, platform, artefact_ids)
     bundle.check_files(artefacts)
     bundle.check_others()

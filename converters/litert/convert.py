@@ -131,7 +131,7 @@ def prove_runs(tflite: bytes, signature: GraphSignature) -> None:
     from models.common.errors import ArtefactError
 
     arrays = [value.numpy() for value in example_inputs(signature)]
-    state = dict(zip((s.name for s in signature.states), arrays[len(signature.inputs) :], strict=True))
+    state = dict(zip(signature.input_names[1:], arrays[1:], strict=True))
     results = []
     engines: tuple[Engine, ...] = ("interpreter", "compiled")
     for engine in engines:

@@ -17,17 +17,21 @@ def run(
         None,
         "--output",
         "-o",
-        help="Enhancer: the .wav to write (separator: one per source). Classifier: .csv, .json or .txt (Audacity).",
+        help="Enhancer: the .wav to write (separator: one per source). Classifier: .csv, .json or .txt (Audacity). "
+        "Embedder: .npz.",
     ),
     artefact: str | None = typer.Option(None, help="Artefact id (see: hearpack inspect); litert-fp32 by default."),
     engine: str | None = typer.Option(None, help="litert-interpreter, litert-compiled, coreml, mil-fp32, mil-fp16."),
+    extras: Path | None = typer.Option(None, help="A .npz for outputs beside the task's own (see: hearpack inspect)."),
     json_output: bool = JsonOption,
 ) -> None:
     """Enhance a file, or list what is heard in it and when."""
     from streaming.files.stream_file import run as run_file
 
     with progress_bars(json_output) as progress:
-        result = run_file(bundle, audio, output=output, artefact=artefact, engine=engine, progress=progress)
+        result = run_file(
+            bundle, audio, output=output, artefact=artefact, engine=engine, extras=extras, progress=progress
+        )
     if json_output:
         print_json(result)
         return
@@ -35,7 +39,8 @@ def run(
     for event in result.events:
         say(f"{event.onset_s:9.3f} s  {event.offset_s:9.3f} s  {event.confidence:5.2f}  {event.label}")
     written = result.outputs or ((result.output,) if result.output else ())
-    heard = f"{counted(len(result.events), 'event')}; " if not written or not written[0].endswith(".wav") else ""
+    heard = "" if written and written[0].endswith((".wav", ".npz")) else f"{counted(len(result.events), 'event')}; "
+    written += () if result.extras is None else (result.extras,)
     where = f"; wrote {', '.join(written)}" if written else ""
     say(
         f"{heard}{result.duration_s:.1f} s of audio in {counted(result.calls, 'call')} of {result.artefact} on "

@@ -84,9 +84,16 @@ def show(report: VerifyReport) -> None:
     out.print(f"passed{held}" if report.passed else "FAILED: an artefact is past its tolerance" if failed else "FAILED")
 
 
+_STRESS = (
+    ("snr_db", "SNR in dB"),
+    ("score_max_abs_error", "largest score error"),
+    ("embedding_max_error", "largest error of an embedding"),
+)
+
+
 def _worst(item: ArtefactReport, seconds: float) -> str:
     """The worst place of a stream so long, and how it began and ended (short ones: by halves)."""
-    from streaming.metrics.parity import ENDS_S, AudioParity
+    from streaming.metrics.parity import ENDS_S, AudioParity, EmbeddingParity
 
     figures = item.figures
     if isinstance(figures, AudioParity):
@@ -97,6 +104,9 @@ def _worst(item: ArtefactReport, seconds: float) -> str:
             f"worst frame {figures.worst_frame_snr_db:.1f} dB at {figures.worst_frame_s:.1f} s; "
             f"{ends[0]} {figures.first_snr_db:.1f} dB, {ends[1]} {figures.last_snr_db:.1f} dB"
         )
+    if isinstance(figures, EmbeddingParity):
+        mean, windows = figures.embedding_mean_error, figures.windows
+        return f"worst window at {figures.worst_window_s:.1f} s, mean error {mean:.2g} in {windows} windows"
     return (
         f"worst window at {figures.worst_window_s:.1f} s, mean error {figures.score_mean_abs_error:.2g}, "
         f"top-1 flips {figures.top1_flips}, top-5 kept in {figures.top5_agreement:.1%} of {figures.windows} windows"
@@ -105,11 +115,10 @@ def _worst(item: ArtefactReport, seconds: float) -> str:
 
 def _show_stress(report: VerifyReport) -> None:
     names = [s.stream for s in report.artefacts[0].stress]
-    audio = hasattr(report.artefacts[0].figures, "snr_db")
+    metric, title = next(t for t in _STRESS if t[0] in report.artefacts[0].figures.metrics())
     rows = []
     for item in report.artefacts:
         figures = [s.figures for s in item.stress]
-        values = [f"{f.snr_db:.1f}" if hasattr(f, "snr_db") else f"{f.score_max_abs_error:.1e}" for f in figures]
+        values = [f"{f.metrics()[metric]:{'.1f' if metric == 'snr_db' else '.1e'}}" for f in figures]
         rows.append((item.artefact, item.engine, *values, str(sum(f.nan_count for f in figures))))
-    title = "stress streams: SNR in dB" if audio else "stress streams: largest score error"
-    show_table(("artefact", "engine", *names, "NaN"), rows, title)
+    show_table(("artefact", "engine", *names, "NaN"), rows, f"stress streams: {title}")

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from models.common.errors import ConversionError
 from models.custom.entry import CustomEntry
+from models.custom.shapes.outputs import picked
+from models.geometry import TensorSpec
 from models.layers.front_end import CausalFeatures
 
 
@@ -35,20 +37,29 @@ def match_shape(out: Tensor, shape: tuple[int, ...], who: str, what: str) -> Ten
     """
     if tuple(out.shape) == shape:
         return out
-    if [n for n in out.shape if n > 1] == [n for n in shape if n > 1]:
+    if fits(out, shape):
         return out.reshape(shape)
     raise ConversionError(f"{who}: forward returned {list(out.shape)}, expected {what} {list(shape)}")
 
 
+def fits(out: Tensor, shape: tuple[int, ...]) -> bool:
+    """Whether a tensor has a shape, but for axes of 1."""
+    return [n for n in out.shape if n > 1] == [n for n in shape if n > 1]
+
+
 def to_layout(audio: Tensor, layout: str) -> Tensor:
-    """[1, n] in the order of axes that the net takes."""
+    """[1, n] or [1, channels, n] in the order of axes that the net takes."""
+    if audio.dim() == 3:
+        return audio.transpose(1, 2) if layout == "samples_channel" else audio
     if layout == "channel_samples":
         return audio.unsqueeze(1)
     return audio.unsqueeze(2) if layout == "samples_channel" else audio
 
 
 def activate(scores: Tensor, activation: str) -> Tensor:
-    """Logits to probabilities, over the last axis."""
+    """Logits to probabilities, or a vector to one of unit length, over the last axis."""
+    if activation == "unit":
+        return scores * torch.rsqrt((scores * scores).sum(-1, keepdim=True).clamp(min=1e-24))
     if activation == "softmax":
         return torch.softmax(scores, -1)
     return torch.sigmoid(scores) if activation == "sigmoid" else scores
@@ -65,17 +76,45 @@ class ActivationLayer(nn.Module):
         return activate(scores, self.activation)
 
 
+def outputs_of(
+    entry: CustomEntry, result: Any, specs: Sequence[TensorSpec | None], who: str | None = None
+) -> list[Tensor]:
+    """The outputs of a signature in what forward returned, in its order.
+
+    Args:
+        entry: of the net.
+        result: without states.
+        specs: of each output, whose shape it gets; None: as it comes.
+        who: for messages.
+
+    Raises:
+        ConversionError: it returned something else.
+    """
+    who = entry.original.factory if who is None else who
+    if not entry.picks:
+        outputs = [as_tensor(result, who)]
+    else:
+        outputs = [as_tensor(picked(result, pick), who) for pick in entry.picks]
+    return [
+        out if spec is None else match_shape(out, spec.shape, who, spec.name)
+        for out, spec in zip(outputs, specs, strict=True)
+    ]
+
+
 class OfflineNet(nn.Module):
-    """The offline net from audio to its output: front end, net, activation."""
+    """The offline net from audio to its outputs: front end, net, activation."""
 
     def __init__(self, entry: CustomEntry) -> None:
         super().__init__()
-        self.layout, self.who = entry.layout, entry.original.factory
+        self.entry, self.layout = entry, entry.layout
         self.front_end = None if entry.front_end is None else CausalFeatures(entry.front_end)
         self.net: nn.Module = entry.net
         self.head = None if entry.activation == "none" else ActivationLayer(entry.activation)
 
-    def forward(self, audio: Tensor) -> Any:
-        x = to_layout(audio, self.layout) if self.front_end is None else self.front_end(audio)
-        out = as_tensor(self.net(x), self.who)
-        return out if self.head is None else self.head(out)
+    def forward(self, audio: Tensor) -> tuple[Tensor, ...]:
+        outputs = outputs_of(self.entry, self.returned(audio), [None] * max(len(self.entry.picks), 1))
+        return tuple(outputs) if self.head is None else (self.head(outputs[0]), *outputs[1:])
+
+    def returned(self, audio: Tensor) -> Any:
+        """What forward of the user's own returns."""
+        return self.net(to_layout(audio, self.layout) if self.front_end is None else self.front_end(audio))

@@ -4,7 +4,7 @@ What a user says is in a geometry.toml (models/custom/geometry_toml.py reads it)
 shape; the net comes from a file or a module of theirs (models/custom/loading.py). Forms, by what forward takes and
 gives:
 
-    window   audio [1, window] -> scores [1, labels]; with a front end, features instead of audio
+    window   audio [1, window] -> scores [1, labels], or an embedding; with a front end, features instead of audio
     step     audio [1, hops x hop], states... -> out, states...; the user names the states
     causal   audio [1, n] -> [1, n] (or scores of every hop): an offline net that looks at no later sample;
              hearpack takes its state out (models/custom/causal/convert.py)
@@ -18,7 +18,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from models.custom.shapes.outputs import ExtraOutput, Pick
 from models.entry import ModelEntry
+from models.geometry import TensorSpec
 from models.layers.front_end_spec import FrontEndSpec
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from models.weights.store import Origin, WeightsFile
 
 Form = Literal["window", "step", "causal", "keras"]
-Activation = Literal["none", "sigmoid", "softmax"]
+Activation = Literal["none", "sigmoid", "softmax", "unit"]
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,13 @@ class CustomEntry(ModelEntry):
     Attributes:
         form: see the top of this file.
         layout: order of axes in which a net without front end takes its audio.
-        activation: put behind a classifier that gives logits.
+        activation: put behind a classifier that gives logits; "unit" gives an embedding unit length.
         lookahead: what becomes of a causal net's look-ahead: an error, or delay.
         lookahead_samples: that became delay; part of the geometry's delay_samples.
         front_end: features in front of the net.
+        outputs_said: what its user says of several outputs: name, and key in a dict ("": by position).
+        picks: where each output of its signature is in what forward returns; () where that is one tensor.
+        extras: outputs beside the task's own.
         labels: of a classifier, in the order of its scores.
         fp32_named: submodules that the user wants in float32 in fp16 artefacts; `fp32_modules` names all, as the graph
             has them.
@@ -81,6 +86,9 @@ class CustomEntry(ModelEntry):
     lookahead: Literal["refuse", "delay"] = "refuse"
     lookahead_samples: int = 0
     front_end: FrontEndSpec | None = None
+    outputs_said: tuple[tuple[str, str], ...] = ()
+    picks: tuple[Pick, ...] = ()
+    extras: tuple[ExtraOutput, ...] = ()
     labels: tuple[str, ...] = ()
     fp32_named: tuple[str, ...] = ()
     licence: str = "not stated"
@@ -95,12 +103,12 @@ class CustomEntry(ModelEntry):
     def arithmetic(self) -> str:
         """What takes part in the arithmetic, as text: a change of it is another original."""
         parts = (self.form, self.layout, self.activation, self.front_end, self.geometry, self.states, self.output.shape)
-        return repr(parts)
+        return repr(parts) + (repr(self.outputs_said) if self.outputs_said else "")
 
     def offline_key(self) -> str:
         """What decides its offline form, besides the net: nothing that hearpack finds out itself."""
         geometry = replace(self.geometry, delay_samples=0)
-        parts = (self.form, self.layout, self.activation, self.front_end, geometry, self.fp32_named)
+        parts = (self.form, self.layout, self.activation, self.front_end, geometry, self.fp32_named, self.picks)
         return repr((*parts, self.output.shape, self.lookahead, () if self.form == "causal" else self.states))
 
     @property
@@ -114,10 +122,14 @@ class CustomEntry(ModelEntry):
         return self.original.sources
 
     def offline_shape(self, hops: int) -> tuple[int, ...]:
-        """What the offline form of a step or causal net gives for `hops` hops: samples, or scores of every hop."""
+        """What the net gives for a recording of `hops` hops: samples (of a source), or scores of every hop."""
         if self.output_kind == "scores":
             return (1, hops, len(self.labels))
-        return (1, hops * self.geometry.hop_samples)
+        return (1, *self.geometry.lead, hops * self.geometry.hop_samples)
+
+    def extra_outputs(self, hops_per_call: int) -> tuple[TensorSpec, ...]:
+        """What it gives beside the task's own output."""
+        return tuple(extra.spec(hops_per_call) for extra in self.extras)
 
     def given_weights(self, file: Path | None) -> WeightsFile:  # noqa: ARG002 it was loaded and hashed with them
         """Those of the loaded net."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -10,20 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from models.common.errors import ConversionError, UsageError
-from models.custom.adapters import ActivationLayer, OfflineNet, as_tensor, match_shape, to_layout
+from models.custom.adapters import ActivationLayer, OfflineNet, match_shape, outputs_of, to_layout
 from models.custom.entry import CustomEntry
 from models.custom.kept import kept_with_net
 from models.custom.precise import precise_modules
+from models.custom.shapes.outputs import Pick
 from models.graph.lower import lowered
 from models.layers.front_end import Features
 
 
 class WindowNet(nn.Module):
-    """One window in, its scores out; the net as its author wrote it."""
+    """One window in, its scores or embedding out; the net as its author wrote it."""
 
     def __init__(self, entry: CustomEntry) -> None:
         super().__init__()
-        self.shape, self.layout, self.who = entry.output.shape, entry.layout, entry.original.factory
+        self.entry, self.layout, self.outputs = entry, entry.layout, entry.signature(1).outputs
         self.front_end: nn.Module | None = None
         if entry.front_end is not None:
             frames = entry.front_end.frames(entry.geometry.window_samples)
@@ -31,11 +34,14 @@ class WindowNet(nn.Module):
         self.net: nn.Module = entry.net
         self.head = ActivationLayer(entry.activation)
 
-    def forward(self, audio: Tensor) -> tuple[Tensor]:
-        """[1, window] to ([1, labels],)."""
-        x = to_layout(audio, self.layout) if self.front_end is None else self.front_end(audio)
-        scores = match_shape(as_tensor(self.net(x), self.who), self.shape, self.who, "scores")
-        return (self.head(scores),)
+    def forward(self, audio: Tensor) -> tuple[Tensor, ...]:
+        """[1, window] to ([1, labels], extra outputs...)."""
+        own, *extras = outputs_of(self.entry, self.returned(audio), self.outputs)
+        return (self.head(own), *extras)
+
+    def returned(self, audio: Tensor) -> Any:
+        """What forward of the user's own returns."""
+        return self.net(to_layout(audio, self.layout) if self.front_end is None else self.front_end(audio))
 
 
 class StepNet(nn.Module):
@@ -43,26 +49,42 @@ class StepNet(nn.Module):
 
     def __init__(self, entry: CustomEntry, hops: int) -> None:
         super().__init__()
-        signature = entry.signature(hops)
-        self.shapes = tuple(t.shape for t in signature.outputs) + tuple(s.shape for s in signature.states)
-        self.names = signature.output_names
+        self.entry, self.signature = entry, entry.signature(hops)
         self.layout, self.who = entry.layout, entry.original.factory
         self.net: nn.Module = entry.net
         self.head = ActivationLayer(entry.activation)
 
     def forward(self, audio: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """audio [1, hops x hop] and the states to the output and the new states."""
-        results = self.net(to_layout(audio, self.layout), *states)
-        if not isinstance(results, tuple | list) or len(results) != len(self.names):
-            came = len(results) if isinstance(results, tuple | list) else 1
-            raise ConversionError(
-                f"{self.who}: forward returned {came} tensors, expected {len(self.names)}: {', '.join(self.names)}"
-            )
-        out, *new = (
-            match_shape(value, shape, self.who, name)
-            for value, shape, name in zip(results, self.shapes, self.names, strict=True)
+        result, new = parted(self.entry, self.returned(audio, *states))
+        own, *others = outputs_of(self.entry, result, self.signature.outputs)
+        specs = self.signature.states
+        kept = (match_shape(value, s.shape, self.who, s.out_name) for value, s in zip(new, specs, strict=True))
+        return (self.head(own), *others, *kept)
+
+    def returned(self, audio: Tensor, *states: Tensor) -> Any:
+        """What forward of the user's own returns."""
+        return self.net(to_layout(audio, self.layout), *states)
+
+
+def parted(entry: CustomEntry, results: Any) -> tuple[Any, list[Tensor]]:
+    """What a step returned: its outputs, one or a tuple, and its new states.
+
+    Raises:
+        ConversionError: as many as the states and outputs say are not there.
+    """
+    states, outputs = len(entry.states), max(len(entry.outputs_said), 1)
+    if not isinstance(results, tuple | list) or len(results) not in (1 + states, outputs + states):
+        came = len(results) if isinstance(results, tuple | list) else 1
+        named = [name or "(left out)" for name, _ in entry.outputs_said] or [entry.output.name]
+        names = [*named, *(s.out_name for s in entry.states)]
+        more = "" if entry.outputs_said else "; net.outputs names several outputs"
+        raise ConversionError(
+            f"{entry.original.factory}: forward returned {came} tensors, expected {len(names)}: "
+            f"{', '.join(names)}{more}"
         )
-        return (self.head(out), *new)
+    outs = results[: len(results) - states]
+    return (outs[0] if len(outs) == 1 else outs), list(results[len(outs) :])
 
 
 class Stepwise(nn.Module):
@@ -75,14 +97,17 @@ class Stepwise(nn.Module):
         self.hop = entry.geometry.hop_samples
 
     def forward(self, audio: Tensor) -> Tensor:
-        """audio [1, n], filled up to whole hops, to [1, n'] or scores [1, hops, labels]."""
-        padded = nn.functional.pad(audio, (0, -audio.shape[1] % self.hop))
+        """As Offline."""
+        padded = whole_hops(self.entry, audio)
         states = [padded.new_zeros(s.shape) for s in self.entry.states]
-        outputs = []
-        for block in torch.split(padded, self.hop, 1):
-            out, *states = self.step(block, *(state.clone() for state in states))  # it may write into them
-            outputs.append(out)
-        return torch.stack(outputs, 1).reshape(self.entry.offline_shape(len(outputs)))
+        outputs: list[list[Tensor]] = [[] for _ in range(max(len(self.entry.sources), 1))]
+        for block in torch.split(padded, self.hop, -1):
+            results = self.step(block, *(state.clone() for state in states))  # it may write into them
+            states = results[len(results) - len(states) :]
+            for kept, out in zip(outputs, results, strict=False):
+                kept.append(out)
+        axis = 0 if self.entry.output_kind == "scores" else -1
+        return together(self.entry, [torch.cat(kept, axis) for kept in outputs])
 
 
 class Offline(nn.Module):
@@ -97,22 +122,55 @@ class Offline(nn.Module):
             self.net = entry.net
 
     def forward(self, audio: Tensor) -> Tensor:
-        """audio [1, n], filled up to whole hops, to [1, n'] or scores [1, hops, labels]."""
-        padded = nn.functional.pad(audio, (0, -audio.shape[1] % self.hop))
+        """A recording, filled up to whole hops.
+
+        Args:
+            audio: [1, n], or [1, channels, n].
+
+        Returns:
+            [1, n'], [1, channels, n'] of several channels, [1, sources, channels, n'] of a separator, or scores
+            [1, hops, labels].
+        """
+        padded = whole_hops(self.entry, audio)
+        count = max(len(self.entry.sources), 1)
         if self.entry.form == "causal":
-            out = cast(Tensor, self.net(padded))
+            outputs = list(cast("tuple[Tensor, ...]", self.net(padded))[:count])
         else:
-            written = cast(Any, self.net).offline
-            out = as_tensor(written(to_layout(padded, self.entry.layout)), f"{self.entry.original.factory}: offline")
-        hops, late = padded.shape[1] // self.hop, self.entry.lookahead_samples
+            written, who = (
+                cast(Any, self.net).offline(to_layout(padded, self.entry.layout)),
+                self.entry.original.factory,
+            )
+            own = dataclasses.replace(self.entry, picks=_own_picks(self.entry, written, count))
+            outputs = outputs_of(own, written, [None] * count, f"{who}: offline")
+        out = together(self.entry, outputs)
+        hops, late = padded.shape[-1] // self.hop, self.entry.lookahead_samples
+        # What the stream of a net that looks ahead gives until its first frame is there.
         if self.entry.output_kind == "scores":
-            return _delayed(out.reshape(1, -1, out.shape[-1]), late // self.hop)[:, :hops]
-        return _delayed(out.reshape(1, -1), late)[:, : padded.shape[1]]
+            return nn.functional.pad(out, (0, 0, late // self.hop, 0))[:, :hops]
+        return nn.functional.pad(out, (late, 0))[..., : padded.shape[-1]]
 
 
-def _delayed(out: Tensor, frames: int) -> Tensor:
-    """So many zeros in front: what the stream of a net that looks ahead gives until its first frame is there."""
-    return torch.cat([out.new_zeros(1, frames, *out.shape[2:]), out], 1) if frames else out
+def whole_hops(entry: CustomEntry, audio: Tensor) -> Tensor:
+    """A recording as the net takes it: [1, n] or [1, channels, n], zeros behind it up to a whole hop."""
+    padded = nn.functional.pad(audio, (0, -audio.shape[-1] % entry.geometry.hop_samples))
+    return padded.reshape(1, *entry.geometry.lead, padded.shape[-1])
+
+
+def together(entry: CustomEntry, outputs: Sequence[Tensor]) -> Tensor:
+    """A recording's outputs as one tensor: see Offline."""
+    if entry.output_kind == "scores":
+        return outputs[0].reshape(1, -1, len(entry.labels))
+    channels = entry.geometry.channels
+    if entry.sources:
+        return torch.stack([out.reshape(1, channels, -1) for out in outputs], 1)
+    return outputs[0].reshape((1, -1) if channels == 1 else (1, channels, -1))
+
+
+def _own_picks(entry: CustomEntry, written: Any, count: int) -> tuple[Pick, ...]:
+    """Where the task's own outputs are in what an author's offline form returns: alone, or as in forward."""
+    if entry.sources or not (isinstance(written, Tensor) or len(written) == 1):
+        return entry.picks[:count]
+    return ()
 
 
 def has_offline(entry: CustomEntry) -> bool:

@@ -1,8 +1,9 @@
 """geometry.toml: what a user says of their own net. Light.
 
-    name = "bells"                 task = "classifier"        summary, author, licence, citation: text
+    name = "bells"                 task = "classifier" | "enhancer" | "separator" | "embedder"
+    summary, author, licence, citation: text
     [geometry]    sample_rate_hz, window_samples, hop_samples, delay_samples = 0, channels = 1
-    [net]         form = "window" | "step" | "causal", layout, activation, output, max_hops, fp32_modules
+    [net]         form = "window" | "step" | "causal", layout, activation, output, outputs, max_hops, fp32_modules
     [front_end]   kind = "log_mel" | "mfcc" | "stft_magnitude", ... (models/custom/front_end_toml.py has them all)
     [[states]]    name, shape
     [labels]      file = "labels.txt" or names = ["bell", "horn"]
@@ -18,18 +19,22 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from models.common.errors import UsageError
 from models.common.files import read_text
 from models.common.parsing import parse_toml
 from models.custom.entry import CustomEntry
 from models.custom.front_end_toml import front_end_of, with_mel_matrix
+from models.custom.shapes.outputs import said_outputs
 from models.custom.tables import Table
-from models.geometry import StateSpec, StreamGeometry, TensorSpec
+from models.geometry import StateSpec, StreamGeometry, Task, TensorSpec
 from models.layers.front_end_spec import FEATURE_LAYOUTS, WAVEFORM_LAYOUTS
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
+MOST_CHANNELS = 8
+TASKS: tuple[Task, ...] = get_args(Task)
+_OUTPUTS: Mapping[str, str] = {"classifier": "scores", "enhancer": "enhanced", "separator": "", "embedder": "embedding"}
 _TENSOR = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -77,7 +82,7 @@ def parse(values: Mapping[str, Any], where: str, default_name: str, keras: bool 
     name = top.take("name", str, default_name)
     if not _NAME.fullmatch(name):
         raise UsageError(f"{where}: name: expected lower-case letters, digits, - and _, got {name!r}")
-    task = top.choice("task", ("classifier", "enhancer"), "classifier")
+    task = top.choice("task", TASKS, "classifier")
     geometry = _geometry(top.left.pop("geometry", None), where)
     top.known += ["geometry", "net", "front_end", "states", "labels", "decisions"]
     net = Table(top.left.pop("net", {}), f"{where}: [net]")
@@ -85,10 +90,10 @@ def parse(values: Mapping[str, Any], where: str, default_name: str, keras: bool 
     if "form" not in net and not keras:
         assumed.append("net.form: window")
     form = net.choice("form", forms, "window")
-    if task == "enhancer" and form == "window":
-        raise UsageError(
-            f"{where}: an enhancer gives as many samples as it takes: net.form must be step or causal, got window"
-        )
+    _check_form(task, form, keras, where)
+    if geometry.channels > 1 and (keras or "front_end" in top):
+        what = "a .keras file" if keras else "a [front_end]"
+        raise UsageError(f"{where}: {what} takes one channel, geometry.channels is {geometry.channels}")
     front_end = None
     if "front_end" in top:
         front_end = front_end_of(top.left.pop("front_end"), f"{where}: [front_end]", geometry, form, assumed)
@@ -97,18 +102,23 @@ def parse(values: Mapping[str, Any], where: str, default_name: str, keras: bool 
     if front_end is not None and "layout" in net.known and layout != front_end.layout:
         front_end = dataclasses.replace(front_end, layout=layout)
     activation = net.choice("activation", ("none", "sigmoid", "softmax"), "none")
+    if task == "embedder":
+        activation = "unit"
     lookahead = net.choice("lookahead", ("refuse", "delay"), "refuse")
     if lookahead == "delay" and form != "causal":
         raise UsageError(f"{where}: net.lookahead is for net.form = 'causal', got form {form}")
     fp32 = tuple(net.take("fp32_modules", list, []))
     max_hops = net.take("max_hops", int, 16 if form == "causal" and task == "enhancer" else 1)
-    scores = task == "classifier"
+    scores, sources = task == "classifier", task == "separator"
     said = {key: top.left.pop(key, None) for key in ("labels", "decisions")}
     for key, verb in (("labels", "is"), ("decisions", "are")):
         if not scores and said[key] is not None:
             raise UsageError(f"{where}: [{key}] {verb} for classifiers, the task is {task}")
     labels = _labels(said["labels"], where) if scores else ()
-    output = net.take("output", str, "scores" if scores else "enhanced")
+    output = net.take("output", str, _OUTPUTS[task])
+    outputs = said_outputs(net.take("outputs", (list, dict), None), where, output, sources)
+    if keras and outputs:
+        raise UsageError(f"{where}: net.outputs: a .keras net has one output here; leave it out")
     states = _states(top.left.pop("states", []), where, form)
     decisions = _decisions(said["decisions"], where, geometry, assumed) if scores else {}
     summary = top.take("summary", str, f"{task} of the user's own")
@@ -119,11 +129,7 @@ def parse(values: Mapping[str, Any], where: str, default_name: str, keras: bool 
             assumed.append(f"{key}: not stated")
     net.end()
     top.end()
-    if scores:
-        spec = TensorSpec(output, (1, len(labels)), (0.0, 1.0), "probability of each label in labels.txt")
-    else:
-        meaning = "the waveform after the net, delay_samples behind `audio`"
-        spec = TensorSpec(output, (1, geometry.hop_samples), (-1.0, 1.0), meaning)
+    names = tuple(name for name, _ in outputs if name)
     return CustomEntry(
         name=name,
         task=task,  # type: ignore[arg-type]  # choice() has compared it with the literals
@@ -132,7 +138,9 @@ def parse(values: Mapping[str, Any], where: str, default_name: str, keras: bool 
         geometry=geometry,
         buffer_kind="window" if form == "window" else "step",
         max_hops=1 if form == "window" else max_hops,
-        output=spec,
+        output=_output(task, output, geometry, len(labels)),
+        sources=names if sources else (),
+        outputs_said=outputs,
         parameters_millions=0.0,
         paper=author,
         states=states,
@@ -150,6 +158,29 @@ def parse(values: Mapping[str, Any], where: str, default_name: str, keras: bool 
     )
 
 
+def _check_form(task: str, form: str, keras: bool, where: str) -> None:
+    """Raise UsageError where a task has no such form."""
+    who = f"{'an' if task[0] in 'aeiou' else 'a'} {task}"
+    if task in ("enhancer", "separator") and form == "window":
+        raise UsageError(
+            f"{where}: {who} gives as many samples as it takes: net.form must be step or causal, got window"
+        )
+    if task == "embedder" and (form != "window" or keras):
+        came = "a .keras file" if keras else form
+        raise UsageError(f"{where}: {who} is a torch net that takes windows: net.form must be window, got {came}")
+
+
+def _output(task: str, name: str, geometry: StreamGeometry, labels: int) -> TensorSpec:
+    """The task's own output for a window or a hop; of a separator, one source."""
+    if task == "classifier":
+        return TensorSpec(name, (1, labels), (0.0, 1.0), "probability of each label in labels.txt")
+    if task == "embedder":  # how long it is, the net will tell
+        return TensorSpec(name, (1, 1), (-1.0, 1.0), "a vector of unit length")
+    what = "its share of the sound" if task == "separator" else "the waveform after the net"
+    shape = (1, *geometry.lead, geometry.hop_samples)
+    return TensorSpec(name, shape, (-1.0, 1.0), f"{what}, delay_samples behind `audio`")
+
+
 def _geometry(values: Any, where: str) -> StreamGeometry:
     if isinstance(values, StreamGeometry):
         geometry = values
@@ -165,8 +196,8 @@ def _geometry(values: Any, where: str) -> StreamGeometry:
             table.take("delay_samples", int, 0),
         )
         table.end()
-    if geometry.channels != 1:
-        raise UsageError(f"{where}: the streams of hearpack's loop are mono; geometry.channels is {geometry.channels}")
+    if geometry.channels > MOST_CHANNELS:
+        raise UsageError(f"{where}: geometry.channels: expected 1 to {MOST_CHANNELS}, got {geometry.channels}")
     return geometry
 
 

@@ -8,6 +8,7 @@ error times the output's derivative by its result: one run backwards gives the d
 from __future__ import annotations
 
 import copy
+import math
 import operator
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -78,7 +79,7 @@ class HalfGraph:
     """A graph whose operations can each be computed in half.
 
     Args:
-        module: the graph that is exported; takes audio and states, gives the output and new states.
+        module: the graph that is exported; takes audio and states, gives outputs and new states.
         fp32: its parts that stay in float32 anyway.
         least: None for half arithmetic; a number for half weights alone, of so many elements at least.
     """
@@ -86,6 +87,7 @@ class HalfGraph:
     def __init__(self, module: fx.GraphModule, fp32: Collection[str], least: int | None = None) -> None:
         self.nodes = list(module.graph.nodes)
         self.least = least
+        self._sizes: list[float] | None = None
         self._constants = {
             node: cast(Tensor, operator.attrgetter(str(node.target))(module))
             for node in self.nodes
@@ -106,7 +108,7 @@ class HalfGraph:
         ]
 
     def outputs(self, material: Stretches, kept: Collection[fx.Node] | None) -> Tensor:
-        """What comes out: [c, n, *shape].
+        """What comes out: [c, n, *shape]; of several outputs, [c, n, values], each output to its own size.
 
         Args:
             material: what goes in.
@@ -118,7 +120,17 @@ class HalfGraph:
             return (self._half if node in halves else self._exact)(node, args, kwargs)
 
         with torch.no_grad():
-            return torch.stack(_stream(lambda *inputs: self._evaluate(inputs, how), material))
+            outputs = _stream(lambda *inputs: self._evaluate(inputs, how), material)
+        if len(outputs) > 1 and self._sizes is None:
+            sizes = [float(out.square().mean().sqrt()) for out in outputs]
+            self._sizes = [size if math.isfinite(size) and size > 0.0 else 1.0 for size in sizes]
+        return self._together(outputs)
+
+    def _together(self, outputs: Sequence[Tensor]) -> Tensor:
+        if len(outputs) == 1:
+            return outputs[0]
+        sizes = self._sizes or [1.0] * len(outputs)
+        return torch.cat([out.flatten(2) / size for out, size in zip(outputs, sizes, strict=True)], 2)
 
     def losses(self, material: Stretches) -> dict[fx.Node, float]:
         """What each operation's rounding does to the output: energy; infinite where half cannot hold its values."""
@@ -145,17 +157,17 @@ class HalfGraph:
             return self._evaluate(given, how), tuple(errors)
 
         states: tuple[Tensor, ...] = material.states
-        outputs: list[Tensor] = []
+        outputs: list[tuple[Tensor, ...]] = []
         shifted: list[list[Tensor]] = []
         with torch.enable_grad():
             for audio in material.audio:
                 flat = [z.clone().requires_grad_() for node in zeros for z in zeros[node]]
-                (out, *states_list), errors = _batched(call, (audio, *states, *flat))
-                outputs.append(out)
-                states = tuple(states_list)
+                results, errors = _batched(call, (audio, *states, *flat))
+                outputs.append(results[: len(results) - len(states)])
+                states = tuple(results[len(results) - len(states) :])
                 deltas.append(errors)
                 shifted.append(flat)
-            total = torch.stack(outputs)
+            total = self._together([torch.stack(calls) for calls in zip(*outputs, strict=True)])
             generator = torch.Generator().manual_seed(0)
             energies = [torch.zeros(total.shape[1]) for _ in flat]
             for _ in range(_DIRECTIONS):
@@ -368,9 +380,9 @@ def _batched(call: Callable[..., Any], inputs: Sequence[Tensor]) -> Any:
 
 
 def _stream(call: Callable[..., tuple[Tensor, ...]], material: Stretches) -> list[Tensor]:
-    states, outputs = material.states, list[Tensor]()
+    states, outputs = material.states, list[tuple[Tensor, ...]]()
     for audio in material.audio:
-        out, *new = _batched(call, (audio, *states))
-        states = tuple(new)
-        outputs.append(out)
-    return outputs
+        results = _batched(call, (audio, *states))
+        outputs.append(results[: len(results) - len(states)])
+        states = tuple(results[len(results) - len(states) :])
+    return [torch.stack(calls) for calls in zip(*outputs, strict=True)]

@@ -29,7 +29,7 @@ from runtimes.bundle.manifest import (
     WeightsOrigin,
 )
 from runtimes.bundle.paths import inside, read_inside
-from runtimes.bundle.reader import Bundle, parse_manifest, require_output
+from runtimes.bundle.reader import Bundle, parse_manifest, require_mono, require_output
 
 __all__ = [
     "MANIFEST",
@@ -58,5 +58,6 @@ __all__ = [
     "inside",
     "parse_manifest",
     "read_inside",
+    "require_mono",
     "require_output",
 ]

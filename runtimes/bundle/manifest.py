@@ -291,6 +291,8 @@ class Manifest(_Frozen):
                 f"{-(-self.geometry.window_samples // MOST_OVERLAP)}"
             )
         check_stages(self.dsp or (), self.task, self.buffer.kind, self.geometry.sample_rate_hz)
+        if self.dsp and self.lanes > 1:
+            raise ValueError("dsp: stages work on one channel; this model takes more")
         decisions = self.decisions
         if self.buffer.kind == "step" and decisions is not None and decisions.window_hop_samples != self.buffer.samples:
             raise ValueError(
@@ -322,6 +324,21 @@ class Manifest(_Frozen):
     def sources(self) -> tuple[str, ...]:
         """The names of a separator's outputs; empty for other nets."""
         return tuple(t.name for t in self.outputs) if self.output_kind == "sources" else ()
+
+    @property
+    def extra_outputs(self) -> tuple[Tensor, ...]:
+        """Outputs beside the task's own, which is the first; a separator has none."""
+        return () if self.sources else self.outputs[1:]
+
+    @property
+    def far(self) -> tuple[Tensor, ...]:
+        """Audio inputs beside `audio`, one channel each, heard at the same time: a loudspeaker's sound."""
+        return self.inputs[1:]
+
+    @property
+    def lanes(self) -> int:
+        """Channels of the whole stream: those of `audio`, then one of each further input."""
+        return self.geometry.channels + len(self.inputs) - 1
 
     @property
     def hop_samples(self) -> int:

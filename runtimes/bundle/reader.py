@@ -55,6 +55,19 @@ def require_output(manifest: Manifest, what: str, *kinds: OutputKind) -> None:
     raise UsageError(f"{what}: {manifest.name} is {_NETS[kind]}{inside}, which {what} does not take; {hint}")
 
 
+def require_mono(manifest: Manifest, what: str) -> None:
+    """Raise UsageError where `what`, which feeds one channel, is given a net that takes several or more inputs."""
+    if manifest.lanes == 1:
+        return
+    takes = f"{manifest.geometry.channels} channels" if manifest.geometry.channels > 1 else ""
+    more = " and ".join(t.name for t in manifest.far)
+    came = " and ".join(filter(None, (takes, more and f"the input {more}")))
+    raise UsageError(
+        f"{what}: {manifest.name} takes {came}, and {what} feeds one channel; hearpack run, verify, coldstart and "
+        f"calibrate do more"
+    )
+
+
 class Bundle:
     """An opened bundle: its folder and its validated manifest."""
 

@@ -9,7 +9,7 @@ from models.common.errors import ArtefactError
 from models.geometry import GraphSignature
 from runtimes.mil.deps import require_torch
 from runtimes.mil.program import Mode, Port, Program
-from runtimes.protocol import Array, OpenedRuntime, Outputs, RuntimeInfo, State, check_call
+from runtimes.protocol import Array, OpenedRuntime, Outputs, RuntimeInfo, State, check_call, handed_on
 
 _DTYPES = {"float32": "fp32", "float16": "fp16", "int32": "int32"}
 Wanted = tuple[str, tuple[int, ...], str]
@@ -69,7 +69,8 @@ class MilRuntime(OpenedRuntime):
         check_call(self.signature, block, state)
         values = self._program.run({self.signature.inputs[0].name: block, **state})
         outputs = {t.name: values[t.name] for t in self.signature.outputs}
-        return outputs, {s.name: values[s.out_name] for s in self.signature.states}
+        new = {s.name: values[s.out_name] for s in self.signature.states}
+        return outputs, {**new, **handed_on(self.signature, state)}
 
     def close(self) -> None:
         """Release the program; harmless if called twice."""

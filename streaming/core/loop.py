@@ -38,7 +38,8 @@ class LoopOutput(NamedTuple):
     Attributes:
         end_sample: input samples, counted from reset, up to the end of what this call saw (the zeros of a flush
             included). For audio it is also where `values` end in the output stream, which lags by delay_samples.
-        values: float32 [samples] of audio, [labels] of scores, or [sources, channels, samples] of a separator.
+        values: float32 [samples] of audio ([channels, samples] of several), [labels] of scores, or [sources, channels,
+            samples] of a separator.
         nan: values that were NaN or Inf; then `values` are zeros, and scores are to be left out.
     """
 
@@ -52,13 +53,13 @@ class StreamLoop:
 
     Args:
         runtime: a loaded artefact; its state is kept here, so it may serve several streams by turns.
-        geometry: the model's rates and hops; one channel, but for a separator.
+        geometry: the model's rates and hops.
         buffer_kind: "step" or "window".
         buffer_samples: samples one call takes.
         window_hop_samples: window nets: new samples between windows (default: the geometry's hop); may exceed
             the window, then the samples between are skipped.
         output_name: the output wanted (default: the first).
-        sources: a separator's outputs, all of them wanted; blocks are then [channels, n].
+        sources: a separator's outputs, all of them wanted.
         recover: False gives output that is not finite as it is and keeps the state: for whoever judges a net.
 
     Attributes:
@@ -66,6 +67,8 @@ class StreamLoop:
         calls: calls of the runtime since reset.
         nan_outputs: those whose output was not finite; each put the state back to its reset value.
         audio_out: whether the output is audio as long as the buffer (step nets), rather than scores.
+        lead: () where blocks are [n]; (lanes,) where they are [lanes, n]: the channels of `audio`, then one for each
+            further input, or of a separator.
 
     Raises:
         UsageError: buffer, hop or output do not fit the runtime.
@@ -89,8 +92,11 @@ class StreamLoop:
             raise UsageError("loop: window_hop_samples is for window nets; a step net takes buffer_samples per call")
         if hop < 1:
             raise UsageError(f"loop: window_hop_samples must be at least 1, got {hop}")
-        lead = (geometry.channels,) if sources else ()
-        _check_runtime(runtime, geometry, (*lead, buffer_samples))
+        self._further = tuple(t.name for t in runtime.signature.inputs[1:])
+        lanes = geometry.channels + len(self._further)
+        self.lead = (lanes,) if sources or lanes > 1 else ()
+        self._shape = (1, *geometry.lead, buffer_samples)
+        _check_runtime(runtime, self._shape)
         outputs = {t.name: t for t in runtime.signature.outputs}
         name = runtime.signature.outputs[0].name if output_name is None else output_name
         for wanted in (name, *sources):
@@ -101,7 +107,7 @@ class StreamLoop:
         self.audio_out = buffer_kind == "step" and outputs[name].shape[-1] == buffer_samples
         self.sources = sources
         self._recover = recover
-        self._buffer: Array = np.zeros((*lead, buffer_samples), np.float32)
+        self._buffer: Array = np.zeros((*self.lead, buffer_samples), np.float32)
         self.reset()
 
     def reset(self) -> None:
@@ -120,7 +126,7 @@ class StreamLoop:
         """Take in new samples and make every call that is due.
 
         Args:
-            block: float32 [n] ([channels, n] for a separator) at the model's rate, n >= 0, full scale 1.0.
+            block: float32 [n], or [lanes, n] (see `lead`), at the model's rate, n >= 0, full scale 1.0.
 
         Returns:
             a result for each call, in order; often none.
@@ -132,9 +138,9 @@ class StreamLoop:
         """
         if self._ended:
             raise UsageError(_ENDED)
-        if self.sources and block.shape[:-1] != self._buffer.shape[:-1]:
-            raise UsageError(f"a block must be float32 [{len(self._buffer)}, n], got {block.dtype} {list(block.shape)}")
-        for channel in block if self.sources else (block,):
+        if self.lead and block.shape[:-1] != self.lead:
+            raise UsageError(f"a block must be float32 [{self.lead[0]}, n], got {block.dtype} {list(block.shape)}")
+        for channel in block if self.lead else (block,):
             check_block(channel, self.in_samples, self.geometry.sample_rate_hz)
         self.in_samples += block.shape[-1]
         return self._feed(block)
@@ -206,10 +212,15 @@ class StreamLoop:
 
     def _call(self) -> LoopOutput:
         # A copy, because a runtime may return a state that shares memory with the block it was given.
-        result = self._run(self._buffer[None].copy())
+        block = self._buffer.copy()
+        if self._further:
+            channels = self.geometry.channels
+            self._state = {**self._state, **dict(zip(self._further, block[channels:, None], strict=True))}
+            block = block[:channels]
+        result = self._run(block.reshape(self._shape))
         keep = max(0, self.buffer_samples - self.hop)
         if keep:
-            self._buffer[:keep] = self._buffer[self.hop :].copy()
+            self._buffer[..., :keep] = self._buffer[..., self.hop :].copy()
         self._filled = keep
         self._skip = max(0, self.hop - self.buffer_samples)
         return result
@@ -221,9 +232,9 @@ class StreamLoop:
             self._ended = True
             raise
         if self.sources:
-            values: Array = np.concatenate([outputs[source] for source in self.sources])
+            values: Array = np.stack([outputs[s].reshape(self.geometry.channels, -1) for s in self.sources])
         else:
-            values = outputs[self.output_name].reshape(-1)
+            values = outputs[self.output_name].reshape(*(self.geometry.lead if self.audio_out else ()), -1)
         got = values.shape[-1]
         if self.audio_out and got != self.buffer_samples:
             self._ended = True
@@ -255,7 +266,7 @@ class StreamLoop:
         covered = self._start - self.hop + self.buffer_samples if self.calls else 0
         if self.in_samples <= max(covered, self._start):
             return []
-        return self._feed(np.zeros(self.buffer_samples - self._filled, np.float32))
+        return self._feed(np.zeros((*self.lead, self.buffer_samples - self._filled), np.float32))
 
 
 def make_loop(manifest: Manifest, runtime: Runtime, recover: bool = True) -> StreamLoop:
@@ -264,12 +275,10 @@ def make_loop(manifest: Manifest, runtime: Runtime, recover: bool = True) -> Str
     return StreamLoop(runtime, rates, buffer.kind, buffer.samples, manifest.hop_samples, None, sources, recover)
 
 
-def _check_runtime(runtime: Runtime, geometry: StreamGeometry, shape: tuple[int, ...]) -> None:
-    if geometry.channels != 1 and len(shape) == 1:
-        raise UsageError(f"loop: streams are mono, the model's geometry has {geometry.channels} channels")
+def _check_runtime(runtime: Runtime, shape: tuple[int, ...]) -> None:
     audio = runtime.signature.inputs[0]
-    if audio.shape != (1, *shape):
-        raise UsageError(f"loop: the runtime takes {audio.name} {list(audio.shape)}, the buffer says {[1, *shape]}")
+    if audio.shape != shape:
+        raise UsageError(f"loop: the runtime takes {audio.name} {list(audio.shape)}, the buffer says {list(shape)}")
 
 
 def run_loop(loop: StreamLoop, samples: Array) -> list[LoopOutput]:

@@ -2,20 +2,20 @@
 plain DSP that the manifest asks for.
 
 An enhancer's file comes back at the input's rate and length with every delay taken out; stereo is enhanced
-channel by channel. A separator gives such a file for each source; mono goes into all its channels. A classifier hears
-the mean of the channels; its events are in seconds of the file, and in samples at the model's rate, counted from the
-stream's start as in an app, which lag the file by `resampler_delay_samples`. Memory does not grow with the file.
+channel by channel, or together by a net that takes several. A separator gives such a file for each source; mono goes
+into all its channels. A classifier hears the mean of the channels, or all that it takes; its events are in seconds of
+the file, and in samples at the model's rate, counted from the stream's start as in an app, which lag the file by
+`resampler_delay_samples`. Memory does not grow with the file.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import time
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,18 +23,19 @@ from numpy.typing import NDArray
 from models.common.errors import UsageError
 from models.common.files import as_path
 from models.common.progress import Progress, silent
-from runtimes.bundle import Bundle, Manifest, require_output
+from runtimes.bundle import Bundle, Manifest
 from runtimes.engines import choose, open_runtime
-from runtimes.protocol import Outputs, Runtime, State
 from streaming.core.bound import bounded
 from streaming.core.decisions import DecisionTracker, SoundEvent
-from streaming.core.dsp import InputChain, OutputChain, gated
+from streaming.core.dsp import InputChain, OutputChain
 from streaming.core.loop import LoopOutput, make_loop
 from streaming.core.resample import Resampler
 from streaming.files.events import TimedEvent, check_event_file, timed_events, write_events
+from streaming.files.hearing import Ears, TimedRuntime, blocks
 from streaming.files.levels import InputLevel
+from streaming.files.outputs import check_arrays_file, write_arrays
 from streaming.files.reader import AudioReader
-from streaming.files.wav import mono, open_wav, spread
+from streaming.files.wav import open_wav, spread
 
 Array = NDArray[np.float32]
 
@@ -53,6 +54,7 @@ class RunResult:
         real_time_factor: time spent in the graph by duration of the audio, measured here, back to back.
         output: file written, if any.
         outputs: a separator's files, one per source.
+        extras: the .npz of outputs beside the task's own, if one was asked for.
         events: what a classifier heard.
         level: what the input looks like.
         warnings: what a person has to know of the file.
@@ -78,6 +80,7 @@ class RunResult:
     warnings: tuple[str, ...]
     limited_samples: int = 0
     nan_outputs: int = 0
+    extras: str | None = None
 
 
 def run(
@@ -87,6 +90,7 @@ def run(
     output: str | Path | None = None,
     artefact: str | None = None,
     engine: str | None = None,
+    extras: str | Path | None = None,
     progress: Progress = silent,
 ) -> RunResult:
     """Run one artefact of a bundle over an audio file.
@@ -95,9 +99,12 @@ def run(
         bundle: a bundle, or its folder.
         audio: file of any rate from 4,000 to 192,000 Hz, mono or stereo.
         output: an enhancer's .wav (default: beside nothing, in the working folder, named after both); a
-            classifier's .csv, .json or .txt (default: none). A separator puts each source's name before .wav.
+            classifier's .csv, .json or .txt (default: none). A separator puts each source's name before .wav. An
+            embedder's .npz: `embedding` [windows, d] and `end_sample` [windows], at the model's rate.
         artefact: id; the fp32 .tflite by default.
         engine: one of runtimes.engines.ENGINES that runs this artefact.
+        extras: a .npz for the outputs beside the task's own, each [calls, ...] under its name; those of a stereo file
+            whose channels go through the net one by one are called NAME.1 and NAME.2.
         progress: called with (what, fraction done).
 
     Returns:
@@ -109,21 +116,26 @@ def run(
         BundleError, ArtefactError, OutputError: as their names say.
     """
     bundle, audio = Bundle.of(bundle), Path(audio)
-    require_output(bundle.manifest, "run", "audio", "scores", "sources")
+    beside = _extras_file(bundle.manifest, as_path(extras))
     destination = _destination(bundle, audio, as_path(output))
     files = _source_files(bundle, audio, destination)
     choice = choose(bundle, artefact, engine)
-    with AudioReader(audio) as reader, closing(_Timed(open_runtime(bundle, choice))) as runtime:
+    names = [t.name for t in bundle.manifest.extra_outputs] if beside else []
+    with AudioReader(audio) as reader, closing(TimedRuntime(open_runtime(bundle, choice), names)) as runtime:
         events: tuple[TimedEvent, ...] = ()
         lag = 0
         if bundle.manifest.output_kind == "scores":
             events, lag = _hear(bundle, runtime, reader, progress)
             if destination is not None:
                 write_events(destination, events, bundle.manifest.geometry.sample_rate_hz)
-        elif files:
-            _separate(bundle, runtime, reader, files, progress)
+        elif bundle.manifest.output_kind == "embedding":
+            _embed(bundle.manifest, runtime, reader, cast(Path, destination), progress)
+        elif files or (destination is not None and bundle.manifest.lanes > 1):
+            _separate(bundle, runtime, reader, files or [cast(Path, destination)], progress)
         elif destination is not None:
             _enhance(bundle, runtime, reader, destination, progress)
+        if beside is not None:
+            write_arrays(beside, runtime.kept())
         return RunResult(
             bundle=str(bundle.path),
             artefact=choice.artefact.id,
@@ -143,31 +155,28 @@ def run(
             warnings=reader.warnings,
             limited_samples=runtime.limited,
             nan_outputs=runtime.nan_outputs,
+            extras=None if beside is None else str(beside),
         )
 
 
-class _Timed:
-    """A runtime that counts its calls and the time inside them, and keeps what its streams counted."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self.signature, self.info = runtime.signature, runtime.info
-        self.reset, self.close = runtime.reset, runtime.close
-        self.calls = self.limited = self.nan_outputs = 0
-        self.seconds = 0.0
-
-    def step(self, block: Array, state: State) -> tuple[Outputs, State]:
-        began = time.perf_counter()
-        result = self._runtime.step(block, state)
-        self.seconds += time.perf_counter() - began
-        self.calls += 1
-        return result
+def _extras_file(manifest: Manifest, extras: Path | None) -> Path | None:
+    if extras is None:
+        return None
+    if not manifest.extra_outputs:
+        raise UsageError(
+            f"--extras: {manifest.name} has no output beside {', '.join(t.name for t in manifest.outputs)}"
+        )
+    check_arrays_file(extras, "--extras")
+    return extras
 
 
 def _destination(bundle: Bundle, audio: Path, output: Path | None) -> Path | None:
     if bundle.manifest.output_kind == "scores":
         if output is not None:
             check_event_file(output)
+    elif bundle.manifest.output_kind == "embedding":
+        output = Path(f"{audio.stem}.{bundle.manifest.name}.npz") if output is None else output
+        check_arrays_file(output, "--output")
     else:
         if output is None:
             output = Path(f"{audio.stem}.{bundle.manifest.name}.wav")
@@ -190,30 +199,15 @@ def _source_files(bundle: Bundle, audio: Path, destination: Path | None) -> list
     return files
 
 
-def _blocks(reader: AudioReader, runtime: _Timed, what: str, progress: Progress) -> Iterator[Array]:
-    """The file in blocks of a second, float32 [channels, n], within what a net may be given."""
-    done = 0
-    what = f"{what} {Path(reader.source).name}"
-    progress(what, 0.0)
-    for block in reader.blocks(reader.sample_rate_hz):
-        done += len(block)
-        given = bounded(block)
-        runtime.limited += given.limited
-        yield np.ascontiguousarray(given.samples.T)
-        if reader.frames:
-            progress(what, min(1.0, done / reader.frames))
-    progress(what, 1.0)
-
-
 def _hear(
-    bundle: Bundle, runtime: _Timed, reader: AudioReader, progress: Progress
+    bundle: Bundle, runtime: TimedRuntime, reader: AudioReader, progress: Progress
 ) -> tuple[tuple[TimedEvent, ...], int]:
     """Events, and how far the model's stream lags the file."""
     manifest = bundle.manifest
     if manifest.decisions is None:
         raise UsageError(f"{bundle.path}: the manifest of a classifier must have `decisions`; export the bundle again")
     tracker = DecisionTracker(manifest.decisions, bundle.labels(), manifest.geometry.sample_rate_hz)
-    ears = _Ears(manifest, runtime, reader)
+    ears = Ears(manifest, runtime, reader)
     events = [e for heard in ears.listen(progress) for e in tracker.push(heard.values, heard.end_sample)]
     ears.count()
     events += tracker.flush(ears.loop.in_samples)
@@ -221,71 +215,14 @@ def _hear(
     return timed_events(closed, manifest, ears.lag_samples, reader.duration_s), ears.lag_samples
 
 
-class _Ears:
-    """A file through a classifier: the mean of its channels, resampled, filtered, windowed.
-
-    Args:
-        manifest: the classifier's.
-        runtime: its runtime.
-        reader: the file.
-
-    Attributes:
-        loop: the stream.
-        lag_samples: how far it lags the file.
-    """
-
-    def __init__(self, manifest: Manifest, runtime: _Timed, reader: AudioReader) -> None:
-        rate = manifest.geometry.sample_rate_hz
-        self._runtime, self._reader, self._resampler = runtime, reader, Resampler(reader.sample_rate_hz, rate)
-        self._before = InputChain(manifest.dsp, rate)
-        self.loop = make_loop(manifest, gated(runtime, manifest.dsp, manifest.buffer.samples))
-        self.lag_samples = self._resampler.delay_out_samples
-
-    def listen(self, progress: Progress) -> Iterator[LoopOutput]:
-        """Every window's scores, but those that are not finite."""
-        for block in _blocks(self._reader, self._runtime, "listening to", progress):
-            yield from self._push(self._resampler.process(mono(block)))
-        yield from self._push(self._resampler.flush())
-        yield from (heard for heard in self.loop.flush() if not heard.nan)
-
-    def _push(self, block: Array) -> list[LoopOutput]:
-        return [heard for heard in self.loop.push(self._before.process(block)) if not heard.nan]
-
-    def count(self) -> None:
-        """Have the runtime keep what the stream counted."""
-        self._runtime.limited += self._before.limited
-        self._runtime.nan_outputs += self.loop.nan_outputs
-
-
-@dataclass(frozen=True)
-class HeardScores:
-    """A classifier's scores over a whole recording, as a phone's stream gives them.
-
-    Attributes:
-        ends: int64 [n], each window's end at the model's rate, counted from reset.
-        scores: float32 [n, labels].
-        samples: of the stream, at the model's rate.
-        delay_samples: how far that stream lags the file (the resampler's delay).
-    """
-
-    ends: NDArray[np.int64]
-    scores: Array
-    samples: int
-    delay_samples: int
-
-
-def hear_scores(bundle: Bundle, runtime: Runtime, reader: AudioReader, progress: Progress = silent) -> HeardScores:
-    """Stream a recording through a classifier.
-
-    Raises:
-        AudioError: the file is not usable.
-        ArtefactError: the runtime failed.
-    """
-    ears = _Ears(bundle.manifest, _Timed(runtime), reader)
+def _embed(manifest: Manifest, runtime: TimedRuntime, reader: AudioReader, file: Path, progress: Progress) -> None:
+    """The embedding of every window into a .npz."""
+    ears = Ears(manifest, runtime, reader)
     heard = list(ears.listen(progress))
-    ends = np.array([h.end_sample for h in heard], np.int64)
-    scores = np.stack([h.values for h in heard]) if heard else np.zeros((0, len(bundle.labels())), np.float32)
-    return HeardScores(ends, scores, ears.loop.in_samples, ears.lag_samples)
+    ears.count()
+    width = manifest.outputs[0].shape[-1]
+    vectors = np.stack([h.values for h in heard]) if heard else np.zeros((0, width), np.float32)
+    write_arrays(file, {"embedding": vectors, "end_sample": np.array([h.end_sample for h in heard], np.int64)})
 
 
 class _Aligned:
@@ -312,13 +249,13 @@ class _Aligned:
 class _Voice:
     """One channel through an enhancer: to the model's rate, the net, the plain DSP, back; every delay taken out."""
 
-    def __init__(self, manifest: Manifest, runtime: _Timed, rate_hz: int) -> None:
+    def __init__(self, manifest: Manifest, runtime: TimedRuntime, rate_hz: int) -> None:
         geometry, stages = manifest.geometry, manifest.dsp
         model_hz = geometry.sample_rate_hz
         self._to, self._back = _Aligned(rate_hz, model_hz), _Aligned(model_hz, rate_hz)
         self._before = InputChain(stages, model_hz)
         self._after = OutputChain(stages, model_hz, geometry.delay_samples)
-        self._runtime, self._loop = runtime, make_loop(manifest, runtime)
+        self._runtime, self._loop = runtime, make_loop(manifest, runtime.stream())
         self._skip = geometry.delay_samples
 
     def process(self, block: Array) -> Array:
@@ -347,12 +284,12 @@ class _Voice:
         return samples[skip:]
 
 
-def _enhance(bundle: Bundle, runtime: _Timed, reader: AudioReader, file: Path, progress: Progress) -> None:
+def _enhance(bundle: Bundle, runtime: TimedRuntime, reader: AudioReader, file: Path, progress: Progress) -> None:
     """Every channel enhanced into a file at the input's rate and length."""
     voices = [_Voice(bundle.manifest, runtime, reader.sample_rate_hz) for _ in range(reader.channels)]
     with open_wav(file, reader.channels, reader.sample_rate_hz) as writer:
         taken = 0
-        for block in _blocks(reader, runtime, "enhancing", progress):
+        for block in blocks(reader, runtime, "enhancing", progress):
             taken += block.shape[1]
             writer.write(np.stack([voice.process(c) for voice, c in zip(voices, block, strict=True)]))
         rest = np.stack([voice.flush() for voice in voices])
@@ -360,11 +297,13 @@ def _enhance(bundle: Bundle, runtime: _Timed, reader: AudioReader, file: Path, p
         writer.write(rest[:, : taken - writer.frames])
 
 
-def _separate(bundle: Bundle, runtime: _Timed, reader: AudioReader, files: list[Path], progress: Progress) -> None:
-    """Each source into its file, at the input's rate and length, the delay taken out."""
+def _separate(
+    bundle: Bundle, runtime: TimedRuntime, reader: AudioReader, files: list[Path], progress: Progress
+) -> None:
+    """Each source, or what an enhancer of several channels gives, into its file, at the input's rate and length."""
     geometry, from_hz = bundle.manifest.geometry, reader.sample_rate_hz
     rate, channels = geometry.sample_rate_hz, geometry.channels
-    loop = make_loop(bundle.manifest, runtime)
+    loop = make_loop(bundle.manifest, runtime.stream())
     to = [_Aligned(from_hz, rate) for _ in range(channels)]
     back = [[_Aligned(rate, from_hz) for _ in range(channels)] for _ in files]
     skip = geometry.delay_samples
@@ -374,7 +313,7 @@ def _separate(bundle: Bundle, runtime: _Timed, reader: AudioReader, files: list[
         def write(outputs: list[LoopOutput], most: int | None = None) -> None:
             nonlocal skip
             empty = np.zeros((len(files), channels, 0), np.float32)
-            samples = np.concatenate([empty, *(o.values for o in outputs)], -1)
+            samples = np.concatenate([empty, *(o.values.reshape(len(files), channels, -1) for o in outputs)], -1)
             cut = min(skip, samples.shape[-1])
             skip -= cut
             for writer, source, resamplers in zip(writers, samples[..., cut:], back, strict=True):
@@ -384,7 +323,7 @@ def _separate(bundle: Bundle, runtime: _Timed, reader: AudioReader, files: list[
                 writer.write(np.stack(found)[:, : None if most is None else most - writer.frames])
 
         taken = 0
-        for block in _blocks(reader, runtime, "separating", progress):
+        for block in blocks(reader, runtime, "separating", progress):
             taken += block.shape[1]
             at_rate = np.stack([r.process(c) for r, c in zip(to, spread(block, channels), strict=True)])
             write(loop.push(bounded(at_rate).samples))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from models.common.errors import UsageError
 from models.common.progress import Progress, silent
 from models.common.version import __version__
-from runtimes.bundle import Bundle, require_output
+from runtimes.bundle import Bundle
 from runtimes.engines import choose, open_runtime
 from runtimes.protocol import Array, Runtime, RuntimeInfo, State
 from streaming.measure.calibration import Calibration, CalibrationEntry, machine_text
@@ -80,7 +80,6 @@ def measure_calls(
     if not 0.0 < seconds <= 3600.0:
         raise UsageError(f"--seconds: expected more than 0 and at most 3600, got {seconds:g}")
     manifest = bundle.manifest
-    require_output(manifest, "calibrate", "audio", "scores", "embedding")
     hop_s = manifest.hop_samples / manifest.geometry.sample_rate_hz
     calls = max(LEAST_CALLS, round(seconds / hop_s))
     choice = choose(bundle, artefact, engine)

@@ -25,7 +25,7 @@ from models.common.files import save_text
 from models.common.progress import Progress, silent
 from models.common.temporary import scratch
 from models.common.version import __version__
-from runtimes.bundle import Artefact, Bundle, require_output
+from runtimes.bundle import Artefact, Bundle
 from runtimes.engines import choose, try_artefact
 from streaming.measure.calibration import machine_text
 from streaming.measure.page_cache import can_evict, drop_everything, evict, resident_fraction, warm
@@ -198,7 +198,6 @@ def coldstart(
     bundle = Bundle.of(bundle)
     chosen = choose(bundle, artefact, engine)
     bundle.check_files([chosen.artefact])
-    require_output(bundle.manifest, "coldstart", "audio", "scores", "embedding")
     try_artefact(bundle, chosen.artefact)
     with scratch("coldstart") as folder:
         starter = _Starter(bundle, chosen.artefact, chosen.engine, threads, folder, drop_caches)

@@ -83,10 +83,11 @@ def run(wanted: Mapping[str, Any], mark: Callable[[str], None]) -> dict[str, Any
     needed = 1 if tracker is not None else manifest.geometry.delay_samples // size + 1
     launched = int(wanted["launched_ns"])
     calls_ms, decided = [], 0
+    shape = manifest.inputs[0].shape
     for call in range(max(CALLS, needed)):
         first = call * manifest.hop_samples
-        block = (_TONE_LEVEL * np.sin(2.0 * np.pi * _TONE_HZ / rate * np.arange(first, first + size)))[None]
-        block = block.astype(np.float32)
+        block = _TONE_LEVEL * np.sin(2.0 * np.pi * _TONE_HZ / rate * np.arange(first, first + size))
+        block = np.broadcast_to(block, shape).astype(np.float32)
         if call < needed:  # the microphone runs since the launch; this block is complete at that moment
             wait_s = (launched + (first + size) * 1e9 / rate - time.monotonic_ns()) / 1e9
             if wait_s > 0:

@@ -38,6 +38,7 @@ METRICS: Mapping[str, Direction] = {
     "top1_flips": "at most",
     "top5_agreement": "at least",
     "top5_clear_flips": "at most",
+    "embedding_max_error": "at most",
     "nan_count": "at most",
 }
 _BY_SIZE = ("drift_db", "score_drift")  # judged by their absolute value: getting better is drift as well
@@ -108,6 +109,34 @@ class ScoreParity:
     def metrics(self) -> dict[str, float]:
         """The figures that a tolerance may name."""
         return {name: float(value) for name, value in dataclasses.asdict(self).items() if name in METRICS}
+
+
+@dataclass(frozen=True)
+class EmbeddingParity:
+    """Vectors of unit length against such, window by window.
+
+    The error of a window is the length of the difference: no cosine with another vector of unit length moves by more.
+
+    Attributes:
+        windows: windows compared.
+        embedding_max_error, embedding_mean_error: over all windows.
+        worst_window, worst_window_s: the window with the largest error, and its end.
+        nan_count: values that are NaN or Inf in the reference or the candidate; such a window's error is 2.
+    """
+
+    windows: int
+    embedding_max_error: float
+    embedding_mean_error: float
+    worst_window: int
+    worst_window_s: float
+    nan_count: int
+
+    def metrics(self) -> dict[str, float]:
+        """The figures that a tolerance may name."""
+        return {name: float(value) for name, value in dataclasses.asdict(self).items() if name in METRICS}
+
+
+Parity = AudioParity | ScoreParity | EmbeddingParity
 
 
 def ratio_db(signal: float, error: float) -> float:
@@ -240,6 +269,39 @@ def score_parity(reference: Array, candidate: Array, ends: NDArray[np.int64], sa
     )
 
 
+def embedding_parity(
+    reference: Array, candidate: Array, ends: NDArray[np.int64], sample_rate_hz: int
+) -> EmbeddingParity:
+    """Compare the embeddings of the same windows.
+
+    Args:
+        reference: float32 [windows, d], what the original gives.
+        candidate: float32 [windows, d], what the artefact gives.
+        ends: int64 [windows], each window's end in samples, rising.
+        sample_rate_hz: rate of `ends`.
+
+    Raises:
+        UsageError: shapes that do not fit, or nothing to compare.
+    """
+    if reference.ndim != 2 or reference.shape != candidate.shape or reference.size == 0 or len(ends) != len(reference):
+        raise UsageError(
+            f"parity: expected two tables [windows, d] and [windows] ends, at least one of each, got "
+            f"{list(reference.shape)}, {list(candidate.shape)} and {list(ends.shape)}"
+        )
+    finite = np.isfinite(reference) & np.isfinite(candidate)
+    difference = np.where(finite, candidate, 0.0).astype(np.float64) - np.where(finite, reference, 0.0)
+    errors = np.where(finite.all(axis=1), np.sqrt(np.sum(difference**2, axis=1)), 2.0)
+    worst = int(np.argmax(errors))
+    return EmbeddingParity(
+        windows=len(errors),
+        embedding_max_error=float(errors.max()),
+        embedding_mean_error=float(errors.mean()),
+        worst_window=worst,
+        worst_window_s=float(ends[worst]) / sample_rate_hz,
+        nan_count=int((~finite).sum()),
+    )
+
+
 def _ranking(scores: Wide) -> NDArray[np.int64]:
     """Label indices from best to worst, a row a window; NaN last, ties by index."""
     return np.argsort(-scores, axis=1, kind="stable").astype(np.int64)
@@ -266,7 +328,7 @@ class Check:
     passed: bool
 
 
-def judge(figures: AudioParity | ScoreParity | Mapping[str, float], tolerances: Iterable[ToleranceLike]) -> list[Check]:
+def judge(figures: Parity | Mapping[str, float], tolerances: Iterable[ToleranceLike]) -> list[Check]:
     """Compare figures with tolerances.
 
     Args:

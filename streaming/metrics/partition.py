@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.common.errors import AudioError, UsageError
-from runtimes.bundle import Bundle, Manifest, require_output
+from runtimes.bundle import Bundle, Manifest, require_mono, require_output
 from runtimes.engines import choose, open_runtime
 from runtimes.protocol import Runtime
 from streaming.core.loop import StreamLoop, make_loop
@@ -95,6 +95,7 @@ def check_partitions(
     if not 1 <= trials <= 10_000:
         raise UsageError(f"--parity: expected 1 to 10000 trials, got {trials}")
     require_output(bundle.manifest, "simulate --parity", "audio", "scores")
+    require_mono(bundle.manifest, "simulate --parity")
     clip = read_wav(audio)
     with closing(open_runtime(bundle, choose(bundle, artefact, engine))) as runtime:
         return partition_trials(bundle.manifest, runtime, clip.mono(), clip.sample_rate_hz, trials, seed)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from models.common.errors import UsageError
 from models.common.progress import Progress, silent
-from runtimes.bundle import Bundle, require_output
+from runtimes.bundle import Bundle, require_mono, require_output
 from runtimes.engines import choose
 from streaming.runs.record import RunRecord
 from streaming.simulator.capacity import search_limit
@@ -53,6 +53,7 @@ def simulate(
     """
     bundle = Bundle.of(bundle)
     require_output(bundle.manifest, "simulate", "audio", "scores")
+    require_mono(bundle.manifest, "simulate")
     profile = load_profile(mode.device)
     folder = None if output is None else Path(output)
     if folder is not None and folder.suffix != ".run":

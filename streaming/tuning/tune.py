@@ -28,10 +28,10 @@ from models.common.parsing import parse_json
 from models.common.progress import Progress, silent
 from runtimes.bundle import MANIFEST, Bundle, Decisions, parse_manifest, read_inside
 from runtimes.engines import choose, open_runtime
+from streaming.files.hearing import hear_scores
 from streaming.files.labels import read_labels
 from streaming.files.levels import InputLevel
 from streaming.files.reader import AudioReader, duration_of
-from streaming.files.stream_file import hear_scores
 from streaming.metrics.detection import DecisionQuality, Heard, detections, judge
 from streaming.tuning.search import CurvePoint, Search, with_settings
 

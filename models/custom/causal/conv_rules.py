@@ -194,7 +194,7 @@ def conv_transpose(walk: Walk, node: fx.Node) -> bool:
     if rank == 1:
         value = walk.value(weight).tensor.float()
         offset = None if bias is None else walk.value(bias).tensor.float()
-        module: nn.Module = StreamConvTranspose(value, offset, steps[0], holes[0], groups, x.shape[2])
+        module: nn.Module = StreamConvTranspose(value, offset, steps[0], holes[0], groups, x.shape[2], x.shape[0])
         states = {"tail": cast(Any, module).state_shape} if cast(Any, module).parts > 1 else {}
         whole = walk.stateful(node, module, (x,), states)
         if pads[0] or more[0]:

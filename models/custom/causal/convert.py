@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 from torch import fx
 
@@ -22,8 +22,8 @@ from models.custom.causal.offline import LONG_HOPS, SHORT_HOPS, recording
 from models.custom.causal.walk import Timing, Walk
 from models.custom.entry import CustomEntry
 from models.custom.kept import kept_with_net
-from models.geometry import StateSpec
-from models.graph.builder import Builder
+from models.geometry import StateSpec, TensorSpec
+from models.graph.builder import Builder, Value
 from models.graph.lower import finish
 
 
@@ -32,7 +32,8 @@ class ExternalStateGraph:
     """A net with its state outside.
 
     Attributes:
-        graph: (audio [1, hops x hop], states...) to (out, new states...), in operations that both converters take.
+        graph: (audio [1, hops x hop], states...) to (outputs..., new states...), in operations that both converters
+            take.
         stream: the same before its last lowerings, value for value the offline net's.
         states: their names and shapes, in order.
         fp32_modules: what stays in float32 in fp16 artefacts: front end, cells, sums over time, what the user named.
@@ -64,13 +65,20 @@ def to_external_state(entry: CustomEntry, hops: int) -> ExternalStateGraph:
     """
     short = recording(entry, SHORT_HOPS)
     long = recording(entry, max(LONG_HOPS, 5 * hops + 1))
-    walk = Walk(short, long, hops, lookahead=entry.lookahead == "delay")
+    walk = Walk(short, long, hops, lookahead=entry.lookahead == "delay", outputs=entry.signature(hops).output_names)
     hop = entry.geometry.hop_samples
     for node in short.nodes:
         if node.op == "placeholder":
             walk.audio(node, hop)
         elif node.op == "output":
-            _finish(walk, entry, cast(fx.Node, cast(Any, node.args[0])[0]))
+            sources = cast("list[fx.Node]", node.args[0])
+            specs = entry.signature(hops).outputs
+            own = len(specs) - len(entry.extras)
+            outs = [
+                _finish(walk, entry, source, spec, extra=place >= own)
+                for place, (source, spec) in enumerate(zip(sources, specs, strict=True))
+            ]
+            walk.builder.output([*outs, *walk.state_results])
         else:
             rules.step(walk, node)
     stream = walk.builder.finish("Stream")
@@ -82,36 +90,43 @@ def to_external_state(entry: CustomEntry, hops: int) -> ExternalStateGraph:
     last = Builder(wraps=True)
     last.output(finish(stream, walk.builder.fp32, last, examples))
     graph = last.finish("StepGraph")
-    output = walk.timings[cast(fx.Node, cast(Any, short.nodes[-1].args[0])[0])]
+    output, *others = (walk.timings[source] for source in cast("list[fx.Node]", short.nodes[-1].args[0]))
     ahead = output.delay * hop // output.rate
+    if any(other.delay * hop // other.rate != ahead for other in others[: len(others) - len(entry.extras)]):
+        raise ConversionError(f"{entry.original.factory}: its sources look ahead by different numbers of frames")
     return ExternalStateGraph(graph, stream, tuple(walk.states), tuple(last.fp32), hops, pairs, ahead)
 
 
-def _finish(walk: Walk, entry: CustomEntry, source: fx.Node) -> None:
-    """The output, in the shape that the signature has."""
+def _finish(walk: Walk, entry: CustomEntry, source: fx.Node, spec: TensorSpec, extra: bool) -> Value:
+    """An output, in the shape that the signature has."""
     timing = walk.timings.get(source)
     shape = walk.shape(source)
     if timing is None:
-        raise ConversionError(f"{entry.original.factory}: the output {shape} does not grow with the audio")
+        name = f" {spec.name!r}" if extra else ""
+        raise ConversionError(f"{entry.original.factory}: the output{name} {shape} does not grow with the audio")
     hop, hops = entry.geometry.hop_samples, walk.hops
-    _, wanted, *expected = entry.offline_shape(1)
+    *expected, wanted = entry.offline_shape(1)
+    if entry.output_kind == "scores":
+        expected, wanted = [wanted], 1
     others = [n for axis, n in enumerate(shape) if axis != timing.axis and n != 1]
-    if timing.rate != wanted or others != [n for n in expected if n != 1]:
+    if not extra and (timing.rate != wanted or others != [n for n in expected if n != 1]):
         samples = SHORT_HOPS * hop
         raise ConversionError(
             f"{entry.original.factory}: for audio [1, {samples}], {SHORT_HOPS} hops of {hop}, forward returned "
             f"{shape}, expected {list(entry.offline_shape(SHORT_HOPS))}"
         )
+    if entry.geometry.channels > 1 and not extra and wanted > 1 and any(n > 1 for n in shape[timing.axis + 1 :]):
+        raise ConversionError(f"{entry.original.factory}: forward returned {shape}, expected [1, channels, samples]")
     if timing.trailing < 0:
         raise ConversionError(
             f"{entry.original.factory}: forward returned {-timing.trailing} frames fewer than the recording has"
         )
     b = walk.builder
     out = walk.masked(source, walk.value(source), timing)
-    first = timing.rate * (hops - 1) if entry.output_kind == "scores" else 0  # the scores of a call's last hop
+    last = entry.output_kind == "scores" and not extra  # the scores of a call's last hop
+    first = timing.rate * (hops - 1) if last else 0
     out = b.op("narrow", out, timing.axis, first, timing.rate * hops - first)
-    out = b.op("reshape", out, list(entry.signature(hops).outputs[0].shape))
-    b.output([out, *walk.state_results])
+    return cast(Value, b.op("reshape", out, list(spec.shape)))
 
 
 def _check_names(walk: Walk, entry: CustomEntry) -> None:

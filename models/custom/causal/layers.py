@@ -79,14 +79,16 @@ class StreamConvTranspose(nn.Module):
         weight: [in, out / groups, kernel]; bias: [out], or None.
         stride, dilation, groups: of it.
         frames: of a call.
+        batch: how many signals go through at once; the sources of a separator do.
 
     Neither converter needs to know transposed convolutions then (LiteRT's does not).
     """
 
     def __init__(
-        self, weight: Tensor, bias: Tensor | None, stride: int, dilation: int, groups: int, frames: int
+        self, weight: Tensor, bias: Tensor | None, stride: int, dilation: int, groups: int, frames: int, batch: int = 1
     ) -> None:
         super().__init__()
+        self.lead = () if batch == 1 else (batch,)
         weight = _block_diagonal(_with_holes(weight, dilation), groups)
         inputs, self.channels, kernel = weight.shape
         self.stride, self.frames = stride, frames
@@ -101,22 +103,23 @@ class StreamConvTranspose(nn.Module):
 
     @property
     def state_shape(self) -> tuple[int, ...]:
-        """The tail: [parts - 1, stride x channels]; none where kernel and stride are equal."""
-        return (self.parts - 1, self.stride * self.channels)
+        """The tail: [parts - 1, stride x channels], of each signal; none where kernel and stride are equal."""
+        return (*self.lead, self.parts - 1, self.stride * self.channels)
 
     def forward(self, x: Tensor, tail: Tensor | None = None) -> tuple[Tensor, ...]:
-        """x [1, in, frames] to [1, out, frames x stride]."""
+        """x [batch, in, frames] to [batch, out, frames x stride]."""
         parts, frames, width = self.parts, self.frames, self.stride * self.channels
-        y = self.matrix(x.transpose(1, 2).reshape(frames, x.shape[1]))  # [frames, parts x width]
+        y = self.matrix(x.transpose(1, 2).reshape(*self.lead, frames, x.shape[1]))  # [frames, parts x width]
         if tail is None:
             summed = y
         else:
             summed = nn.functional.pad(tail, (0, 0, 0, frames))  # [parts - 1 + frames, width]
             for part in range(parts):
-                column = y[:, part * width : (part + 1) * width]
+                column = y[..., part * width : (part + 1) * width]
                 summed = summed + nn.functional.pad(column, (0, 0, part, parts - 1 - part))
-        out = summed[:frames].reshape(1, frames * self.stride, self.channels).transpose(1, 2) + self.bias
-        return (out,) if tail is None else (out, summed[frames:])
+        out = summed.narrow(-2, 0, frames).reshape(x.shape[0], frames * self.stride, self.channels)
+        out = out.transpose(1, 2) + self.bias
+        return (out,) if tail is None else (out, summed.narrow(-2, frames, parts - 1))
 
 
 def _with_holes(weight: Tensor, dilation: int) -> Tensor:

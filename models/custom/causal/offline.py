@@ -27,7 +27,7 @@ class Recording:
 
     Attributes:
         hops: of the audio.
-        module: audio [1, hops x hop] -> (output,).
+        module: audio [1, hops x hop] -> (output, extra outputs...).
         values: every node's value for noise.
     """
 
@@ -40,9 +40,9 @@ class Recording:
         return list(self.module.graph.nodes)
 
 
-def noise(samples: int, seed: int) -> Tensor:
-    """[1, samples] at -20 dBFS, the same each time."""
-    return 0.1 * torch.randn(1, samples, generator=torch.Generator().manual_seed(seed))
+def noise(entry: CustomEntry, samples: int, seed: int) -> Tensor:
+    """[1, samples], or [1, channels, samples], at -20 dBFS, the same each time."""
+    return 0.1 * torch.randn(1, *entry.geometry.lead, samples, generator=torch.Generator().manual_seed(seed))
 
 
 @kept_with_net
@@ -52,7 +52,7 @@ def recording(entry: CustomEntry, hops: int) -> Recording:
     Raises:
         ConversionError: forward cannot be followed, or does not run on audio.
     """
-    audio = noise(hops * entry.geometry.hop_samples, 0)
+    audio = noise(entry, hops * entry.geometry.hop_samples, 0)
     who = entry.original.factory
     net = OfflineNet(entry).eval()
     _try(entry, net, hops)
@@ -60,7 +60,7 @@ def recording(entry: CustomEntry, hops: int) -> Recording:
     builder = Builder()
     with torch.no_grad():
         results = lower(captured, {"audio": audio}, builder, precise_modules(entry))
-    if len(results) != 1 or not isinstance(results[0], Value):
+    if not all(isinstance(value, Value) for value in results):
         as_tensor(tuple(results), who)
     builder.output(cast("list[Value]", results))
     module = builder.finish("Offline")
@@ -73,7 +73,7 @@ def _try(entry: CustomEntry, net: nn.Module, hops: int) -> None:
     def fails(samples: int) -> Exception | None:
         try:
             with torch.no_grad():
-                net(noise(samples, 0))
+                net(noise(entry, samples, 0))
         except ConversionError:
             raise
         except Exception as exc:  # a user's forward may raise anything
@@ -92,7 +92,9 @@ def _try(entry: CustomEntry, net: nn.Module, hops: int) -> None:
                 f"{who}: forward takes whole multiples of {times * hop} samples, not {hops} hops of {hop}{place}: set "
                 f"geometry.hop_samples to {times * hop} ({first})"
             ) from fault
-    raise ConversionError(f"{who}: forward does not run on audio [1, {hops * hop}]{place}: {first}") from fault
+    raise ConversionError(
+        f"{who}: forward does not run on audio {list(noise(entry, hops * hop, 0).shape)}{place}: {first}"
+    ) from fault
 
 
 def record(module: fx.GraphModule, *inputs: Tensor) -> dict[fx.Node, Any]:

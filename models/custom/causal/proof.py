@@ -43,8 +43,8 @@ def prove(entry: CustomEntry, stream: ExternalStateGraph) -> float:
     hop, hops = entry.geometry.hop_samples, stream.hops
     calls = math.ceil(_proof_hops(stream) / hops)
     offline = recording(entry, calls * hops)
-    audio = noise(calls * hops * hop, 3)
-    audio = audio * torch.linspace(0.3, 1.7, audio.shape[1])  # its level changes: a running mean is not a constant one
+    audio = noise(entry, calls * hops * hop, 3)
+    audio = audio * torch.linspace(0.3, 1.7, audio.shape[-1])  # its level changes: a running mean is not a constant one
     whole = _double(offline.module, audio)
     parts = _run(stream, audio.double(), hop * hops)
     worst = 0.0
@@ -60,7 +60,7 @@ def prove(entry: CustomEntry, stream: ExternalStateGraph) -> float:
         if not error <= LIMIT:
             raise ConversionError(_why(entry, place, timing, audio, truth, error))
         worst = max(worst, error)
-    _prove_last(stream, audio[:, : hop * hops], parts[-1])
+    _prove_last(stream, audio[..., : hop * hops], parts[-1])
     return worst
 
 
@@ -73,7 +73,8 @@ def _prove_last(stream: ExternalStateGraph, audio: Tensor, last: dict[str, Tenso
     """The last lowerings change nothing: both graphs, on the states in front of a call."""
     states = [last[s.name] for s in stream.states]
     one, two = (_outputs(_double(module, audio, *states)) for module in (stream.stream, stream.graph))
-    names = ["the output", *(s.out_name for s in stream.states)]
+    more = len(one) - len(stream.states) - 1
+    names = ["the output", *["an output"] * more, *(s.out_name for s in stream.states)]
     for name, a, b in zip(names, one, two, strict=True):
         error = float((a - b).abs().max() / a.abs().max().clamp(min=1e-6))
         if not error <= LIMIT:
@@ -116,10 +117,11 @@ def _run(stream: ExternalStateGraph, audio: Tensor, block: int) -> list[dict[str
     states = [torch.zeros(s.shape, dtype=torch.float64) for s in stream.states]
     parts: list[dict[str, Tensor]] = []
     with _computing_in(torch.float64):
-        for part in torch.split(audio, block, 1):
+        for part in torch.split(audio, block, -1):
             values = record(graph, part, *states)
             parts.append({node.name: value for node, value in values.items()})
-            states = _outputs(values)[1:]
+            results = _outputs(values)
+            states = results[len(results) - len(states) :]
     return parts
 
 
@@ -132,10 +134,10 @@ def _why(
     error: float,
 ) -> str:
     hop = entry.geometry.hop_samples
-    half = max(SHORT_HOPS, audio.shape[1] // hop // 2)
+    half = max(SHORT_HOPS, audio.shape[-1] // hop // 2)
     shorter = recording(entry, half)
     known = outline(shorter)
-    part = list(_double(shorter.module, audio[:, : half * hop]).values())[known.places[place]]
+    part = list(_double(shorter.module, audio[..., : half * hop]).values())[known.places[place]]
     part = part.narrow(timing.axis, timing.context, timing.known(half))
     one = truth.narrow(timing.axis, 0, timing.known(half))
     ahead = float((one - part).abs().max()) > 1e-6 * float(one.abs().max().clamp(min=1e-6))

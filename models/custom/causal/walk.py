@@ -78,6 +78,7 @@ class Walk:
         pairs: for the proof.
         count: of calls so far, if anything counts.
         lookahead: whether what looks ahead becomes delay.
+        outputs: names that no state may have.
         outline: the short graph, its loops apart.
     """
 
@@ -93,6 +94,7 @@ class Walk:
     pairs: dict[fx.Node, tuple[str, Timing]] = field(default_factory=dict)
     count: Value | None = None
     lookahead: bool = False
+    outputs: tuple[str, ...] = ()
     outline: Outline = field(init=False)
     _valid: dict[tuple[int, int, int], Value] = field(default_factory=dict)
 
@@ -186,8 +188,9 @@ class Walk:
 
     def audio(self, node: fx.Node, hop: int) -> None:
         """The one input."""
-        example = 0.1 * torch.randn(1, hop * self.hops, generator=torch.Generator().manual_seed(2))
-        self.keep(node, self.builder.placeholder("audio", example), Timing(1, hop))
+        shape = self.shape(node)
+        example = 0.1 * torch.randn(*shape[:-1], hop * self.hops, generator=torch.Generator().manual_seed(2))
+        self.keep(node, self.builder.placeholder("audio", example), Timing(len(shape) - 1, hop))
 
     def keep(self, node: fx.Node, new: Any, timing: Timing | None) -> None:
         """A node's value in the stream."""
@@ -209,7 +212,11 @@ class Walk:
         origin = self.origin(node)
         base = re.sub(r"\W+", "_", origin.module if origin.kind and origin.module else _short_name(node))
         base = (base if base[:1].isalpha() else f"s_{base}").lower()  # as torch.fx writes them
-        taken = {s.name for s in self.states} | {s.out_name for s in self.states} | {"audio", "scores", "enhanced"}
+        taken = (
+            {s.name for s in self.states}
+            | {s.out_name for s in self.states}
+            | {"audio", "scores", "enhanced", *self.outputs}
+        )
         name, count = f"{base}_{suffix}", 0
         while name in taken or f"{name}_out" in taken:
             count += 1

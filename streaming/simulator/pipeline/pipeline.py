@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.common.errors import ArtefactError, UsageError
-from runtimes.bundle import require_output
+from runtimes.bundle import require_mono, require_output
 from runtimes.protocol import Outputs, Runtime, State
 from streaming.core.dsp import GatedRuntime, Level, gated
 from streaming.core.loop import LoopOutput, make_loop
@@ -121,6 +121,7 @@ class Pipeline:
     ) -> None:
         manifest = config.manifest
         require_output(manifest, "simulate", "audio", "scores")
+        require_mono(manifest, "simulate")
         self.rate_hz, self.profile = config.rate_hz, config.profile
         if config.ring_samples < manifest.buffer.samples:
             raise UsageError(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch", reason="nets need the extra export")
 
-from converters.bundle.test_audio import noisy_speech, stereo_programme  # noqa: E402
+from converters.bundle.test_audio import noisy_speech, several_channels  # noqa: E402
 from models import pretrained  # noqa: E402
 from models.catalog import CATALOG  # noqa: E402
 from models.common.errors import AudioError, UsageError, WeightsError  # noqa: E402
@@ -88,7 +88,7 @@ def sound(name: str) -> Array:
     """A voice in a street at the net's rate, [1, n] or [1, channels, n]; n is no multiple of a hop."""
     geometry = ENTRIES[name].geometry
     if geometry.channels > 1:
-        return stereo_programme(geometry.sample_rate_hz, SECONDS + 0.01)[None, :, 11:]
+        return several_channels(geometry.sample_rate_hz, SECONDS + 0.01, 2)[None, :, 11:]
     return noisy_speech(geometry.sample_rate_hz, SECONDS + 0.01)[1][None, 11:]
 
 

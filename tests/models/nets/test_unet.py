@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch", reason="nets need the extra export")
 
-from converters.bundle.test_audio import stereo_programme  # noqa: E402
+from converters.bundle.test_audio import several_channels  # noqa: E402
 from models.common.errors import AudioError, ConversionError, UsageError, WeightsError  # noqa: E402
 from models.nets.unet import net as unet  # noqa: E402
 from models.nets.unet.entry import UNET_SEPARATOR, unet_separator  # noqa: E402
@@ -65,7 +65,7 @@ def settled(width: int, audio: Array, seed: int = 3) -> unet.UNet:
 def music() -> Array:
     """8 s, two channels that differ: there is no music here, speech in a street has to do."""
     torch.set_num_threads(1)
-    return stereo_programme(44100, 8.0)
+    return several_channels(44100, 8.0, 2)
 
 
 @pytest.fixture(scope="session")

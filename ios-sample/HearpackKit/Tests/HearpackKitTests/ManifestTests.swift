@@ -45,6 +45,21 @@ final class ManifestTests: XCTestCase {
         refused("name has another type") { $0["name"] = 3 }
     }
 
+    func testMoreInputsAndOutputs() throws {
+        func tensor(_ name: String, _ count: Int) -> [String: Any] {
+            ["name": name, "shape": [1, count], "dtype": "float32", "range": [-3.4e38, 3.4e38], "meaning": "m"]
+        }
+        let manifest = try manifest { $0["outputs"] = [tensor("enhanced", 4), tensor("vad", 1)] }
+        XCTAssertEqual(manifest.outputs.map(\.name), ["enhanced", "vad"])
+        refused("this app feeds audio alone, the model also takes far") {
+            $0["inputs"] = [tensor("audio", 4), tensor("far", 4)]
+        }
+        refused("this app plays one output, a separator gives 2") {
+            $0["task"] = "separator"
+            $0["outputs"] = [tensor("voice", 4), tensor("noise", 4)]
+        }
+    }
+
     func testFiguresThatNoModelHas() {
         func geometry(_ changes: [String: Any]) -> (inout [String: Any]) -> Void {
             { fields in

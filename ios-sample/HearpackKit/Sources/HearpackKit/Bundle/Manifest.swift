@@ -202,6 +202,10 @@ public struct Manifest: Decodable, Equatable, Sendable {
             let came = inputs.first.map { "\($0.name) \($0.shape)" } ?? "no input"
             throw refuse("the first input must be audio [1, \(buffer.samples)], got \(came)")
         }
+        guard inputs.count == 1 else {
+            throw refuse("this app feeds audio alone, the model also takes \(inputs[1].name)")
+        }
+        guard task != .separator else { throw refuse("this app plays one output, a separator gives \(outputs.count)") }
         guard !outputs.isEmpty, !artefacts.isEmpty else { throw refuse("expected at least one output and one artefact") }
         let expected =
             buffer.kind == .window ? geometry.windowSamples : buffer.hopsPerCall * geometry.hopSamples

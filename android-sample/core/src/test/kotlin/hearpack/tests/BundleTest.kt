@@ -18,6 +18,9 @@ import kotlin.test.assertFalse
 import kotlin.test.assertTrue
 
 /** Bundles that cannot be used: each says why, and which fault it is. */
+private const val FAR =
+    "{\"name\":\"far\",\"shape\":[1,4],\"dtype\":\"float32\",\"range\":[-3.4e+38,3.4e+38],\"meaning\":\"m\"}"
+
 class BundleTest {
     private fun refused(
         fault: BundleFault,
@@ -168,11 +171,18 @@ class BundleTest {
         broken("\"hop_samples\":4", "\"hop_samples\":2", "buffer.samples is 4", "give 2")
         broken("\"channels\":1", "\"channels\":2", "mono")
         broken("\"name\":\"audio\"", "\"name\":\"x\"", "the first input must be `audio`")
+        broken("],\"outputs\"", ",$FAR],\"outputs\"", "this app feeds `audio` alone", "takes far")
         broken("\"dtype\":\"float32\"", "\"dtype\":\"int8\"", "float32", "int8")
         broken("\"in\":\"h\",", "", "states.0.in", "nothing")
         broken("litert/fake.tflite", "../fake.tflite", "path inside the bundle")
         broken("[\"cpu\",\"gpu\"]", "[\"tpu\"]", "cpu, gpu or npu", "tpu")
         broken("\"task\":\"enhancer\"", "\"task\":\"classifier\"", "must have `decisions`")
+    }
+
+    @Test fun outputsBehindTheTasksOwnAreNoObstacle() {
+        val good = manifestText()
+        val manifest = parse(good.replace("],\n        \"states\"", ",${FAR.replace("far", "vad")}],\n        \"states\""))
+        assertEquals(listOf("enhanced", "vad"), manifest.outputs.map { it.name })
     }
 
     @Test fun dspThatIsNotKnownIsRefused() {

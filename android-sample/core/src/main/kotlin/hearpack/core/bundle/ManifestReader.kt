@@ -86,6 +86,7 @@ object ManifestReader {
         require(m.task != Task.CLASSIFIER || m.decisions != null) { "a classifier must have `decisions`" }
         require(m.geometry.channels == 1) { "geometry.channels: this app is mono, got ${m.geometry.channels}" }
         require(audio.name == "audio") { "the first input must be `audio`, got ${audio.name}" }
+        require(m.inputs.size == 1) { "this app feeds `audio` alone, the model also takes ${m.inputs[1].name}" }
         require(audio.shape.last() == m.buffer.samples) {
             "audio takes ${audio.shape.last()} samples, buffer.samples says ${m.buffer.samples}"
         }
