@@ -180,8 +180,9 @@ class BundleTest {
     }
 
     @Test fun outputsBehindTheTasksOwnAreNoObstacle() {
-        val good = manifestText()
-        val manifest = parse(good.replace("],\n        \"states\"", ",${FAR.replace("far", "vad")}],\n        \"states\""))
+        val vad = FAR.replace("far", "vad")
+        val text = manifestText().replace("],\n        \"states\"", ",$vad],\n        \"states\"")
+        val manifest = parse(text)
         assertEquals(listOf("enhanced", "vad"), manifest.outputs.map { it.name })
     }
 
