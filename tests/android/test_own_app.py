@@ -1,4 +1,4 @@
-"""The Kotlin of docs/your-own-app.md, of the sample's README and of the facade's KDoc compiles against the sample's classes."""
+"""The Kotlin of docs/your-own-app.md, the sample's README and the facade's KDoc compiles against the sample's classes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def blocks(page: Path) -> list[str]:
 
 def kdoc_example(name: str) -> str:
     """The indented lines of the KDoc of a class of the library, as a function of a context."""
-    text = (ROOT / "android-sample/hearpack/src/main/kotlin/hearpack/android" / f"{name}.kt").read_text(encoding="utf-8")
+    folder = ROOT / "android-sample/hearpack/src/main/kotlin/hearpack/android"
+    text = (folder / f"{name}.kt").read_text(encoding="utf-8")
     comment = text[: text.index(f"class {name} ")].rpartition("/**")[2]
     lines = re.findall(r"^ \*     (.*)$", comment, re.M)
     assert lines, name
