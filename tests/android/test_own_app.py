@@ -1,4 +1,4 @@
-"""The Kotlin of docs/your-own-app.md, the sample's README and the facade's KDoc compiles against the sample's classes."""
+"""The Kotlin of docs/your-own-app.md, the sample's README and the facade's KDoc compiles against the real classes."""
 
 from __future__ import annotations
 
