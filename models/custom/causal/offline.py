@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,12 +14,13 @@ from models.custom.adapters import OfflineNet, as_tensor
 from models.custom.entry import CustomEntry
 from models.custom.kept import kept_with_net
 from models.custom.precise import precise_modules
-from models.graph.builder import Builder, Value
+from models.graph.builder import Builder, Value, constant_of, name_of
 from models.graph.capture import capture, line_of
 from models.graph.lower import lower
 
 # Two lengths in hops at which the net is looked at; their difference is what a value's time axis grows by.
 SHORT_HOPS, LONG_HOPS = 12, 17
+_READS = ("select", "slice", "unbind", "split", "getitem")
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,21 @@ def recording(entry: CustomEntry, hops: int) -> Recording:
     if not all(isinstance(value, Value) for value in results):
         as_tensor(tuple(results), who)
     builder.output(cast("list[Value]", results))
-    module = builder.finish("Offline")
+    module = _read_once(builder.finish("Offline"))
     return Recording(hops, module, record(module, audio))
+
+
+def _read_once(module: fx.GraphModule) -> fx.GraphModule:
+    """Rows and frames that are read twice, read once: a loop over frames is told by which it reads."""
+    known: dict[Any, fx.Node] = {}
+    for node in list(module.graph.nodes):
+        if name_of(node) in _READS and not node.kwargs:
+            first = known.setdefault((node.target, str(node.args)), node)  # names are given once
+            if first is not node:
+                node.replace_all_uses_with(first)
+                module.graph.erase_node(node)
+    module.recompile()
+    return module
 
 
 def _try(entry: CustomEntry, net: nn.Module, hops: int) -> None:
@@ -104,17 +119,25 @@ def record(module: fx.GraphModule, *inputs: Tensor) -> dict[fx.Node, Any]:
         ConversionError: the graph does not run.
     """
     values: dict[fx.Node, Any] = {}
-
-    class Recorder(fx.Interpreter):
-        def run_node(self, n: fx.Node) -> Any:
-            values[n] = super().run_node(n)
-            return values[n]
-
+    given = iter(inputs)
+    node: fx.Node | None = None
     try:
         with torch.no_grad():
-            Recorder(module, garbage_collect_values=False).run(*inputs)
+            for node in module.graph.nodes:  # fx.Interpreter costs more than small operations do
+                values[node] = _value(module, node, values, given)
     except Exception as exc:  # an operation of torch may raise anything
-        done = [n for n in module.graph.nodes if n not in values]
-        place = done[0].meta.get("origin", "the net") if done else "the net"
+        place = "the net" if node is None else node.meta.get("origin", "the net")
         raise ConversionError(f"{place} does not run on audio {list(inputs[0].shape)}: {first_line(exc)}") from exc
     return values
+
+
+def _value(module: fx.GraphModule, node: fx.Node, values: Mapping[fx.Node, Any], inputs: Iterator[Tensor]) -> Any:
+    if node.op == "placeholder":
+        return next(inputs)
+    if node.op == "get_attr":
+        return constant_of(module, node)
+    args, kwargs = cast(Any, fx.map_arg((node.args, node.kwargs), values.__getitem__))
+    if node.op == "output":
+        return args[0]
+    target: Any = module.get_submodule(str(node.target)) if node.op == "call_module" else node.target
+    return target(*args, **kwargs)

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 from torch import fx
 
-from models.custom.causal.loops import Loop, pick_axis, run
-from models.custom.causal.walk import Timing, Walk
+from models.custom.causal.loops import Loop, after, pick_axis, run
+from models.custom.causal.walk import Walk
 from models.graph.builder import Value, name_of, tensors
 from models.graph.lower import emit
 from models.graph.recurrences import recurrence
@@ -82,34 +82,36 @@ def loop_over_frames(walk: Walk, node: fx.Node, loop: Loop) -> None:
         walk.refuse(node, "joins the results of a loop that reads no frames, or frames of several rates")
     if any(pick_axis(pick) % len(walk.shape(source)) != first.axis for pick, source in loop.picks.items()):
         walk.refuse(node, "joins the results of a loop over another axis than time")
-    if first.delay:
-        walk.refuse(node, "loops over frames that look ahead")
-    if first.context or first.trailing or first.outer > 1:
-        walk.refuse(node, "loops over frames that are padded in time; slice the surplus off first")
+    padded = first.context or (first.trailing and not walk.lookahead) or first.outer > 1
+    if padded or walk.surplus(node, *time) != first.trailing:
+        walk.refuse(node, "loops over frames that are padded in time, or not over all; slice the surplus off first")
     if not loop.begins_with_zeros:
         walk.refuse(
             node, "joins the results of a loop that begins with another state than zeros; let it begin with zeros"
         )
     b = walk.builder
-    places = list(loop.carried.values())
-    shapes = {place: tuple(walk.offline(loop.body[place]).shape) for place in places}
-    handed: dict[int, Any] = {place: walk.add_state(node, f"s{i}", shapes[place]) for i, place in enumerate(places)}
+    begun = walk.valid(node, first) if first.delay and loop.kept else None
+    handed: dict[tuple[int, int], Any] = {
+        key: walk.add_state(node, f"s{index}", tuple(walk.offline(kept).shape))
+        for index, (key, kept) in enumerate(loop.kept.items())
+    }
 
     def call(at: fx.Node, target: Any, args: Any, kwargs: Any) -> Any:
         with b.at(walk.origin(at)):
             return emit(b, target, tuple(args), dict(kwargs), {})
 
     rows: list[Value] = []
-    result = loop.body.index(loop.result)
     for frame in range(first.rate * walk.hops):
         made = run(loop, handed, frame, walk.value, call)
-        rows.append(made[result])
-        handed = {place: made[place] for place in places}
-    walk.state_results += [handed[place] for place in places]
+        rows.append(made[loop.result])
+        handed = after(handed, made)
+        if begun is not None:  # until its first frame its state stays zeros
+            handed = {key: b.op("mul", value, b.op("select", begun, 0, frame)) for key, value in handed.items()}
+    walk.state_results += list(handed.values())
     dim = cast(int, node.args[1]) if len(node.args) > 1 else 0
     with b.at(walk.origin(node)):
         joined = b.op(name_of(node), rows, dim)
-    walk.keep(node, joined, Timing(time[0], time[1]))
+    walk.keep(node, joined, replace(first, axis=time[0]))
 
 
 def _grown(walk: Walk, node: fx.Node, along_time: bool) -> bool:

@@ -27,10 +27,13 @@ def step(walk: Walk, node: fx.Node) -> None:
     Raises:
         ConversionError: naming the layer and the reason.
     """
+    if node in walk.outline.skipped:
+        value = constant_of(walk.short.module, node)
+        if value is not None:
+            walk.keep(node, walk.builder.constant(value), None)
+        return
     if node.op == "get_attr":
         _constant(walk, node)
-        return
-    if node in walk.outline.skipped:
         return
     if node in walk.outline.loops:
         loop_over_frames(walk, node, walk.outline.loops[node])

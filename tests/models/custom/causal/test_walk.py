@@ -96,7 +96,7 @@ def test_audio_is_a_call_long() -> None:
 
 def test_graphs_that_are_not_the_same_at_both_lengths_are_refused_at_their_line() -> None:
     def over_all_frames(x: Tensor) -> Tensor:
-        return torch.stack([x[..., i] * 2.0 for i in range(x.shape[2])], 2)
+        return torch.stack([x[..., i] * (i + 1.0) for i in range(x.shape[2])], 2)
 
     with pytest.raises(ConversionError, match=r"in 'body' \(test_walk.py, line \d+\): .*loop over frames"):
         walk_of(Do(over_all_frames))
