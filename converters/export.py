@@ -14,7 +14,15 @@ from converters.cache import EXPORTS, cache_limit_bytes, trim
 from converters.custom import GeometrySource, open_custom
 from converters.delay import refuse_wrong_delay
 from converters.originals import remember
-from converters.spec import FORMATS, PRECISIONS, ExportSpec, export_key, parse_choices
+from converters.spec import (
+    FORMATS,
+    PRECISIONS,
+    USUAL_FORMATS,
+    ExportSpec,
+    check_formats,
+    export_key,
+    parse_choices,
+)
 from models import pretrained
 from models.catalog import find
 from models.common.errors import HearpackError, OutputError, UsageError
@@ -65,7 +73,7 @@ def export(
     output: str | Path = ".",
     *,
     hops_per_call: int = 1,
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] = USUAL_FORMATS,
     precisions: Sequence[str] = PRECISIONS,
     weights: str | Path | None = None,
     geometry: GeometrySource = None,
@@ -80,7 +88,7 @@ def export(
             "path/model.keras", "path/model.pt" of TorchScript (docs/bring-your-own.md); or an entry of `open_model`.
         output: folder that is to hold the bundle; made if missing.
         hops_per_call: hops one call takes.
-        formats: any of "litert", "coreml".
+        formats: any of "litert", "coreml", and "coreai" (experimental, fp32 alone; extra `coreai`).
         precisions: any of "fp32", "fp16".
         weights: a checkpoint of your own, or None for the pretrained weights.
         geometry: of a custom net: a geometry.toml, a mapping of its shape, or a StreamGeometry; None: the
@@ -103,6 +111,7 @@ def export(
     model.signature(hops_per_call)
     chosen_formats = parse_choices(",".join(formats), FORMATS, "formats")
     chosen_precisions = parse_choices(",".join(precisions), PRECISIONS, "precisions")
+    check_formats(chosen_formats, chosen_precisions)
     limit_bytes = cache_limit_bytes()
     spec = ExportSpec(model, hops_per_call, chosen_formats, chosen_precisions, as_path(weights))
     target = Path(output) / spec.folder_name

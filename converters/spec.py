@@ -19,10 +19,12 @@ from runtimes.bundle import Format
 PrecisionName = Literal["fp32", "fp16"]
 Named = TypeVar("Named", bound=str)
 FORMATS: tuple[Format, ...] = get_args(Format)
+USUAL_FORMATS: tuple[Format, ...] = ("litert", "coreml")  # coreai is experimental, and made where it is asked for
 PRECISIONS: tuple[PrecisionName, ...] = get_args(PrecisionName)
 
-# What decides the bytes of an export, beside our own sources.
+# What decides the bytes of an export, beside our own sources; the second of an .aimodel alone.
 TOOLCHAIN = ("ai-edge-litert", "coremltools", "litert-converter", "litert-torch", "numpy", "torch")
+COREAI_TOOLCHAIN = ("coreai-core", "coreai-torch")
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,14 @@ class ExportSpec:
     Attributes:
         model: the catalogue entry.
         hops_per_call: hops one call takes; 1 for a windowed net.
-        formats: "litert", "coreml".
+        formats: "litert", "coreml", "coreai".
         precisions: "fp32", "fp16".
         weights_file: the user's own checkpoint, or None for the pretrained weights.
     """
 
     model: ModelEntry
     hops_per_call: int = 1
-    formats: tuple[Format, ...] = FORMATS
+    formats: tuple[Format, ...] = USUAL_FORMATS
     precisions: tuple[PrecisionName, ...] = PRECISIONS
     weights_file: Path | None = None
 
@@ -49,7 +51,11 @@ class ExportSpec:
 
     def artefacts(self) -> tuple[tuple[Format, PrecisionName], ...]:
         """Every format at every precision, in the order of the manifest."""
-        return tuple((f, p) for f in self.formats for p in self.precisions)
+        return tuple((f, p) for f in self.formats for p in self.precisions_of(f))
+
+    def precisions_of(self, artefact_format: Format) -> tuple[PrecisionName, ...]:
+        """The precisions that a format is made in; Core AI's halves cannot be verified (docs/core-ai.md)."""
+        return tuple(p for p in self.precisions if artefact_format != "coreai" or p == "fp32")
 
 
 def parse_choices(text: str, valid: Sequence[Named], what: str) -> tuple[Named, ...]:
@@ -64,6 +70,19 @@ def parse_choices(text: str, valid: Sequence[Named], what: str) -> tuple[Named, 
         came = ", ".join(unknown) if unknown else "nothing"
         raise UsageError(f"{what}: expected one or more of {', '.join(valid)}, separated by commas; got {came}")
     return tuple(v for v in valid if v in wanted)
+
+
+def check_formats(formats: Sequence[Format], precisions: Sequence[str]) -> None:
+    """Refuse a choice of which a format would be left without an artefact.
+
+    Raises:
+        UsageError: coreai without fp32.
+    """
+    if "coreai" in formats and "fp32" not in precisions:
+        raise UsageError(
+            f"--format coreai: expected fp32 among the precisions, got {', '.join(precisions)}; Core AI is exported in "
+            f"float32 alone, because its interpreter adds halves in halves and cannot judge them (docs/core-ai.md)"
+        )
 
 
 def hops_from_arguments(model: ModelEntry, hops: str | None, buffer_ms: float | None) -> tuple[int, ...]:
@@ -97,10 +116,10 @@ def hops_from_arguments(model: ModelEntry, hops: str | None, buffer_ms: float | 
     return counts
 
 
-def toolchain_versions() -> dict[str, str]:
-    """Versions of the packages that make the files; packages that are absent are left out."""
+def toolchain_versions(formats: Sequence[str] = ()) -> dict[str, str]:
+    """Versions of the packages that make files of these formats; packages that are absent are left out."""
     versions = {}
-    for package in TOOLCHAIN:
+    for package in (*TOOLCHAIN, *(COREAI_TOOLCHAIN if "coreai" in formats else ())):
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -117,7 +136,7 @@ def export_key(spec: ExportSpec, weights_sha256: str) -> str:
         "precisions": spec.precisions,
         "weights": weights_sha256,
         "own_weights": spec.weights_file is not None,
-        "toolchain": toolchain_versions(),
+        "toolchain": toolchain_versions(spec.formats),
         "python": platform.python_version_tuple()[:2],
         "machine": [platform.system(), platform.machine()],
         "sources": sources_digest(spec.model.package),

@@ -16,6 +16,7 @@ from models import pretrained
 from models.catalog import CATALOG
 from models.common.progress import Progress, silent
 from models.weights.fetch import cache_dir
+from runtimes.coreai.deps import missing_because
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ _ABILITIES = (
     ("export to Core ML", ("torch", "coremltools"), "pip install 'hearpack[export]'"),
     ("run .mlpackage in the evaluator (emulated halves)", ("torch", "coremltools"), "pip install 'hearpack[export]'"),
     ("export Keras models", ("tensorflow",), "pip install 'hearpack[keras]'"),
+    (
+        "export to Core AI and run it (experimental)",
+        ("coreai", "coreai_torch"),
+        missing_because() or "pip install 'hearpack[coreai]'",
+    ),
     ("capture from the microphone", ("sounddevice",), "pip install 'hearpack[live]'"),
     (
         "judge metadata with MediaPipe",
@@ -54,11 +60,14 @@ _DISTRIBUTIONS = {
     "ai_edge_litert": "ai-edge-litert",
     "litert_torch": "litert-torch",
     "ai_edge_quantizer": "ai-edge-quantizer",
+    "coreai": "coreai-core",
+    "coreai_torch": "coreai-torch",
 }
 
 
 # How a library is used where loading it is not enough, or a part of it loads alone.
 _TRIED = {
+    "coreai": "import coreai.authoring, coreai.runtime",
     "ai_edge_litert": "import ai_edge_litert.interpreter, ai_edge_litert.compiled_model",
     "sounddevice": "import sounddevice\nsounddevice.check_input_settings()",
     "soundfile": "import io, numpy, soundfile\nsoundfile.write(io.BytesIO(), numpy.zeros(8), 8000, format='FLAC')",

@@ -12,7 +12,7 @@ from models.weights.fetch import cache_dir
 from runtimes.bundle import Artefact, Bundle
 from runtimes.protocol import Runtime
 
-Engine = Literal["litert-interpreter", "litert-compiled", "coreml", "mil-fp32", "mil-fp16"]
+Engine = Literal["litert-interpreter", "litert-compiled", "coreml", "mil-fp32", "mil-fp16", "coreai"]
 ENGINES: tuple[str, ...] = get_args(Engine)
 
 
@@ -34,14 +34,25 @@ def engines_for(artefact: Artefact) -> tuple[Engine, ...]:
 
     A .tflite runs in CompiledModel, the API of the apps, and in the classic interpreter (the only one where just
     tflite-runtime is installed). A .mlpackage runs in Core ML on macOS; the evaluator runs it anywhere, halves emulated
-    where the program has them.
+    where the program has them. An .aimodel runs in Apple's interpreter (`cannot_run` says where it does not).
     """
+    if artefact.format == "coreai":
+        return ("coreai",)
     if artefact.format == "litert":
         if importlib.util.find_spec("ai_edge_litert") is None:
             return ("litert-interpreter",)
         return ("litert-compiled", "litert-interpreter")
     mil: Engine = "mil-fp16" if is_half(artefact) else "mil-fp32"
     return ("coreml", mil) if platform.system() == "Darwin" else (mil,)
+
+
+def cannot_run(artefact: Artefact) -> str:
+    """Why an experimental artefact cannot be executed here; empty where it can, and for all others."""
+    if artefact.format != "coreai":
+        return ""
+    from runtimes.coreai.deps import cannot_run as reason
+
+    return reason()
 
 
 def choose(bundle: Bundle, artefact_id: str | None = None, engine: str | None = None) -> Choice:
@@ -60,7 +71,7 @@ def choose(bundle: Bundle, artefact_id: str | None = None, engine: str | None = 
     usual = engines_for(artefact)
     if engine is None:
         return Choice(artefact, usual[0])
-    valid = usual if artefact.format == "litert" else ("coreml", "mil-fp32", "mil-fp16")
+    valid = ("coreml", "mil-fp32", "mil-fp16") if artefact.format == "coreml" else usual
     for name in valid:
         if name == engine:
             return Choice(artefact, name)
@@ -114,6 +125,10 @@ def open_runtime(bundle: Bundle, choice: Choice, threads: int = 1) -> Runtime:
             name=str(path),
         )
     bundle.check_files([choice.artefact])
+    if choice.engine == "coreai":
+        from runtimes.coreai.runtime import CoreAIRuntime
+
+        return CoreAIRuntime(path, signature)
     if choice.engine == "coreml":
         from runtimes.coreml import CoreMLRuntime
 

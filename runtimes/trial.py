@@ -18,10 +18,11 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from models.common.child import python_command
 from models.common.errors import ArtefactError, OutputError
-from models.geometry import GraphSignature
+from models.geometry import GraphSignature, StateSpec, TensorSpec
 from models.weights.fetch import cache_dir
 
 # An honest file of 16 MB is through in a second; a busy machine is given more.
@@ -71,38 +72,63 @@ def try_first(data: bytes, key: str, what: str, signature: GraphSignature, io_na
             process will meet the same one.
         OutputError: no child could be started, or TMPDIR cannot hold the file.
     """
+    request = {**plain(signature), "io_names": dict(io_names)}
+    ask_child("LiteRT", _CODE, json.dumps(request).encode() + b"\n" + data, len(data), key, what)
+
+
+def ask_child(library: str, code: str, sent: bytes, size_bytes: int, key: str, what: str) -> None:
+    """Have a child try what is not known here.
+
+    Args:
+        library: whose native code is tried, for messages.
+        code: what the child runs.
+        sent: what it reads from its standard input.
+        size_bytes: of the artefact; time and memory that are given grow with it.
+        key, what: as in `try_first`.
+
+    Raises:
+        ArtefactError, OutputError: as `try_first`.
+    """
     if is_known(key):
         return
-    request = {
-        "inputs": [[t.name, t.shape] for t in signature.inputs],
-        "outputs": [[t.name, t.shape] for t in signature.outputs],
-        "states": [[s.name, s.shape] for s in signature.states],
-        "io_names": dict(io_names),
-    }
-    seconds = SECONDS + SECONDS_PER_MB * len(data) / 1e6
-    sent = json.dumps(request).encode() + b"\n" + data
     try:
-        wrong = _run(sent, seconds, MOST_BYTES + BYTES_PER_BYTE * len(data))
+        wrong = _run(code, sent, SECONDS + SECONDS_PER_MB * size_bytes / 1e6, MOST_BYTES + BYTES_PER_BYTE * size_bytes)
     except OSError as exc:
         raise OutputError(f"{what}: cannot be tried in a process of its own: {exc}; is TMPDIR full?") from exc
     if wrong:
         raise ArtefactError(
-            f"{what}: LiteRT {wrong} when a process of its own opened the file and called it once, so it is not opened "
-            f"here; it is damaged, or made to do harm: export it again"
+            f"{what}: {library} {wrong} when a process of its own opened the file and called it once, so it is not "
+            f"opened here; it is damaged, or made to do harm: export it again"
         )
     remember(key)
+
+
+def plain(signature: GraphSignature) -> dict[str, Any]:
+    """A signature as JSON; `signature_of` reads it."""
+    return {
+        "inputs": [[t.name, t.shape] for t in signature.inputs],
+        "outputs": [[t.name, t.shape] for t in signature.outputs],
+        "states": [[s.name, s.shape] for s in signature.states],
+    }
+
+
+def signature_of(request: Mapping[str, Any]) -> GraphSignature:
+    """What `plain` was given, names and shapes of it."""
+    tensors = ([TensorSpec(n, tuple(s), (-1.0, 1.0), "") for n, s in request[side]] for side in ("inputs", "outputs"))
+    inputs, outputs = map(tuple, tensors)
+    return GraphSignature(inputs, outputs, tuple(StateSpec(n, tuple(s)) for n, s in request["states"]))
 
 
 def _folder() -> Path:
     return cache_dir() / "tried"
 
 
-def _run(sent: bytes, seconds: float, most_bytes: int) -> str:
+def _run(code: str, sent: bytes, seconds: float, most_bytes: int) -> str:
     """Run the child; what it came to in words, empty where all went well."""
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
         given.write(sent)
         given.seek(0)
-        child = subprocess.Popen(python_command(_CODE), stdin=given, stdout=subprocess.DEVNULL, stderr=said)
+        child = subprocess.Popen(python_command(code), stdin=given, stdout=subprocess.DEVNULL, stderr=said)
         ends = time.monotonic() + seconds
         try:
             while True:

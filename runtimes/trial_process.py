@@ -13,8 +13,8 @@ import sys
 import numpy as np
 
 from models.common.errors import HearpackError
-from models.geometry import GraphSignature, StateSpec, TensorSpec
 from runtimes.litert import Engine, LiteRTRuntime
+from runtimes.trial import signature_of
 
 _ENGINES: tuple[Engine, ...] = ("interpreter", "compiled")
 
@@ -24,10 +24,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     request = json.loads(sys.stdin.buffer.readline())
     data = sys.stdin.buffer.read()
-    tensors = ([TensorSpec(n, tuple(s), (-1.0, 1.0), "") for n, s in request[side]] for side in ("inputs", "outputs"))
-    inputs, outputs = map(tuple, tensors)
-    signature = GraphSignature(inputs, outputs, tuple(StateSpec(n, tuple(s)) for n, s in request["states"]))
-    noise = np.random.default_rng(0).uniform(-0.5, 0.5, inputs[0].shape).astype(np.float32)
+    signature = signature_of(request)
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, signature.inputs[0].shape).astype(np.float32)
     for engine in _ENGINES:
         try:
             runtime = LiteRTRuntime(data, signature, engine, io_names=request["io_names"], tried=True)

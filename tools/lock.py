@@ -1,8 +1,9 @@
-"""requirements.lock and requirements-cuda.lock: every package with its hashes, for Linux x86-64 and macOS arm64.
+"""requirements.lock, -cuda and -coreai: every package with its hashes, for Linux x86-64 and macOS arm64.
 
     python tools/lock.py UV     resolve pyproject.toml and constraints.txt with that uv, for Python 3.11 to 3.13
 
-The second file has what the index's torch needs on Linux and a CPU build of torch does not. Where PIP_FIND_LINKS has
+The second file has what the index's torch needs on Linux and a CPU build of torch does not, the third what the extra
+`coreai` adds to the first. Where PIP_FIND_LINKS has
 such a CPU build of the locked version, its hash is accepted too. No name of a registry is written.
 """
 
@@ -16,7 +17,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-MAIN, CUDA = ROOT / "requirements.lock", ROOT / "requirements-cuda.lock"
+MAIN, CUDA, COREAI = (ROOT / f"requirements{which}.lock" for which in ("", "-cuda", "-coreai"))
 CUDA_ONLY = ("cuda-", "nvidia-")
 UNUSED = "triton"  # writes GPU kernels; importing it beside LiteRT ended the process (torch 2.13.0, triton 3.7.1)
 _COMPILE = (
@@ -51,15 +52,29 @@ def with_local_builds(entry: str, folders: str) -> str:
     return entry + "".join(f" \\\n    --hash=sha256:{digest}" for digest in digests if digest not in entry)
 
 
-def main(uv: str) -> None:
-    command = [uv, *_COMPILE.split()]
+def resolved(uv: str, *more: str) -> list[str]:
+    """Every package that is needed, an entry each."""
+    command = [uv, *_COMPILE.split(), *more]
     text = simplified(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
     entries = [entry.rstrip() for entry in re.split(r"^(?=\S)", text, flags=re.M) if entry.strip()]
-    entries = [entry for entry in entries if not entry.startswith(UNUSED)]
+    return [entry for entry in entries if not entry.startswith(UNUSED)]
+
+
+def lock_coreai(uv: str) -> None:
+    """What the extra `coreai` adds to the lock that is there."""
+    locked = set(re.findall(r"^[\w.-]+(?===)", MAIN.read_text(encoding="utf-8") + CUDA.read_text(encoding="utf-8"), re.M))
+    entries = resolved(uv, "--extra", "coreai", "-c", MAIN.name)
+    added = [entry for entry in entries if entry.partition("==")[0] not in locked]
+    COREAI.write_text(_HEAD.format(more=": for the extra coreai") + "\n".join(added) + "\n", encoding="utf-8")
+
+
+def main(uv: str) -> None:
+    entries = resolved(uv)
     cuda = [entry for entry in entries if entry.startswith(CUDA_ONLY)]
     rest = [with_local_builds(entry, os.environ.get("PIP_FIND_LINKS", "")) for entry in entries if entry not in cuda]
     MAIN.write_text(_HEAD.format(more="") + "\n".join(rest) + "\n", encoding="utf-8")
     CUDA.write_text(_HEAD.format(more=": for torch with CUDA") + "\n".join(cuda) + "\n", encoding="utf-8")
+    lock_coreai(uv)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from models.common.progress import Progress
 from models.custom.entry import CustomEntry
 from models.weights.store import WeightsFile
 from runtimes.bundle import Artefact, Bundle, Manifest
+from runtimes.coreai.deps import refuse_missing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,6 +65,8 @@ def make_bundle(job: Job) -> tuple[tuple[Refused, ...], tuple[str, ...]]:
     from runtimes.torch import load_net
 
     spec = job.spec
+    if "coreai" in spec.formats:
+        refuse_missing("exporting to Core AI")
     job.progress("weights and net", 0.0)
     net = load_net(spec.model, spec.model.arrays(job.weights))
     graph = spec.model.load_graph(net, spec.hops_per_call)
@@ -110,8 +113,9 @@ def _convert_all(job: Job, graph: nn.Module, labels: tuple[str, ...]) -> tuple[l
     artefacts: list[Artefact] = []
     errors: dict[str, HearpackError] = {}
     for artefact_format in spec.formats:
-        convert = _convert_litert if artefact_format == "litert" else _convert_coreml
-        for precision in spec.precisions:
+        convert = _CONVERT[artefact_format]
+        precisions = spec.precisions_of(artefact_format)
+        for precision in precisions:
             what = f"{spec.folder_name}: {artefact_format} {precision}"
             job.progress(what, 0.0)
             path = job.folder / artefact_path(artefact_format, spec.model.name, precision)
@@ -121,7 +125,7 @@ def _convert_all(job: Job, graph: nn.Module, labels: tuple[str, ...]) -> tuple[l
             except (ConversionError, ArtefactError) as exc:
                 if is_full(exc):
                     raise
-                rest = spec.precisions[spec.precisions.index(precision) :]
+                rest = precisions[precisions.index(precision) :]
                 errors |= {f"{artefact_format}-{same}": exc for same in rest}
                 break
             limits = tolerance(spec.model.output_kind, precision)
@@ -168,7 +172,7 @@ def _mended(
     if "fp16" not in artefact.precision.weights or not isinstance(model, CustomEntry) or model.form == "keras":
         return None
     what = f"{spec.folder_name}: {artefact.id}, parts in float32"
-    convert, path = _convert_litert if artefact.format == "litert" else _convert_coreml, job.folder / artefact.path
+    convert, path = _CONVERT[artefact.format], job.folder / artefact.path
     for attempt, parts in enumerate(parts_for(model, spec.hops_per_call, artefact.format)):
         job.progress(what, attempt / ATTEMPTS)
         entry = dataclasses.replace(model, fp32_modules=parts.fp32_modules)
@@ -250,3 +254,14 @@ def _convert_coreml(job: Job, graph: nn.Module, precision: Any, labels: tuple[st
         labels=labels,
     )
     coreml.convert(graph, signature, precision, model.fp32_modules, path, metadata)
+
+
+def _convert_coreai(job: Job, graph: nn.Module, _precision: Any, labels: tuple[str, ...], path: Path) -> None:
+    from converters.coreai import convert as coreai
+
+    model = job.spec.model
+    texts = {"author": model.paper, "description": model.summary, "license": model.origins(job.weights)[0].licence}
+    coreai.convert(graph, model.signature(job.spec.hops_per_call), path, model.geometry, texts, labels)
+
+
+_CONVERT = {"litert": _convert_litert, "coreml": _convert_coreml, "coreai": _convert_coreai}

@@ -16,6 +16,7 @@ from models.geometry import TensorSpec
 from models.weights.store import WeightsFile
 from runtimes.bundle import (
     MANIFEST,
+    PACKAGES,
     SCHEMA,
     Artefact,
     Buffer,
@@ -36,10 +37,13 @@ from runtimes.bundle import (
     WeightsOrigin,
 )
 
+# LiteRT 2.x's CompiledModel wants API 26 of our app; an ML Program and a Core AI asset the iOS they are converted for.
+_MINIMUM = {"litert": MinimumOS(android_api=26), "coreml": MinimumOS(ios="16.0"), "coreai": MinimumOS(ios="27.0")}
+
 
 def artefact_path(artefact_format: Format, name: str, precision: str) -> str:
-    """Path of a .tflite or .mlpackage inside its bundle."""
-    return f"{artefact_format}/{name}.{precision}.{'tflite' if artefact_format == 'litert' else 'mlpackage'}"
+    """Path of a .tflite, .mlpackage or .aimodel inside its bundle."""
+    return f"{artefact_format}/{name}.{precision}{PACKAGES.get(artefact_format, '.tflite')}"
 
 
 def _precision(artefact_format: Format, precision: PrecisionName, model: ModelEntry) -> Precision:
@@ -62,21 +66,19 @@ def artefact_entry(
 
     Args:
         folder: the bundle being written.
-        path: the .tflite, or the .mlpackage directory, inside it.
-        artefact_format: "litert" or "coreml".
+        path: the .tflite, or the .mlpackage or .aimodel directory, inside it.
+        artefact_format: "litert", "coreml" or "coreai".
         precision: "fp32" or "fp16".
         model: the catalogue entry.
         limits: what it may differ by.
     """
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    # LiteRT 2.x's CompiledModel wants API 26 of our app; an ML Program wants the iOS that it is converted for.
-    minimum = MinimumOS(android_api=26) if artefact_format == "litert" else MinimumOS(ios="16.0")
     return Artefact(
         id=f"{artefact_format}-{precision}",
         format=artefact_format,
         precision=_precision(artefact_format, precision, model),
         files=tuple(_file_entry(folder, f) for f in files),
-        minimum_os=minimum,
+        minimum_os=_MINIMUM[artefact_format],
         allowed_compute=("cpu",),
         tolerance=limits,
     )
@@ -125,7 +127,7 @@ def build_manifest(spec: ExportSpec, weights: WeightsFile, artefacts: Sequence[A
         schema_id=SCHEMA,
         name=model.name,
         task=model.task,
-        created_by=CreatedBy(hearpack=__version__, toolchain=toolchain_versions()),
+        created_by=CreatedBy(hearpack=__version__, toolchain=toolchain_versions(spec.formats)),
         original=Original(
             factory=model.factory,
             weights_sha256=weights.sha256,
@@ -241,4 +243,9 @@ def _card_lines(spec: ExportSpec, manifest: Manifest, refused: Mapping[str, str]
         "- `hearpack verify` measures each artefact on your machine. Core ML figures from a machine that is no Mac",
         "  come from the evaluator: half precision is emulated there, it is not Apple's hardware.",
     ]
+    if any(a.format == "coreai" for a in manifest.artefacts):
+        lines += [
+            "- coreai-fp32 is experimental: Core AI (iOS 27) is in beta. The asset was executed by Apple's interpreter",
+            "  on the machine of the export; nobody ran it on a phone.",
+        ]
     return lines

@@ -19,7 +19,7 @@ from models.common.errors import BundleError, MissingDependencyError, UsageError
 from models.common.files import atomic_folder, read_text
 from runtimes.bundle import MANIFEST, Artefact, Bundle, Format, inside, require_mono, require_output
 from runtimes.bundle.signature import check_signature
-from runtimes.engines import Choice, engines_for, open_runtime
+from runtimes.engines import Choice, cannot_run, engines_for, open_runtime
 from streaming.metrics.parity import Check
 
 SCHEMA_FILE = "bundle-schema.txt"
@@ -34,12 +34,14 @@ class Platform:
         format: the artefacts it runs.
         bundles: the folder of bundles, relative to the sample's own.
         check: compares an artefact with the manifest and the sample, beyond its hashes; raises ArtefactError.
+        beside: artefacts that it runs on newer systems alone, copied where they are named.
     """
 
     name: str
     format: Format
     bundles: str
     check: Callable[[Bundle, Artefact, Path], None]
+    beside: Format | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def _loads(bundle: Bundle, artefact: Artefact, _sample: Path) -> None:
 _MARKERS = {"android": "settings.gradle.kts", "ios": "HearpackKit"}  # what tells whose project a folder is
 PLATFORMS = {
     "android": Platform("android", "litert", "app/src/main/assets/bundles", _loads),
-    "ios": Platform("ios", "coreml", "App/Bundles", check_ios),
+    "ios": Platform("ios", "coreml", "App/Bundles", check_ios, beside="coreai"),
 }
 
 
@@ -169,6 +171,9 @@ def _run_golden(bundle: Bundle, artefact: Artefact) -> GoldenRun:
     if short:
         raise BundleError(f"{bundle.path}: {short[0]}; export the bundle again")
     engine = engines_for(artefact)[0]
+    reason = cannot_run(artefact)
+    if reason:
+        return GoldenRun(artefact.id, engine, (), reason)
     try:
         (result,) = check_golden(bundle, [Choice(artefact, engine)])
     except MissingDependencyError as exc:
@@ -207,10 +212,11 @@ def _check_sample(bundle: Bundle, platform: Platform, sample: Path) -> None:
 
 
 def _choose(bundle: Bundle, platform: Platform, artefact_ids: Sequence[str]) -> tuple[Artefact, ...]:
-    fitting = [a for a in bundle.manifest.artefacts if a.format == platform.format]
+    usual = [a for a in bundle.manifest.artefacts if a.format == platform.format]
+    fitting = usual + [a for a in bundle.manifest.artefacts if a.format == platform.beside]
     if not artefact_ids:
-        full = [a for a in fitting if a.precision.weights == "fp32"]
-        chosen = (full or fitting)[:1]
+        full = [a for a in usual if a.precision.weights == "fp32"]
+        chosen = (full or usual)[:1]
         if not chosen:
             raise UsageError(f"{bundle.path}: no {platform.format} artefact, which {platform.name} needs; export one")
         return tuple(chosen)
@@ -221,6 +227,11 @@ def _choose(bundle: Bundle, platform: Platform, artefact_ids: Sequence[str]) -> 
                 f"--artefact {artefact.id}: {platform.name} runs {platform.format}; "
                 f"this bundle has: {', '.join(a.id for a in fitting) or 'none'}"
             )
+    if not any(artefact in usual for artefact in named):
+        raise UsageError(
+            f"--artefact {named[0].id}: an older {platform.name} cannot run it; name one of format {platform.format} "
+            f"beside it"
+        )
     return tuple(named)
 
 

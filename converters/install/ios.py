@@ -12,6 +12,7 @@ from pathlib import Path
 from models.common.errors import ArtefactError, BundleError, UsageError
 from models.common.parsing import parse_json
 from runtimes.bundle import Artefact, Bundle, read_inside
+from runtimes.coreai.asset import open_asset
 
 PROJECT = "HearpackSample.xcodeproj/project.pbxproj"
 _TARGET = re.compile(r"\bIPHONEOS_DEPLOYMENT_TARGET = ([\d.]+);")
@@ -23,7 +24,7 @@ def check_ios(bundle: Bundle, artefact: Artefact, sample: Path) -> None:
 
     Args:
         bundle: an opened bundle, its hashes checked.
-        artefact: one of format "coreml".
+        artefact: one of format "coreml"; or "coreai", which the app takes on iOS 27 alone.
         sample: the folder ios-sample.
 
     Raises:
@@ -31,6 +32,9 @@ def check_ios(bundle: Bundle, artefact: Artefact, sample: Path) -> None:
         BundleError: the artefact needs a newer iOS than the app's deployment target.
         ArtefactError: the package is not whole, or `io` hides a tensor that the app will ask for.
     """
+    if artefact.format == "coreai":
+        open_asset(bundle.artefact_path(artefact))
+        return
     _check_package(bundle, artefact)
     target = deployment_target(sample)
     stated = _version(artefact.minimum_os.ios or "0")

@@ -21,7 +21,7 @@ def export(
     output: Path = typer.Option(Path(), "--output", "-o", help="Folder for the bundles."),
     hops: str | None = typer.Option(None, help="Hops per call; several make several bundles: 1,4."),
     buffer_ms: float | None = typer.Option(None, help="Buffer of a call in ms instead of --hops."),
-    formats: str = typer.Option("litert,coreml", "--format", help="litert, coreml, or both."),
+    formats: str = typer.Option("litert,coreml", "--format", help="litert, coreml, coreai (experimental), by commas."),
     precisions: str = typer.Option("fp32,fp16", "--precision", help="fp32, fp16, or both."),
     weights: Path | None = typer.Option(None, help="Your own checkpoint: .safetensors, or torch with weights only."),
     geometry: Path | None = typer.Option(None, help="geometry.toml of a custom net; the one beside it by default."),

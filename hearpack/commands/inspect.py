@@ -1,4 +1,4 @@
-"""`hearpack inspect`: what is inside a bundle, a .tflite or a .mlpackage."""
+"""`hearpack inspect`: what is inside a bundle, a .tflite, a .mlpackage or an .aimodel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hearpack.commands.shared import JsonOption, megabytes, print_json, say, to_
 
 
 def inspect(
-    path: Path = typer.Argument(..., help="A bundle, a .tflite or a .mlpackage."),
+    path: Path = typer.Argument(..., help="A bundle, a .tflite, a .mlpackage or an .aimodel."),
     json_output: bool = JsonOption,
 ) -> None:
     """Show I/O, states, ops, sizes, metadata and known traps."""

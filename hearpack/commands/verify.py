@@ -74,7 +74,8 @@ def show(report: VerifyReport) -> None:
     ]
     show_table(("artefact", "engine", "figure", "measured", "limit", ""), rows)
     for item in report.artefacts:
-        out.print(f"{item.artefact} on {item.engine}: {_worst(item, report.seconds)}")
+        beginning = "" if item.seconds == report.seconds else f"its first {item.seconds:.0f} s; "
+        out.print(f"{item.artefact} on {item.engine}: {beginning}{_worst(item, item.seconds)}")
     if any(item.stress for item in report.artefacts):
         _show_stress(report)
     for sentence in dict.fromkeys(s for item in report.artefacts for s in item.lax):

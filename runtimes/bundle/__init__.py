@@ -6,6 +6,7 @@ Everything an app needs to know is in manifest.json: nobody guesses a tensor by 
 
 from runtimes.bundle.manifest import (
     MANIFEST,
+    PACKAGES,
     PARITY,
     SCHEMA,
     SIGNATURE,
@@ -33,6 +34,7 @@ from runtimes.bundle.reader import Bundle, parse_manifest, require_mono, require
 
 __all__ = [
     "MANIFEST",
+    "PACKAGES",
     "PARITY",
     "SCHEMA",
     "SIGNATURE",

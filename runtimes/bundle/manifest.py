@@ -20,7 +20,8 @@ MANIFEST = "manifest.json"
 SIGNATURE = f"{MANIFEST}.minisig"
 # Written after the export, on some machine; under no hash, and no app reads it.
 PARITY = "parity"
-Format = Literal["litert", "coreml"]
+Format = Literal["litert", "coreml", "coreai"]
+PACKAGES = {"coreml": ".mlpackage", "coreai": ".aimodel"}  # formats whose artefact is a folder
 Name = Annotated[str, AfterValidator(check_name)]
 FilePath = Annotated[str, AfterValidator(check_path)]
 
@@ -183,14 +184,15 @@ class Artefact(_Frozen):
 
     @property
     def path(self) -> str:
-        """The .tflite file, or the .mlpackage directory, relative to the bundle."""
+        """The .tflite file, or the .mlpackage or .aimodel directory, relative to the bundle."""
         first = self.files[0].path
-        if self.format == "litert":
+        if self.format not in PACKAGES:
             return first
+        suffix = PACKAGES[self.format]
         parts = first.split("/")
-        package = next((i for i, part in enumerate(parts) if part.endswith(".mlpackage")), None)
+        package = next((i for i, part in enumerate(parts) if part.endswith(suffix)), None)
         if package is None:
-            raise BundleError(f"artefact {self.id}: expected files inside a .mlpackage, got {first}")
+            raise BundleError(f"artefact {self.id}: expected files inside a {suffix}, got {first}")
         return "/".join(parts[: package + 1])
 
     @property

@@ -10,7 +10,7 @@ from models.common.documents import DocumentKind
 from models.common.errors import BundleError, UsageError
 from models.common.hashing import sha256_bytes, sha256_file
 from models.geometry import OutputKind
-from runtimes.bundle.manifest import MANIFEST, SCHEMA, Artefact, FileEntry, Manifest, is_exempt
+from runtimes.bundle.manifest import MANIFEST, PACKAGES, SCHEMA, Artefact, FileEntry, Manifest, is_exempt
 from runtimes.bundle.paths import inside, read_inside
 
 _LARGEST_MANIFEST = 16 * 1024 * 1024
@@ -172,7 +172,7 @@ class Bundle:
         for artefact in self.manifest.artefacts if artefacts is None else artefacts:
             for entry in artefact.files:
                 self._check(entry, f"artefact {artefact.id}")
-            if artefact.format == "coreml":
+            if artefact.format in PACKAGES:
                 known = {entry.path for entry in artefact.files}
                 self._refuse_strangers(self.strangers(known, artefact.path))
 
