@@ -10,7 +10,7 @@ SEED   ?= 1
 COUNT  ?= 10000
 TOOLS  := build/tools
 
-.PHONY: help setup demo test test-slow fuzz lock sbom peer-tests android-toolchain test-android android-apk swift-toolchain test-ios check format bench clean
+.PHONY: help setup coreai demo test test-slow fuzz lock sbom peer-tests android-toolchain test-android android-apk swift-toolchain test-ios check format bench clean
 
 help:
 	@echo "make demo    set everything up and do the main job on real audio"
@@ -21,6 +21,7 @@ help:
 	@echo "make android-toolchain  what compiles and tests the Android sample (Debian, 280 MB, once; root for four packages)"
 	@echo "make test-android  the Android sample's tests alone (make test runs them too where the toolchain is)"
 	@echo "make android-apk  build/android/hearpack.apk, with the bundles that were installed"
+	@echo "make coreai  the extra for Core AI (.aimodel): Linux x86-64 with glibc 2.34, macOS 26; 190 MB"
 	@echo "make check   formatting, lint and types"
 	@echo "make bench   timings, side by side"
 	@echo "make swift-toolchain  Swift 6 for the iOS sample's tests (Debian, root; 2.6 GB in the user's cache, once)"
@@ -31,6 +32,13 @@ help:
 	@echo "make clean   remove build/ (never the weight cache)"
 
 setup: $(STAMP)
+
+# Experimental: Apple's converter and interpreter of .aimodel, where they exist.
+coreai: $(VENV)/.coreai
+
+$(VENV)/.coreai: $(STAMP) requirements-coreai.lock
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-coreai.lock
+	@touch $@
 
 # Every package is compared with its hash. The index's torch for Linux needs CUDA packages; a CPU build does not.
 INSTALL := -m pip install --quiet --disable-pip-version-check

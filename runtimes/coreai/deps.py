@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import importlib
 import importlib.util
 import platform
 import sys
+import time
 from types import ModuleType
 
 from models.common.errors import ArtefactError, MissingDependencyError, first_line
@@ -13,6 +16,7 @@ from runtimes.native_output import quiet
 
 OLDEST_GLIBC = (2, 34)
 OLDEST_MACOS = 26
+_SETTLE_S = 0.2
 
 
 def missing_because() -> str:
@@ -51,6 +55,16 @@ def require_coreai(module: str, purpose: str) -> ModuleType:
             return importlib.import_module(module)
     except ImportError as exc:  # there, and broken
         raise ArtefactError(f"{purpose}: {module} is installed and does not load: {first_line(exc)}") from exc
+
+
+@functools.cache
+def settle_at_exit() -> None:
+    """Let Apple's threads let go of Python's objects before the process ends.
+
+    Until Python 3.14 a thread that asks for the interpreter while it shuts down is ended by unwinding, and unwinding
+    through Swift aborts the process ("C++ exception handling detected"; one end in ten without this wait).
+    """
+    atexit.register(time.sleep, _SETTLE_S)
 
 
 def refuse_missing(purpose: str) -> None:

@@ -16,7 +16,7 @@ from models.common.errors import ArtefactError, first_line
 from models.geometry import GraphSignature
 from runtimes import trial
 from runtimes.coreai.asset import open_asset
-from runtimes.coreai.deps import refuse_missing, require_coreai
+from runtimes.coreai.deps import refuse_missing, require_coreai, settle_at_exit
 from runtimes.native_output import quiet
 from runtimes.protocol import Array, OpenedRuntime, Outputs, RuntimeInfo, State, check_call
 
@@ -51,6 +51,7 @@ class CoreAIRuntime(OpenedRuntime):
             )
         self._wrap: Callable[[Array], Any] = require_coreai("coreai.runtime", _PURPOSE).NDArray
         authoring = require_coreai("coreai.authoring", _PURPOSE)
+        settle_at_exit()
         self._thread: ThreadPoolExecutor | None = ThreadPoolExecutor(1, thread_name_prefix="coreai")
         self._loop = asyncio.Runner()
         self._stack = AsyncExitStack()
