@@ -71,7 +71,7 @@ def test_key_changes_with_everything_that_changes_the_bytes(monkeypatch: pytest.
         export_key(dataclasses.replace(spec, precisions=("fp32",)), "0" * 64),
         export_key(dataclasses.replace(spec, formats=("litert",)), "0" * 64),
     }
-    monkeypatch.setattr("converters.spec.toolchain_versions", lambda: {"torch": "0"})
+    monkeypatch.setattr("converters.spec.toolchain_versions", lambda formats=(): {"torch": "0"})
     keys.add(export_key(spec, "0" * 64))
     monkeypatch.setattr("converters.spec.sources_digest", lambda _package: "0")
     keys.add(export_key(spec, "0" * 64))
