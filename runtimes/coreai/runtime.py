@@ -18,7 +18,7 @@ from runtimes import trial
 from runtimes.coreai.asset import open_asset
 from runtimes.coreai.deps import refuse_missing, require_coreai, settle_at_exit
 from runtimes.native_output import quiet
-from runtimes.protocol import Array, OpenedRuntime, Outputs, RuntimeInfo, State, check_call
+from runtimes.protocol import Array, OpenedRuntime, Outputs, RuntimeInfo, State, check_call, handed_on
 
 FUNCTION = "main"
 _PURPOSE = "running an .aimodel"
@@ -87,18 +87,23 @@ class CoreAIRuntime(OpenedRuntime):
         check_call(self.signature, block, state)
         known, native = self._carried
         if state is not known:  # the library's own arrays go back in without a copy
-            native = {s.name: self._wrap(np.ascontiguousarray(state[s.name])) for s in self.signature.states}
+            native = {name: self._native(state[name]) for name in self.signature.input_names[1:]}
         try:
             values = self._run(self._call({self.signature.inputs[0].name: self._wrap(block), **native}))
             outputs = {t.name: np.array(values[t.name].numpy(), np.float32) for t in self.signature.outputs}
             native = {s.name: values[s.out_name] for s in self.signature.states}
             states = {name: _read_only(value.numpy()) for name, value in native.items()}
+            for name, value in handed_on(self.signature, state).items():
+                states[name], native[name] = value, self._native(value)
         except ArtefactError:
             raise
         except Exception as exc:  # as above
             raise ArtefactError(f"Core AI failed: {first_line(exc)}") from exc
         self._carried = (states, native)
         return outputs, states
+
+    def _native(self, array: Array) -> Any:
+        return self._wrap(np.ascontiguousarray(array))
 
     def close(self) -> None:
         """Release the model and the thread; harmless if called twice."""
