@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import importlib.util
 import json
 import resource
 import subprocess
@@ -33,6 +32,7 @@ from torch import nn
 from converters.bundle.test_audio import noisy_speech
 from converters.export import export
 from models.common.errors import HearpackError
+from models.custom.loading import load, parse_target
 from runtimes.bundle import Bundle
 from runtimes.engines import Choice, engines_for, open_runtime
 
@@ -49,14 +49,9 @@ CPU_LIMIT_S = 900
 
 def opened(file: Path) -> tuple[nn.Module, Mapping[str, Any], int]:
     """The net of a file, its geometry, and how many passes settle it."""
-    sys.path.insert(0, str(file.parent))
-    spec = importlib.util.spec_from_file_location(f"net_{file.stem}", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     torch.manual_seed(0)
-    return module.build(), module.GEOMETRY, getattr(module, "SETTLE", 0)
+    loaded = load(parse_target(f"{file}:build"))
+    return loaded.result, loaded.module.GEOMETRY, getattr(loaded.module, "SETTLE", 0)
 
 
 def settled(net: nn.Module, geometry: Mapping[str, Any], passes: int, file: Path) -> Path:

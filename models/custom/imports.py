@@ -46,11 +46,16 @@ def is_theirs(file: str) -> bool:
 
 def file_of(module: Any) -> Path | None:
     """The Python file of a module, if it is the user's."""
-    name = getattr(module, "__file__", None)
+    name = said(module, "__file__")
     if not isinstance(name, str) or not name.endswith(".py") or not is_theirs(name):
         return None
     file = Path(name).resolve()
     return file if is_theirs(str(file)) else None
+
+
+def said(module: object, name: str) -> Any:
+    """An attribute that a module has already; asking a lazy one by getattr would import what it stands for."""
+    return getattr(module, "__dict__", {}).get(name)
 
 
 @contextlib.contextmanager
@@ -124,11 +129,11 @@ class _TheirsFirst(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 def _places(module: types.ModuleType) -> list[str]:
     """The file of a module, or the folders of a package that has none."""
-    name = getattr(module, "__file__", None)
+    name = said(module, "__file__")
     if isinstance(name, str):
         return [name]
     try:
-        return [str(place) for place in getattr(module, "__path__", ())]
+        return [str(place) for place in said(module, "__path__") or ()]
     except (KeyError, TypeError):  # a package inside one that is gone
         return []
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from models.common.hashing import sha256_bytes, sha256_file
-from models.custom.imports import file_of, is_installed, is_theirs
+from models.custom.imports import file_of, is_installed, is_theirs, said
 
 _IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+(\w+)|import[ \t]+([\w.,\t ]+))", re.MULTILINE)
 _DEVICES = ("/dev/", "/proc/", "/sys/")
@@ -116,7 +116,7 @@ def _imports(text: str) -> Iterator[str]:
 def _installed(name: str) -> str:
     """What a distribution's list of files says of it, or the version that a package states."""
     module = sys.modules.get(name)
-    file = getattr(module, "__file__", None)
+    file = said(module, "__file__")
     if not isinstance(file, str) or not is_installed(file):
         return ""
     place = Path(file).parent if Path(file).stem != "__init__" else Path(file).parents[1]

@@ -183,3 +183,18 @@ def test_torch_load_works_in_a_factory(tmp_path: Path) -> None:
     torch.save({"gain": torch.zeros(2)}, tmp_path / "weights.pt")
     assert first.result.tolist() == [1.0, 1.0]
     assert load(parse_target(str(file))).taken_sha256 != first.taken_sha256
+
+
+def test_a_lazy_module_of_the_users_is_not_asked_for_what_it_would_import(tmp_path: Path) -> None:
+    file = write(
+        tmp_path / "net.py",
+        "import sys, types\n"
+        "class Lazy(types.ModuleType):\n"
+        "    def __getattr__(self, name):\n        raise ImportError('no such optional package')\n"
+        "sys.modules['lazy_of_theirs'] = Lazy('lazy_of_theirs')\n"
+        "def build():\n    return 3\n",
+    )
+    try:
+        assert load(parse_target(str(file))).result == 3
+    finally:
+        sys.modules.pop("lazy_of_theirs", None)
