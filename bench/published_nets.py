@@ -156,6 +156,8 @@ def ours(file: Path, folder: Path, formats: Sequence[str], precisions: Sequence[
         f"{file}:build", folder, weights=weights, formats=formats, precisions=precisions, geometry=geometry, force=True
     )
     figures: dict[str, Any] = {"cpu_s": cpu_s() - before}
+    if result.refused:
+        figures["errors"] = {one.id: f"{one.id}: {one.reason}" for one in result.refused}
     bundle = Bundle.open(result.path)
     shape = geometry["geometry"]
     audio = speech(shape["sample_rate_hz"], SECONDS)

@@ -98,6 +98,7 @@ class Builder:
         values: each node's value for the example inputs.
         origin: of the operations that are added now; `operation`: the one that is being lowered.
         fp32: names of modules that stay in float32.
+        joined: a value that was assigned to in parts -> its axis and parts.
 
     Args:
         wraps: put operations that stay in float32 into modules, so that converters can tell them.
@@ -108,6 +109,7 @@ class Builder:
         self.values: dict[fx.Node, Any] = {}
         self.origin, self.operation = Origin(), ""
         self.fp32: list[str] = []
+        self.joined: dict[fx.Node, tuple[int, list[Value]]] = {}
         self.wraps = wraps
         self._constants: dict[int, tuple[Tensor, fx.Node]] = {}
         self._last_placeholder: fx.Node | None = None

@@ -15,7 +15,7 @@ from typing import Any, cast
 from torch import Tensor, fx, nn
 
 from models.common.errors import ConversionError, first_line
-from models.graph import frames, operations, recurrences  # noqa: F401 they enter their lowerings
+from models.graph import assignments, frames, operations, recurrences  # noqa: F401 they enter their lowerings
 from models.graph.builder import Builder, Origin, Value, constant_of, flat, target_name, unfrozen
 from models.graph.capture import Captured, capture, origin_of
 from models.graph.notes import note

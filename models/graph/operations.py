@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from models.common.errors import ConversionError
-from models.graph.builder import Builder, Value, name_of
+from models.graph.builder import Builder, Value
 from models.graph.table import SHAPE_FREE, lowers, per_axis
 
 
@@ -102,60 +102,6 @@ def _pad(b: Builder, x: Value, pads: list[int], mode: str = "constant", value: f
     if mode != "constant":
         return NotImplemented
     return b.op("constant_pad_nd", x, pads, value or 0.0)
-
-
-@lowers(SHAPE_FREE, "slice")
-def _slice(b: Builder, x: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Any:
-    """A part of what was just joined is that part: an assignment to a slice that is read again."""
-    if x.node is None or name_of(x.node) != "cat" or step != 1:
-        return NotImplemented
-    parts, *at = cast("tuple[Any, ...]", x.node.args)
-    axis = axis_of(x, dim)
-    if axis_of(x, at[0] if at else 0) != axis:
-        return NotImplemented
-    first, last, _ = slice(start, end).indices(x.shape[axis])
-    place = 0
-    for part in parts:
-        size = b.values[part].shape[axis]
-        if (first, last) == (place, place + size):
-            return Value(b.values[part], part)
-        place += size
-    return NotImplemented
-
-
-@lowers(SHAPE_FREE, "slice_scatter")
-def _slice_scatter(
-    b: Builder, x: Value, new: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
-) -> Any:
-    size = x.shape[dim]
-    first, last, _ = slice(start, end).indices(size)
-    if step != 1:
-        rows = [new_row(b, x, new, dim, i, first, step, last) for i in range(size)]
-        return b.op("cat", rows, dim)
-    if (first, last) == (0, size):
-        return new
-    front = [b.op("slice", x, dim, 0, first)] if first else []
-    back = [b.op("slice", x, dim, last, size)] if last < size else []
-    return b.op("cat", [*front, new, *back], dim)
-
-
-def new_row(b: Builder, x: Value, new: Value, dim: int, at: int, first: int, step: int, last: int) -> Value:
-    """One row of an assignment to every `step`th."""
-    hit = first <= at < last and (at - first) % step == 0
-    where = (at - first) // step if hit else at
-    row: Value = b.op("slice", new if hit else x, dim, where, where + 1)
-    return row
-
-
-@lowers(SHAPE_FREE, "select_scatter")
-def _select_scatter(b: Builder, x: Value, new: Value, dim: int, index: int) -> Any:
-    at = index % x.shape[dim]
-    return _slice_scatter(b, x, b.op("unsqueeze", new, dim), dim, at, at + 1)
-
-
-@lowers(SHAPE_FREE, "copy")
-def _copy(b: Builder, x: Value, new: Value, *_: Any) -> Any:
-    return new if new.shape == x.shape else b.op("expand", new, list(x.shape))
 
 
 @lowers(SHAPE_FREE, "zeros_like", "new_zeros", "ones_like", "new_ones", "full_like", "new_full")
@@ -330,8 +276,26 @@ def _fold(
             n - ((c - 1) * s - 2 * p + d * (k - 1) + 1)
             for n, c, k, d, p, s in zip(size, counts, kernel, dilation, padding, stride, strict=True)
         ]
-        y = b.op("conv_transpose2d", grid, b.constant(eye), None, stride, padding, missing, channels, dilation)
+        y = _transposed(b, grid, b.constant(eye), None, stride, padding, missing, channels, dilation)
     return b.op("squeeze", y, 0) if unbatched else y
+
+
+@lowers(SHAPE_FREE, "conv_transpose2d")
+def _transposed(
+    b: Builder, x: Value, weight: Value, bias: Any = None, stride: Any = 1, padding: Any = 0,
+    output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
+) -> Any:  # fmt: skip
+    """Along one axis only where the other is a point: its stream is conv_transpose1d's."""
+    all_axes = [per_axis(n, 2) for n in (stride, padding, output_padding, dilation)]
+    steps, pads, more, _ = all_axes
+    for axis in (1, 0):
+        if x.shape[2 + axis] == weight.shape[2 + axis] == steps[axis] == 1 and pads[axis] == more[axis] == 0:
+            row = b.op("squeeze", x, 2 + axis)
+            (step,), (pad,), (rest,), (hole,) = ([n[1 - axis]] for n in all_axes)
+            kernel = b.op("squeeze", weight, 2 + axis)
+            y = b.op("conv_transpose1d", row, kernel, bias, [step], [pad], [rest], groups, [hole])
+            return b.op("unsqueeze", y, 2 + axis)
+    return b.op("conv_transpose2d", x, weight, bias, steps, pads, more, groups, all_axes[3])
 
 
 @lowers(SHAPE_FREE, "im2col")

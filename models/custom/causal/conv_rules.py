@@ -178,7 +178,7 @@ def conv_transpose(walk: Walk, node: fx.Node) -> bool:
         ),
         (kernel < steps[at], f"kernel {kernel} is shorter than stride {steps[at]}"),
         (
-            (pads[at] != 0 or more[at] != 0) and not (walk.lookahead and rank == 1),
+            (pads[at] != 0 or more[at] != 0) and not walk.lookahead,
             (
                 f"padding cuts its first {pads[at]} samples off, so that the output runs ahead; use padding=0 and cut "
                 "the end, or net.lookahead = 'delay' makes it delay"
@@ -227,7 +227,11 @@ def _conv_transpose_2d(
     reach = after.trailing - timing.trailing
     if reach:
         x = walk.with_past(node, x, timing.axis, reach)
+    front, behind = pads[at], pads[at] - more[at]
+    pads[at] = more[at] = 0
     y = walk.builder.op("conv_transpose2d", x, *_constants(walk, node), steps, pads, more, groups, holes)
     y = walk.builder.op("slice", y, timing.axis, reach, reach + timing.rate * walk.hops)
+    if front or behind:
+        return cut(walk, node, y, after, front, behind)
     walk.keep(node, y, after)
     return True

@@ -10,6 +10,7 @@ reason.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
@@ -63,9 +64,23 @@ def to_external_state(entry: CustomEntry, hops: int) -> ExternalStateGraph:
     Raises:
         ConversionError: naming the layer and the reason.
     """
+    if entry.lookahead == "delay":
+        return _written(entry, hops, True)
+    try:
+        return _written(entry, hops, False)
+    except ConversionError as refusal:
+        # Frames cut off in front and padded there again look ahead inside the net, and not from outside.
+        with contextlib.suppress(ConversionError):
+            stream = _written(entry, hops, True)
+            if not stream.lookahead_samples:
+                return stream
+        raise refusal
+
+
+def _written(entry: CustomEntry, hops: int, lookahead: bool) -> ExternalStateGraph:
     short = recording(entry, SHORT_HOPS)
     long = recording(entry, max(LONG_HOPS, 5 * hops + 1))
-    walk = Walk(short, long, hops, lookahead=entry.lookahead == "delay", outputs=entry.signature(hops).output_names)
+    walk = Walk(short, long, hops, lookahead=lookahead, outputs=entry.signature(hops).output_names)
     hop = entry.geometry.hop_samples
     for node in short.nodes:
         if node.op == "placeholder":

@@ -1,4 +1,4 @@
-"""Frames cut off a value in time."""
+"""Frames cut off a value in time, or passed over."""
 
 from __future__ import annotations
 
@@ -41,4 +41,28 @@ def _run_ahead(walk: Walk, node: fx.Node, x: Value, timing: Timing, front: int, 
         node, out,
         replace(timing, context=timing.context - first, trailing=trailing, delay=timing.delay + ahead),
     )  # fmt: skip
+    return True
+
+
+def every(walk: Walk, node: fx.Node, x: Value, timing: Timing, front: int, jump: int) -> bool:
+    """Every `jump`th frame from the `front`th, where a hop has a whole number of them."""
+    after = walk.time_of(node)
+    if after is None:
+        return False
+    if timing.rate % jump:
+        walk.refuse(
+            node,
+            f"takes every {jump}th frame of {timing.rate} a hop; geometry.hop_samples must be a multiple of the stride",
+        )
+    # What is behind by a part of a stride waits for the rest of it.
+    wait = -timing.delay % jump
+    x = walk.delayed(node, x, timing, wait)
+    # The last frames of a call are those of the recording's own grid: it begins `front` frames in.
+    context = -((front - timing.context) // jump)
+    frames = context + after[1] * walk.hops
+    if (frames - 1) * jump + front + 1 > x.shape[timing.axis] or context < 0:
+        walk.refuse(node, f"takes every {jump}th frame from the {front + 1}th: it needs later frames")
+    out = walk.builder.op("slice", x, timing.axis, front, front + (frames - 1) * jump + 1, jump)
+    trailing = walk.surplus(node, *after) - context
+    walk.keep(node, out, Timing(after[0], after[1], context, trailing, 1, (timing.delay + wait) // jump))
     return True

@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from models.common.errors import first_line
 from models.custom.causal.conv_rules import conv, conv_transpose
-from models.custom.causal.cuts import cut
+from models.custom.causal.cuts import cut, every
 from models.custom.causal.layers import StreamCumsum, StreamExtreme, StreamPositions
 from models.custom.causal.recurrence_rules import loop_over_frames, rnn
 from models.custom.causal.walk import Positions, Rule, Timing, Walk, first_tensor
@@ -208,6 +208,12 @@ def _pad(walk: Walk, node: fx.Node) -> bool:
         return cut(walk, node, x, timing, max(0, -left), max(0, -right))
     if value != 0.0 and left:
         walk.refuse(node, f"pads time with {value:g}; a stream begins with zeros")
+    if left and timing.delay and not timing.context and timing.outer == 1:  # what ran ahead is put off again
+        x, met = walk.masked(node, x, timing), min(left, timing.delay)
+        timing, left = replace(timing, delay=timing.delay - met, trailing=timing.trailing + met), left - met
+        if not left and not right:
+            walk.keep(node, x, timing)
+            return True
     if left and timing.context:
         return _pad_more(walk, node, x, timing, left, right)
     after = replace(timing, context=timing.context + left, trailing=timing.trailing + right)
@@ -259,30 +265,10 @@ def _slice(walk: Walk, node: fx.Node) -> bool:
         walk.refuse(node, f"cuts {(front, behind)} frames of a short recording and {long} of a long one")
     x = walk.value(source)
     if jump != 1:
-        return _every(walk, node, x, timing, front, int(jump))
+        return every(walk, node, x, timing, front, int(jump))
     if front == behind == 0:
         return False
     return cut(walk, node, x, timing, front, behind)
-
-
-def _every(walk: Walk, node: fx.Node, x: Value, timing: Timing, front: int, jump: int) -> bool:
-    """Every `jump`th frame, where a hop has a whole number of them."""
-    if timing.rate % jump or timing.trailing:
-        walk.refuse(
-            node,
-            f"takes every {jump}th frame of {timing.rate} a hop; geometry.hop_samples must be a multiple of the stride",
-        )
-    after = walk.time_of(node)
-    if after is None:
-        return False
-    context = walk.surplus(node, *after)
-    # The last frames of a call are those of the recording's own grid: it begins `front` frames in.
-    frames = context + after[1] * walk.hops
-    if (frames - 1) * jump + front + 1 > x.shape[timing.axis] or context < 0:
-        walk.refuse(node, f"takes every {jump}th frame from the {front + 1}th: it needs later frames")
-    out = walk.builder.op("slice", x, timing.axis, front, front + (frames - 1) * jump + 1, jump)
-    walk.keep(node, out, Timing(after[0], after[1], context, 0, 1, _late(walk, node, after[1], [timing])))
-    return True
 
 
 def _cat(walk: Walk, node: fx.Node) -> bool:

@@ -191,3 +191,62 @@ def test_a_transposed_convolution_over_padded_frames_needs_no_state_of_its_own()
 
 def test_transposed_convolutions_over_what_is_behind_begin_with_nothing() -> None:
     proven(Centred(body=TransposedTime()))
+
+
+class CutAndPadded(nn.Module):
+    """A transposed convolution whose first frame its padding cuts off, and a frame of zeros in front again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(2, 1, (2, 3), (1, 2), (1, 1))
+        self.after = nn.Conv2d(1, 1, (2, 1), padding=(1, 0))
+
+    def forward(self, audio: Tensor) -> Tensor:
+        x = audio.reshape(1, -1, 2, HOP // 2).permute(0, 2, 1, 3)
+        x = nn.functional.pad(self.up(x), (0, 0, 1, 0))
+        return self.after(x)[:, :, :-1].reshape(1, -1, HOP - 1)[..., :1].expand(-1, -1, HOP).reshape(1, -1)
+
+
+def test_frames_cut_off_and_padded_again_are_no_look_ahead_even_where_none_is_allowed() -> None:
+    entry = entry_for(CutAndPadded(), layout="samples")
+    stream = to_external_state(entry, 1)
+    assert prove(entry, stream) < LIMIT
+    assert stream.lookahead_samples == 0
+
+
+class Chunked(nn.Module):
+    """Chunks that overlap, padded at both ends, something on each, and overlap-add (as dual-path nets have it)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Linear(HOP, HOP)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        sizes = {"kernel_size": (HOP, 1), "padding": (HOP, 0), "stride": (HOP // 2, 1)}
+        chunks = nn.functional.unfold(audio[:, None, :, None], **sizes)
+        mixed = self.mix(chunks.transpose(1, 2)).transpose(1, 2)
+        return nn.functional.fold(mixed, (audio.shape[1], 1), **sizes).reshape(1, -1)
+
+
+def test_chunks_that_overlap_are_behind_by_one() -> None:
+    assert proven(Chunked()).lookahead_samples == HOP
+
+
+class Halved(nn.Module):
+    """Twice the rate and back by every second sample, with a filter that looks ahead (a resampler inside a net)."""
+
+    def __init__(self, ahead: int) -> None:
+        super().__init__()
+        self.ahead = ahead
+        self.low = nn.Conv1d(1, 1, 5)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        x = nn.functional.pad(audio, (0, 2)).unsqueeze(1)  # a length without rest
+        x = torch.stack([x, 2 * x], -1).reshape(1, 1, -1)
+        x = self.low(nn.functional.pad(x, (4 - self.ahead, self.ahead)))
+        return x[..., ::2].squeeze(1)[:, : audio.shape[1]]
+
+
+@pytest.mark.parametrize("ahead", [2, 3])
+def test_every_second_frame_of_what_looks_ahead(ahead: int) -> None:
+    assert proven(Halved(ahead)).lookahead_samples == (ahead + 1) // 2
