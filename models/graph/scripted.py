@@ -1,4 +1,4 @@
-"""TorchScript inside a net: each scripted module as torch's own converter writes it out for the shapes it meets."""
+"""TorchScript inside a net: each scripted module gives way to its reader while the net is captured."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from models.common.errors import ConversionError, first_line
 from models.graph.builder import tensors
+from models.graph.script_reader import ScriptReader
 
 
 class _Listening(nn.Module):
@@ -35,7 +36,7 @@ def unscripted(module: nn.Module, inputs: Sequence[Tensor], who: str) -> Iterato
         who: whose net it is, for messages.
 
     Raises:
-        ConversionError: torch cannot convert a scripted module.
+        ConversionError: a scripted module cannot be read.
     """
     places = list(_scripted(module, ""))
     if not places:
@@ -49,7 +50,7 @@ def unscripted(module: nn.Module, inputs: Sequence[Tensor], who: str) -> Iterato
             module(*inputs)
         for (parent, name, path, scripted), listener in zip(places, listening, strict=True):
             if listener.inputs:
-                parent._modules[name] = _converted(scripted, listener.inputs, f"{who}: {path!r} (TorchScript)")
+                parent._modules[name] = _read(scripted, listener.inputs, f"{who}: {path!r} (TorchScript)")
         yield
     finally:
         for parent, name, _, scripted in places:
@@ -66,18 +67,22 @@ def _scripted(module: nn.Module, path: str) -> Iterator[tuple[nn.Module, str, st
             yield from _scripted(child, inner)
 
 
-def _converted(scripted: torch.jit.ScriptModule, inputs: tuple[Any, ...], where: str) -> nn.Module:
-    from torch._export.converter import TS2EPConverter
+def _read(scripted: torch.jit.ScriptModule, inputs: tuple[Any, ...], where: str) -> nn.Module:
+    """The module as its reader, which must give the same.
 
+    Raises:
+        ConversionError: it has no form outside of TorchScript.
+    """
+    reader = ScriptReader(scripted, where)
     try:
         with torch.no_grad():
-            program = TS2EPConverter(scripted, inputs).convert()
-            converted: nn.Module = program.module()
-            one, two = scripted(*inputs), converted(*inputs)
-    except Exception as exc:  # torch's converter raises anything
+            one, two = scripted(*inputs), reader(*inputs)
+    except ConversionError:
+        raise
+    except Exception as exc:  # an operation of torch may raise anything
         said = first_line(exc)[:200]
-        raise ConversionError(f"{where}: torch cannot write it out ({said}); export its Python source") from exc
+        raise ConversionError(f"{where}: cannot be read ({said}); export its Python source") from exc
     for a, b in zip(tensors(one), tensors(two), strict=True):
         if a.shape != b.shape or not torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True):
-            raise ConversionError(f"{where}: torch writes it out as another net; export its Python source")
-    return converted
+            raise ConversionError(f"{where}: is read as another net; export its Python source")
+    return reader
