@@ -80,22 +80,30 @@ def speech(rate: int, seconds: float) -> Array:
 
 
 def truth(net: nn.Module, geometry: Mapping[str, Any], audio: Array) -> NDArray[np.float64]:
-    """What the author's net gives, as rows: samples, or the scores of every window or hop."""
-    net = copy.deepcopy(net).double().eval()
+    """What the author's net gives, as rows: samples, or the scores of every window or hop; in float64 if it can."""
+    try:
+        return rows_in(torch.float64, net, geometry, audio)
+    except RuntimeError:  # a script that casts to float32
+        return rows_in(torch.float32, net, geometry, audio).astype(np.float64)
+
+
+def rows_in(dtype: torch.dtype, net: nn.Module, geometry: Mapping[str, Any], audio: Array) -> NDArray[Any]:
+    """The same, computed in one type."""
+    net = copy.deepcopy(net).to(dtype).eval()
     form, shape = geometry["net"]["form"], geometry["geometry"]
-    torch.set_default_dtype(torch.float64)
+    torch.set_default_dtype(dtype)
     try:
         with torch.no_grad():
             if form == "window":
-                blocks = [torch.from_numpy(b).double() for b in windows(audio, shape)]
+                blocks = [torch.from_numpy(b).to(dtype) for b in windows(audio, shape)]
                 return np.stack([net(b).reshape(-1).numpy() for b in blocks])
             if form == "causal":
-                out: torch.Tensor = net(torch.from_numpy(audio[None]).double())
+                out: torch.Tensor = net(torch.from_numpy(audio[None]).to(dtype))
                 return out.reshape(-1, 1).numpy()
             states = [torch.zeros(s["shape"]) for s in geometry["states"]]
             rows = []
             for block in np.split(audio[None], audio.size // shape["hop_samples"], 1):
-                result, *states = net(torch.from_numpy(block).double(), *(s.clone() for s in states))
+                result, *states = net(torch.from_numpy(block).to(dtype), *(s.clone() for s in states))
                 rows.append(result.reshape(-1).numpy())
             return np.stack(rows)
     finally:

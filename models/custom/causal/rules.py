@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from models.common.errors import first_line
+from models.custom.causal.attention import attention, square
 from models.custom.causal.conv_rules import conv, conv_transpose
 from models.custom.causal.cuts import cut, every
 from models.custom.causal.layers import StreamCumsum, StreamExtreme, StreamPositions
@@ -53,6 +54,10 @@ def _constant(walk: Walk, node: fx.Node) -> None:
         cast(Tensor, constant_of(recording.module, n))
         for recording, n in ((walk.short, node), (walk.long, walk.same[node]))
     )
+    both = square(short, long)
+    if both is not None:
+        walk.keep(node, both, None)
+        return
     time = walk.time_of(node)
     if time is not None:
         walk.keep(node, Positions(short, long, *time), None)
@@ -402,20 +407,6 @@ def _reflect(walk: Walk, node: fx.Node, timing: Timing, left: int, right: int) -
     walk.keep(node, joined, Timing(axis, timing.rate, left, right))
 
 
-def _attention(walk: Walk, node: fx.Node) -> bool:
-    """Attention inside a frame is generic; over time it needs all frames."""
-    query, key, *_ = cast(Any, node.args)
-    for source in (query, key):
-        timing = walk.timings.get(source)
-        if timing is not None and timing.axis == len(walk.shape(source)) - 2:
-            walk.refuse(
-                node,
-                "frames look at all frames so far (attention over time), which grow without end in a stream; attend to "
-                "the last frames only (unfold the keys and values)",
-            )
-    return False
-
-
 _RULES: dict[str, Rule] = {
     "constant_pad_nd": _pad,
     "pad": _padding,
@@ -431,7 +422,7 @@ _RULES: dict[str, Rule] = {
     "conv_transpose2d": conv_transpose,
     "group_norm": _norm_over_time,
     "instance_norm": _norm_over_time,
-    "scaled_dot_product_attention": _attention,
+    "scaled_dot_product_attention": attention,
     "gru": rnn,
     "lstm": rnn,
     "rnn_tanh": rnn,
