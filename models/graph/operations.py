@@ -276,26 +276,33 @@ def _fold(
             n - ((c - 1) * s - 2 * p + d * (k - 1) + 1)
             for n, c, k, d, p, s in zip(size, counts, kernel, dilation, padding, stride, strict=True)
         ]
-        y = _transposed(b, grid, b.constant(eye), None, stride, padding, missing, channels, dilation)
+        given = (grid, b.constant(eye), None, stride, padding, missing, channels, dilation)
+        y = _transposed(b, *given)
+        if y is NotImplemented:
+            y = b.op("conv_transpose2d", *given)
     return b.op("squeeze", y, 0) if unbatched else y
 
 
 @lowers(SHAPE_FREE, "conv_transpose2d")
 def _transposed(
-    b: Builder, x: Value, weight: Value, bias: Any = None, stride: Any = 1, padding: Any = 0,
-    output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
-) -> Any:  # fmt: skip
+    b: Builder,
+    x: Value,
+    weight: Value,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Any:
     """Along one axis only where the other is a point: its stream is conv_transpose1d's."""
-    all_axes = [per_axis(n, 2) for n in (stride, padding, output_padding, dilation)]
-    steps, pads, more, _ = all_axes
-    for axis in (1, 0):
+    steps, pads, more, holes = (per_axis(n, 2) for n in (stride, padding, output_padding, dilation))
+    for axis in (1, 0) if len(x.shape) == 4 else ():
         if x.shape[2 + axis] == weight.shape[2 + axis] == steps[axis] == 1 and pads[axis] == more[axis] == 0:
-            row = b.op("squeeze", x, 2 + axis)
-            (step,), (pad,), (rest,), (hole,) = ([n[1 - axis]] for n in all_axes)
-            kernel = b.op("squeeze", weight, 2 + axis)
-            y = b.op("conv_transpose1d", row, kernel, bias, [step], [pad], [rest], groups, [hole])
+            row, kernel, at = b.op("squeeze", x, 2 + axis), b.op("squeeze", weight, 2 + axis), 1 - axis
+            y = b.op("conv_transpose1d", row, kernel, bias, [steps[at]], [pads[at]], [more[at]], groups, [holes[at]])
             return b.op("unsqueeze", y, 2 + axis)
-    return b.op("conv_transpose2d", x, weight, bias, steps, pads, more, groups, all_axes[3])
+    return NotImplemented
 
 
 @lowers(SHAPE_FREE, "im2col")
