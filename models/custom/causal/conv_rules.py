@@ -171,6 +171,12 @@ def conv_transpose(walk: Walk, node: fx.Node) -> bool:
         return False
     if rank == 2 and steps[at] == 1 and kernel - 1 <= pads[at] <= timing.context and more[at] == 0:
         return _conv_transpose_padded(walk, node, timing, pads[at])
+    x = walk.value(source)
+    front = pads[at]
+    if rank == 1 and timing.context and pads[0] >= timing.context * steps[0] and _begins_with_zeros(walk, source):
+        # What frames of zeros give, and more, is cut off.
+        x = walk.builder.op("slice", x, 2, timing.context, timing.frames(walk.hops))
+        front, timing = pads[0] - timing.context * steps[0], replace(timing, context=0)
     faults = (
         (
             bool(timing.context) or timing.trailing + timing.delay < 0 or bool(timing.trailing and not walk.lookahead),
@@ -178,9 +184,9 @@ def conv_transpose(walk: Walk, node: fx.Node) -> bool:
         ),
         (kernel < steps[at], f"kernel {kernel} is shorter than stride {steps[at]}"),
         (
-            (pads[at] != 0 or more[at] != 0) and not walk.lookahead,
+            (front != 0 or more[at] != 0) and not walk.lookahead,
             (
-                f"padding cuts its first {pads[at]} samples off, so that the output runs ahead; use padding=0 and cut "
+                f"padding cuts its first {front} samples off, so that the output runs ahead; use padding=0 and cut "
                 "the end, or net.lookahead = 'delay' makes it delay"
             ),
         ),
@@ -190,7 +196,7 @@ def conv_transpose(walk: Walk, node: fx.Node) -> bool:
             walk.refuse(node, reason)
     trailing = timing.trailing * steps[at] + kernel - steps[at]  # later frames touch no earlier samples
     after = Timing(timing.axis, timing.rate * steps[at], 0, trailing, 1, timing.delay * steps[at])
-    x = walk.masked(node, walk.value(source), timing)
+    x = walk.masked(node, x, timing)
     if rank == 1:
         value = walk.value(weight).tensor.float()
         offset = None if bias is None else walk.value(bias).tensor.float()
@@ -198,10 +204,16 @@ def conv_transpose(walk: Walk, node: fx.Node) -> bool:
         states = {"tail": cast(Any, module).state_shape} if cast(Any, module).parts > 1 else {}
         whole = walk.stateful(node, module, (x,), states)
         if pads[0] or more[0]:
-            return cut(walk, node, whole, after, pads[0], pads[0] - more[0])
+            return cut(walk, node, whole, after, front, pads[0] - more[0])
         walk.keep(node, whole, after)
         return True
     return _conv_transpose_2d(walk, node, x, timing, after, steps, pads, more, holes, groups)
+
+
+def _begins_with_zeros(walk: Walk, source: fx.Node) -> bool:
+    """Whether what is in front of a value's first frame is nothing."""
+    timing = walk.timings[source]
+    return not walk.offline(source).narrow(timing.axis, 0, timing.context).any()
 
 
 def _conv_transpose_padded(walk: Walk, node: fx.Node, timing: Timing, cut_off: int) -> bool:

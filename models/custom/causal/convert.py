@@ -71,9 +71,7 @@ def to_external_state(entry: CustomEntry, hops: int) -> ExternalStateGraph:
     except ConversionError as refusal:
         # Frames cut off in front and padded there again look ahead inside the net, and not from outside.
         with contextlib.suppress(ConversionError):
-            stream = _written(entry, hops, True)
-            if not stream.lookahead_samples:
-                return stream
+            return _written(entry, hops, True)
         raise refusal
 
 
@@ -107,6 +105,8 @@ def _written(entry: CustomEntry, hops: int, lookahead: bool) -> ExternalStateGra
     graph = last.finish("StepGraph")
     output, *others = (walk.timings[source] for source in cast("list[fx.Node]", short.nodes[-1].args[0]))
     ahead = output.delay * hop // output.rate
+    if entry.lookahead != "delay" and any(timing.delay for timing in (output, *others)):
+        raise ConversionError(f"{entry.original.factory}: looks {ahead} samples ahead; net.lookahead says how")
     if any(other.delay * hop // other.rate != ahead for other in others[: len(others) - len(entry.extras)]):
         raise ConversionError(f"{entry.original.factory}: its sources look ahead by different numbers of frames")
     return ExternalStateGraph(graph, stream, tuple(walk.states), tuple(last.fp32), hops, pairs, ahead)

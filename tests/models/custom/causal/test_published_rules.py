@@ -250,3 +250,30 @@ class Halved(nn.Module):
 @pytest.mark.parametrize("ahead", [2, 3])
 def test_every_second_frame_of_what_looks_ahead(ahead: int) -> None:
     assert proven(Halved(ahead)).lookahead_samples == (ahead + 1) // 2
+
+
+class Buffered(nn.Module):
+    """Caches of two layers in one buffer of zeros, written to and read by slices, and a decoder over a third."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Conv1d(1, 4, HOP, stride=HOP)
+        self.layers = nn.ModuleList(nn.Conv1d(4, 4, 3, dilation=d) for d in (1, 2))
+        self.decoder = nn.ConvTranspose1d(4, 1, 3 * HOP, stride=HOP, padding=2 * HOP)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        x = self.encoder(audio.unsqueeze(1))
+        buffer, first = torch.zeros(1, 4, 6), 0
+        for layer, size in zip(self.layers, (2, 4), strict=True):
+            joined = torch.cat([buffer[..., first : first + size], x], -1)
+            buffer[..., first : first + size] = joined[..., -size:]
+            x, first = x + layer(joined), first + size
+        return self.decoder(torch.cat([torch.zeros(1, 4, 2), x], -1)).squeeze(1)
+
+
+@pytest.mark.parametrize("lookahead", ["delay", ""])
+def test_caches_in_one_buffer_and_a_decoder_that_cuts_its_zeros_off(lookahead: str) -> None:
+    entry = entry_for(Buffered(), layout="samples", **({"lookahead": lookahead} if lookahead else {}))
+    stream = to_external_state(entry, 1)
+    assert prove(entry, stream) < LIMIT
+    assert stream.lookahead_samples == 0
