@@ -13,7 +13,7 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx import Tracer
 from torch.fx.proxy import TracerBase
 
 from models.common.errors import ConversionError
@@ -103,12 +104,13 @@ def capture(module: nn.Module, inputs: Sequence[Tensor], who: str) -> Captured:
 def _quiet() -> Iterator[None]:
     """Warnings of torch's own kept off, operations that torch fuses for inference written out, helpers' lines known."""
     before = torch.backends.mha.get_fastpath_enabled()
-    frames = TracerBase._filter_traceback_frames
+    frames, call_module = TracerBase._filter_traceback_frames, Tracer.call_module
     logs = {name: logging.getLogger(name).level for name in _LOUD}
     for name in _LOUD:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     torch.backends.mha.set_fastpath_enabled(False)
     TracerBase._filter_traceback_frames = _users_frames  # type: ignore[assignment,method-assign]  # torch's own keeps forward's
+    Tracer.call_module = _call_module(call_module)  # type: ignore[method-assign]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -118,6 +120,21 @@ def _quiet() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
         torch.backends.mha.set_fastpath_enabled(before)
         TracerBase._filter_traceback_frames = frames  # type: ignore[method-assign]
+        Tracer.call_module = call_module  # type: ignore[method-assign]
+
+
+def _call_module(before: Callable[..., Any]) -> Callable[..., Any]:
+    """torch's own, which loses count of modules where a layer's call raises and the user's forward goes on."""
+
+    def call(tracer: Tracer, *args: Any) -> Any:
+        stack = tracer.module_stack.copy()
+        try:
+            return before(tracer, *args)
+        except Exception:
+            tracer.module_stack = stack
+            raise
+
+    return call
 
 
 def _users_frames(tracer: TracerBase, summary: traceback.StackSummary) -> traceback.StackSummary:

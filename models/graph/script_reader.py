@@ -110,7 +110,8 @@ class ScriptReader(nn.Module):
 
     def _defaults(self) -> list[tuple[Any, bool]]:
         """Of forward's arguments: the default, and whether there is one."""
-        arguments: Any = self.scripted[0].forward.schema.arguments[1:]
+        forward: Any = self.scripted[0].forward
+        arguments: Any = forward.schema.arguments[1:]
         return [(a.default_value, a.has_default_value()) for a in arguments]
 
     def _run(self, block: Any, known: dict[str, Any]) -> None:

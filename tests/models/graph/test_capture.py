@@ -216,3 +216,23 @@ def test_one_tensor_is_told_from_many() -> None:
             return torch.tanh(x)
 
     assert not capture(Plain().eval(), [values(2, 3)], "net").many
+
+
+class Plainly(nn.Module):
+    """A layer that takes no lengths, called with them first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        try:
+            return self.inner(x, lengths=None)
+        except TypeError:
+            return self.inner(x)
+
+
+def test_a_call_that_raises_and_is_made_again_otherwise() -> None:
+    captured = capture(nn.Sequential(Plainly(), nn.Linear(3, 2)).eval(), [values(2, 3)], "net")
+    origins = [origin_of(node) for node in captured.graph.nodes if node.op == "call_function"]
+    assert [o.module for o in origins if o.name == "linear"] == ["0.inner", "1"]
