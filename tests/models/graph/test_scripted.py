@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models.common.errors import ConversionError
 from models.graph.capture import capture
-from models.graph.script_reader import ScriptReader
+from models.graph.scripted import ScriptReader
 
 _script: Any = torch.jit.script
 
