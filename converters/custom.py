@@ -85,6 +85,7 @@ def complete(
     """The entry with its net in it, checked."""
     from models.custom.forms import exported, parameters_millions
     from models.custom.shapes.found import with_outputs
+    from models.custom.shapes.inputs import check_arguments
 
     net = net.eval()
     for parameter in net.parameters():
@@ -101,6 +102,8 @@ def complete(
         net=net,
         weights_file="" if weights is None else str(weights.resolve()),
     )
+    if entry.constants or entry.far_inputs:
+        check_arguments(net, (*entry.far_inputs, *(c.name for c in entry.constants)), target.factory)
     entry = with_outputs(entry)
     if entry.form == "causal":
         entry = _causal(entry)
@@ -292,7 +295,9 @@ def _check_offline(entry: CustomEntry) -> None:
     if not has_offline(entry):
         return
     generator = torch.Generator().manual_seed(0)
-    audio = 0.1 * torch.randn(1, *entry.geometry.lead, _OFFLINE_HOPS * entry.geometry.hop_samples, generator=generator)
+    lanes = entry.geometry.channels + len(entry.far_inputs)
+    lead = (lanes,) if entry.far_inputs else entry.geometry.lead
+    audio = 0.1 * torch.randn(1, *lead, _OFFLINE_HOPS * entry.geometry.hop_samples, generator=generator)
     with torch.no_grad():
         whole, stepped = offline(entry)(audio), Stepwise(entry)(audio)
     time = 1 if entry.output_kind == "scores" else stepped.dim() - 1

@@ -8,6 +8,7 @@ to the noise shows when the net answers it, and a delay far outside of that is w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from models.common.errors import ConversionError
 from models.custom.entry import CustomEntry
 
 if TYPE_CHECKING:
-    from torch import nn
+    import torch
 
 CLEAR = 0.7  # correlation of an output that is its input, a little changed
 ELSEWHERE = 0.5  # of the peak: what the stated delay has to have of it
@@ -44,10 +45,8 @@ class Delay:
 
 def delay_of(entry: CustomEntry) -> Delay:
     """Measure a net that gives audio; its `delay_samples` says only how long a signal it hears."""
-    from models.custom.forms import offline
-
     rate = entry.geometry.sample_rate_hz
-    net = offline(entry)
+    net = _mono(entry)
     noise, bursts = (_correlation(net, signal) for signal in _signals(_count(entry), rate))
     lag = int(noise.argmax())
     near = abs(int(bursts.argmax()) - lag) <= entry.geometry.hop_samples // 2
@@ -81,6 +80,16 @@ def refuse_wrong_delay(entry: CustomEntry) -> None:
         )
 
 
+def _mono(entry: CustomEntry) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The offline net over [1, n], silence in its further inputs."""
+    import torch
+
+    from models.custom.forms import offline
+
+    net, more = offline(entry), len(entry.far_inputs)
+    return net if not more else lambda audio: net(torch.nn.functional.pad(audio[:, None], (0, 0, 0, more)))
+
+
 def _count(entry: CustomEntry) -> int:
     said, rate = entry.geometry.delay_samples, entry.geometry.sample_rate_hz
     return round(min(_SECONDS * rate + 2.0 * said, _MOST_SECONDS * rate))
@@ -96,7 +105,7 @@ def _signals(count: int, rate: int) -> tuple[Array, Array]:
     return white, 0.6 * soft * np.sin(np.pi * 4.0 * np.arange(count) / rate) ** 2
 
 
-def _run(net: nn.Module, signal: Array) -> Array:
+def _run(net: Callable[[torch.Tensor], torch.Tensor], signal: Array) -> Array:
     import torch
 
     with torch.no_grad():
@@ -105,7 +114,7 @@ def _run(net: nn.Module, signal: Array) -> Array:
     return np.asarray(out - out.mean(), np.float64)
 
 
-def _correlation(net: nn.Module, signal: Array) -> Array:
+def _correlation(net: Callable[[torch.Tensor], torch.Tensor], signal: Array) -> Array:
     """Of output and input by lag, 0 to half the signal: absolute values, 1 for a copy."""
     out, size = _run(net, signal), 2 * len(signal)
     products = np.fft.irfft(np.fft.rfft(out, size) * np.fft.rfft(signal, size).conj(), size)
@@ -115,9 +124,7 @@ def _correlation(net: nn.Module, signal: Array) -> Array:
 
 def _answer(entry: CustomEntry) -> tuple[int, int]:
     """The lags within which the output answers a hop more of noise in the input, but for a few percent at each end."""
-    from models.custom.forms import offline
-
-    net, hop = offline(entry), entry.geometry.hop_samples
+    net, hop = _mono(entry), entry.geometry.hop_samples
     signal, _ = _signals(_count(entry), entry.geometry.sample_rate_hz)
     more, at = signal.copy(), len(signal) // 4
     more[at : at + hop] += signal[:hop]

@@ -72,6 +72,8 @@ def parts_for(entry: CustomEntry, hops: int, artefact_format: Format) -> Iterato
     from models.graph.builder import keep
     from models.graph.half import HalfGraph
 
+    if entry.far_inputs:  # its stretches hold one input
+        return
     form = exported(entry, hops)
     module: Any = form.graph
     half = HalfGraph(module, form.fp32_modules, MIN_HALF_ELEMENTS if artefact_format == "litert" else None)

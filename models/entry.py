@@ -144,7 +144,24 @@ class ModelEntry:
         if self.buffer_kind == "step" and self.output_kind in ("audio", "sources"):
             out = TensorSpec(out.name, (*out.shape[:-1], samples), out.range, out.meaning)
         outs = tuple(TensorSpec(name, out.shape, out.range, f"{name}: {out.meaning}") for name in self.sources)
-        return GraphSignature((audio,), (*(outs or (out,)), *self.extra_outputs(hops_per_call)), self.states)
+        inputs = (audio, *self.further_inputs(samples))
+        return GraphSignature(inputs, (*(outs or (out,)), *self.extra_outputs(hops_per_call)), self.states)
+
+    @property
+    def far(self) -> tuple[str, ...]:
+        """Audio inputs of a custom net beside `audio`, one channel each."""
+        return ()
+
+    @property
+    def constant_files(self) -> tuple[tuple[str, tuple[int, ...], str], ...]:
+        """Name, shape and sha256 of each constant that a custom net was given."""
+        return ()
+
+    def further_inputs(self, samples: int) -> tuple[TensorSpec, ...]:
+        """Of calls that take so many samples."""
+        rate, shape = self.geometry.sample_rate_hz, (1, samples)
+        meaning = f"mono waveform at {rate} Hz, of the same time as `audio`"
+        return tuple(TensorSpec(name, shape, (-1.0, 1.0), meaning) for name in self.far)
 
     def extra_outputs(self, hops_per_call: int) -> tuple[TensorSpec, ...]:  # noqa: ARG002 a custom net's may grow with it
         """What a custom net gives beside the task's own output."""

@@ -21,6 +21,7 @@ Signal = NDArray[np.float32]
 
 SPEECH_GAP_S = 0.25
 MIX_SNR_DB = 5.0
+ECHO, ECHO_S = 0.3, 0.05  # of what a further input plays, in the microphone
 GOLDEN_SECONDS = 10.0
 VERIFY_SECONDS = 60.0
 
@@ -99,6 +100,12 @@ class Programme:
 def stream_programme(model: ModelEntry, sample_rate_hz: int, seconds: float) -> Programme:
     """Real audio for every channel that a net takes."""
     channels = model.geometry.channels
+    if model.far:
+        clean, noisy = noisy_speech(sample_rate_hz, seconds)
+        apart = len(clean) // (len(model.far) + 1)
+        others = np.stack([np.roll(clean, -apart * (place + 1)) for place in range(len(model.far))])
+        echo = np.float32(ECHO) * np.pad(others, ((0, 0), (round(ECHO_S * sample_rate_hz), 0)))[:, : len(clean)].sum(0)
+        return Programme(np.stack([noisy + echo] * channels + list(others)), f", and an echo of {', '.join(model.far)}")
     if channels == 1:
         samples = programme(model.test_material, sample_rate_hz, seconds)
         return Programme(samples[None] if model.sources else samples)

@@ -23,6 +23,7 @@ def run(
     artefact: str | None = typer.Option(None, help="Artefact id (see: hearpack inspect); litert-fp32 by default."),
     engine: str | None = typer.Option(None, help="litert-interpreter, litert-compiled, coreml, mil-fp32, mil-fp16."),
     extras: Path | None = typer.Option(None, help="A .npz for outputs beside the task's own (see: hearpack inspect)."),
+    far: list[Path] = typer.Option([], help="A file for each input beside audio (the far end), in the bundle's order."),
     json_output: bool = JsonOption,
 ) -> None:
     """Enhance a file, or list what is heard in it and when."""
@@ -30,7 +31,7 @@ def run(
 
     with progress_bars(json_output) as progress:
         result = run_file(
-            bundle, audio, output=output, artefact=artefact, engine=engine, extras=extras, progress=progress
+            bundle, audio, output=output, artefact=artefact, engine=engine, extras=extras, far=far, progress=progress
         )
     if json_output:
         print_json(result)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from models.common.errors import ConversionError
 from models.custom.entry import CustomEntry
+from models.custom.shapes.inputs import called
 from models.custom.shapes.outputs import picked
 from models.geometry import TensorSpec
 from models.layers.front_end import CausalFeatures
@@ -101,14 +102,31 @@ def outputs_of(
     ]
 
 
-class OfflineNet(nn.Module):
-    """The offline net from audio to its outputs: front end, net, activation."""
+class Called(nn.Module):
+    """A user's net and the constants that its forward takes."""
 
     def __init__(self, entry: CustomEntry) -> None:
         super().__init__()
+        self.net: nn.Module = entry.net
+        self.far, self.constants = entry.far_inputs, tuple(c.name for c in entry.constants)
+        for constant in entry.constants:
+            values = torch.frombuffer(bytearray(constant.data), dtype=torch.float32).reshape(constant.shape)
+            self.register_buffer(f"constant_{constant.name}", values, persistent=False)
+
+    def given(self, audio: Tensor, far: Sequence[Tensor] = (), states: Sequence[Any] = ()) -> Any:
+        """What forward returns."""
+        named = dict(zip(self.far, far, strict=True))
+        named |= {name: getattr(self, f"constant_{name}") for name in self.constants}
+        return called(self.net, audio, named, iter(states))
+
+
+class OfflineNet(Called):
+    """The offline net from audio to its outputs: front end, net, activation."""
+
+    def __init__(self, entry: CustomEntry) -> None:
+        super().__init__(entry)
         self.entry, self.layout = entry, entry.layout
         self.front_end = None if entry.front_end is None else CausalFeatures(entry.front_end)
-        self.net: nn.Module = entry.net
         self.head = None if entry.activation == "none" else ActivationLayer(entry.activation)
 
     def forward(self, audio: Tensor) -> tuple[Tensor, ...]:
@@ -117,4 +135,4 @@ class OfflineNet(nn.Module):
 
     def returned(self, audio: Tensor) -> Any:
         """What forward of the user's own returns."""
-        return self.net(to_layout(audio, self.layout) if self.front_end is None else self.front_end(audio))
+        return self.given(to_layout(audio, self.layout) if self.front_end is None else self.front_end(audio))

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from models.custom.shapes.inputs import Constant
 from models.custom.shapes.outputs import ExtraOutput, Pick
 from models.entry import ModelEntry
 from models.geometry import TensorSpec
@@ -65,6 +66,8 @@ class CustomEntry(ModelEntry):
         lookahead: what becomes of a causal net's look-ahead: an error, or delay.
         lookahead_samples: that became delay; part of the geometry's delay_samples.
         front_end: features in front of the net.
+        constants: tensors that forward takes, the same at every call: part of the graph.
+        far_inputs: names of audio inputs beside the first.
         outputs_said: what its user says of several outputs: name, and key in a dict ("": by position).
         picks: where each output of its signature is in what forward returns; () where that is one tensor.
         extras: outputs beside the task's own.
@@ -86,6 +89,8 @@ class CustomEntry(ModelEntry):
     lookahead: Literal["refuse", "delay"] = "refuse"
     lookahead_samples: int = 0
     front_end: FrontEndSpec | None = None
+    constants: tuple[Constant, ...] = ()
+    far_inputs: tuple[str, ...] = ()
     outputs_said: tuple[tuple[str, str], ...] = ()
     picks: tuple[Pick, ...] = ()
     extras: tuple[ExtraOutput, ...] = ()
@@ -103,13 +108,15 @@ class CustomEntry(ModelEntry):
     def arithmetic(self) -> str:
         """What takes part in the arithmetic, as text: a change of it is another original."""
         parts = (self.form, self.layout, self.activation, self.front_end, self.geometry, self.states, self.output.shape)
-        return repr(parts) + (repr(self.outputs_said) if self.outputs_said else "")
+        more = (self.outputs_said, self.constants, self.far_inputs)
+        return repr(parts) + "".join(map(repr, filter(None, more)))
 
     def offline_key(self) -> str:
         """What decides its offline form, besides the net: nothing that hearpack finds out itself."""
         geometry = replace(self.geometry, delay_samples=0)
-        parts = (self.form, self.layout, self.activation, self.front_end, geometry, self.fp32_named, self.picks)
-        return repr((*parts, self.output.shape, self.lookahead, () if self.form == "causal" else self.states))
+        parts = (self.form, self.layout, self.activation, self.front_end, geometry, self.fp32_named)
+        more = (self.picks, self.constants, self.far_inputs)
+        return repr((*parts, *more, self.output.shape, self.lookahead, () if self.form == "causal" else self.states))
 
     @property
     def source_sha256(self) -> str:
@@ -126,6 +133,16 @@ class CustomEntry(ModelEntry):
         if self.output_kind == "scores":
             return (1, hops, len(self.labels))
         return (1, *self.geometry.lead, hops * self.geometry.hop_samples)
+
+    @property
+    def far(self) -> tuple[str, ...]:
+        """Audio inputs beside the first."""
+        return self.far_inputs
+
+    @property
+    def constant_files(self) -> tuple[tuple[str, tuple[int, ...], str], ...]:
+        """Name, shape and sha256 of each constant."""
+        return tuple((c.name, c.shape, c.sha256) for c in self.constants)
 
     def extra_outputs(self, hops_per_call: int) -> tuple[TensorSpec, ...]:
         """What it gives beside the task's own output."""

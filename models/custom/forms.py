@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models.common.errors import ConversionError, UsageError
-from models.custom.adapters import ActivationLayer, OfflineNet, match_shape, outputs_of, to_layout
+from models.custom.adapters import ActivationLayer, Called, OfflineNet, match_shape, outputs_of, to_layout
 from models.custom.entry import CustomEntry
 from models.custom.kept import kept_with_net
 from models.custom.precise import precise_modules
@@ -21,50 +21,49 @@ from models.graph.lower import lowered
 from models.layers.front_end import Features
 
 
-class WindowNet(nn.Module):
+class WindowNet(Called):
     """One window in, its scores or embedding out; the net as its author wrote it."""
 
     def __init__(self, entry: CustomEntry) -> None:
-        super().__init__()
+        super().__init__(entry)
         self.entry, self.layout, self.outputs = entry, entry.layout, entry.signature(1).outputs
         self.front_end: nn.Module | None = None
         if entry.front_end is not None:
             frames = entry.front_end.frames(entry.geometry.window_samples)
             self.front_end = Features(entry.front_end, frames)
-        self.net: nn.Module = entry.net
         self.head = ActivationLayer(entry.activation)
 
-    def forward(self, audio: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, audio: Tensor, *far: Tensor) -> tuple[Tensor, ...]:
         """[1, window] to ([1, labels], extra outputs...)."""
-        own, *extras = outputs_of(self.entry, self.returned(audio), self.outputs)
+        own, *extras = outputs_of(self.entry, self.returned(audio, *far), self.outputs)
         return (self.head(own), *extras)
 
-    def returned(self, audio: Tensor) -> Any:
+    def returned(self, audio: Tensor, *far: Tensor) -> Any:
         """What forward of the user's own returns."""
-        return self.net(to_layout(audio, self.layout) if self.front_end is None else self.front_end(audio))
+        return self.given(to_layout(audio, self.layout) if self.front_end is None else self.front_end(audio), far)
 
 
-class StepNet(nn.Module):
+class StepNet(Called):
     """One call of a net whose states its author named, as it was written."""
 
     def __init__(self, entry: CustomEntry, hops: int) -> None:
-        super().__init__()
+        super().__init__(entry)
         self.entry, self.signature = entry, entry.signature(hops)
         self.layout, self.who = entry.layout, entry.original.factory
-        self.net: nn.Module = entry.net
         self.head = ActivationLayer(entry.activation)
 
-    def forward(self, audio: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """audio [1, hops x hop] and the states to the output and the new states."""
-        result, new = parted(self.entry, self.returned(audio, *states))
+    def forward(self, audio: Tensor, *more: Tensor) -> tuple[Tensor, ...]:
+        """audio [1, hops x hop], further inputs and the states to the outputs and the new states."""
+        result, new = parted(self.entry, self.returned(audio, *more))
         own, *others = outputs_of(self.entry, result, self.signature.outputs)
         specs = self.signature.states
         kept = (match_shape(value, s.shape, self.who, s.out_name) for value, s in zip(new, specs, strict=True))
         return (self.head(own), *others, *kept)
 
-    def returned(self, audio: Tensor, *states: Tensor) -> Any:
+    def returned(self, audio: Tensor, *more: Tensor) -> Any:
         """What forward of the user's own returns."""
-        return self.net(to_layout(audio, self.layout), *states)
+        inputs = len(self.far)
+        return self.given(to_layout(audio, self.layout), more[:inputs], more[inputs:])
 
 
 def parted(entry: CustomEntry, results: Any) -> tuple[Any, list[Tensor]]:
@@ -102,7 +101,7 @@ class Stepwise(nn.Module):
         states = [padded.new_zeros(s.shape) for s in self.entry.states]
         outputs: list[list[Tensor]] = [[] for _ in range(max(len(self.entry.sources), 1))]
         for block in torch.split(padded, self.hop, -1):
-            results = self.step(block, *(state.clone() for state in states))  # it may write into them
+            results = self.step(*inputs_of(self.entry, block), *(s.clone() for s in states))  # it may write into them
             states = results[len(results) - len(states) :]
             for kept, out in zip(outputs, results, strict=False):
                 kept.append(out)
@@ -150,10 +149,20 @@ class Offline(nn.Module):
         return nn.functional.pad(out, (late, 0))[..., : padded.shape[-1]]
 
 
+def inputs_of(entry: CustomEntry, recording: Tensor) -> list[Tensor]:
+    """`audio` and further inputs, of a recording that has them as channels."""
+    if not entry.far_inputs:
+        return [recording]
+    channels, samples = entry.geometry.channels, recording.shape[-1]
+    audio = recording[:, :channels].reshape(1, *entry.geometry.lead, samples)
+    return [audio, *(recording[:, channels + place] for place in range(len(entry.far_inputs)))]
+
+
 def whole_hops(entry: CustomEntry, audio: Tensor) -> Tensor:
-    """A recording as the net takes it: [1, n] or [1, channels, n], zeros behind it up to a whole hop."""
+    """A recording with zeros behind it up to a whole hop: [1, n] or [1, channels, n], further inputs the last ones."""
     padded = nn.functional.pad(audio, (0, -audio.shape[-1] % entry.geometry.hop_samples))
-    return padded.reshape(1, *entry.geometry.lead, padded.shape[-1])
+    lead = (entry.geometry.channels + len(entry.far_inputs),) if entry.far_inputs else entry.geometry.lead
+    return padded.reshape(1, *lead, padded.shape[-1])
 
 
 def together(entry: CustomEntry, outputs: Sequence[Tensor]) -> Tensor:

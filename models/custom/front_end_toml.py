@@ -73,7 +73,7 @@ def with_mel_matrix(values: Any, folder: Path, where: str) -> Any:
     if not isinstance(name, str):
         return values
     try:
-        array = _npy(read_file(folder / name))
+        array = npy(read_file(folder / name))
     except (OSError, ValueError) as exc:  # ValueError: a NUL in the name too
         raise UsageError(
             f"{where}: front_end.mel_matrix {name!r} cannot be read: {exc}; expected a .npy (numpy.save) of "
@@ -82,7 +82,7 @@ def with_mel_matrix(values: Any, folder: Path, where: str) -> Any:
     return {**values, "mel_matrix": array}
 
 
-def _npy(data: bytes) -> Any:
+def npy(data: bytes) -> Any:
     """One array of floats, its header compared with the file's size first.
 
     Raises:

@@ -6,6 +6,7 @@
     [net]         form = "window" | "step" | "causal", layout, activation, output, outputs, max_hops, fp32_modules
     [front_end]   kind = "log_mel" | "mfcc" | "stft_magnitude", ... (models/custom/front_end_toml.py has them all)
     [[states]]    name, shape
+    [[inputs]]    name, and file = "speaker.npy" (a constant) or kind = "audio" (models/custom/shapes/inputs.py)
     [labels]      file = "labels.txt" or names = ["bell", "horn"]
     [decisions]   on_threshold, off_threshold, ... (docs/bundle.md)
 
@@ -22,10 +23,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from models.common.errors import UsageError
-from models.common.files import read_text
+from models.common.files import read_file, read_text
 from models.common.parsing import parse_toml
 from models.custom.entry import CustomEntry
-from models.custom.front_end_toml import front_end_of, with_mel_matrix
+from models.custom.front_end_toml import front_end_of, npy, with_mel_matrix
+from models.custom.shapes.inputs import said_inputs, with_values
 from models.custom.shapes.outputs import said_outputs
 from models.custom.tables import Table
 from models.geometry import StateSpec, StreamGeometry, Task, TensorSpec
@@ -60,6 +62,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         data["labels"] = {"names": names}
     if "front_end" in data:
         data["front_end"] = with_mel_matrix(data["front_end"], path.parent, str(path))
+    if "inputs" in data:
+        data["inputs"] = with_values(data["inputs"], path.parent, str(path), lambda file: npy(read_file(file)))
     return data
 
 
@@ -84,7 +88,7 @@ def parse(values: Mapping[str, Any], where: str, default_name: str, keras: bool 
         raise UsageError(f"{where}: name: expected lower-case letters, digits, - and _, got {name!r}")
     task = top.choice("task", TASKS, "classifier")
     geometry = _geometry(top.left.pop("geometry", None), where)
-    top.known += ["geometry", "net", "front_end", "states", "labels", "decisions"]
+    top.known += ["geometry", "net", "front_end", "states", "inputs", "labels", "decisions"]
     net = Table(top.left.pop("net", {}), f"{where}: [net]")
     forms = ("window",) if keras else ("window", "step", "causal")
     if "form" not in net and not keras:
@@ -120,6 +124,14 @@ def parse(values: Mapping[str, Any], where: str, default_name: str, keras: bool 
     if keras and outputs:
         raise UsageError(f"{where}: net.outputs: a .keras net has one output here; leave it out")
     states = _states(top.left.pop("states", []), where, form)
+    more = said_inputs(top.left.pop("inputs", []), where, {"audio", output, *(n for n, _ in outputs), *_names(states)})
+    if keras and any(more):
+        raise UsageError(f"{where}: [[inputs]]: a .keras net takes its audio alone here")
+    if form == "causal" and more[1]:
+        raise UsageError(
+            f"{where}: [[inputs]] {more[1][0]}: a causal net takes one audio input; write the net as a step, with its "
+            "states, and it takes more"
+        )
     decisions = _decisions(said["decisions"], where, geometry, assumed) if scores else {}
     summary = top.take("summary", str, f"{task} of the user's own")
     author = top.take("author", str, "author not stated")
@@ -141,6 +153,8 @@ def parse(values: Mapping[str, Any], where: str, default_name: str, keras: bool 
         output=_output(task, output, geometry, len(labels)),
         sources=names if sources else (),
         outputs_said=outputs,
+        constants=more[0],
+        far_inputs=more[1],
         parameters_millions=0.0,
         paper=author,
         states=states,
@@ -156,6 +170,10 @@ def parse(values: Mapping[str, Any], where: str, default_name: str, keras: bool 
         citation=citation,
         assumed=tuple(assumed),
     )
+
+
+def _names(states: tuple[StateSpec, ...]) -> tuple[str, ...]:
+    return tuple(name for state in states for name in (state.name, state.out_name))
 
 
 def _check_form(task: str, form: str, keras: bool, where: str) -> None:

@@ -67,12 +67,20 @@ class SourceFile(_Frozen):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
+class ConstantFile(_Frozen):
+    """A tensor that went into the graph."""
+
+    name: Name
+    shape: Shape
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
 class Original(_Frozen):
     """The net that the artefacts are compared with: said, never run, by whoever reads it.
 
     Only a custom net (models/custom/entry.py) has `source_sha256`, and `sources` where it is Python: the files that
     were loaded, so that `verify --original` can compare them before it executes any. `insensitive`: its output hardly
-    depends on its input, so that parity proves nothing.
+    depends on its input, so that parity proves nothing. `constants`: what its forward is given besides, a speaker say.
     """
 
     factory: str
@@ -80,6 +88,7 @@ class Original(_Frozen):
     source_sha256: str | None = None
     sources: tuple[SourceFile, ...] | None = None
     insensitive: bool | None = None
+    constants: tuple[ConstantFile, ...] | None = None
 
 
 class Geometry(_Frozen):
@@ -275,6 +284,9 @@ class Manifest(_Frozen):
                 raise ValueError("an embedder takes windows, gives one `embedding` [1, d] and has no `decisions`")
         if self.inputs[0].name != "audio":
             raise ValueError(f"the first input must be `audio`, got {self.inputs[0].name!r}")
+        for further in self.inputs[1:]:
+            if further.shape != (1, self.buffer.samples):
+                raise ValueError(f"{further.name}: expected [1, {self.buffer.samples}], got {list(further.shape)}")
         if self.inputs[0].shape[-1] != self.buffer.samples:
             raise ValueError(
                 f"audio takes {self.inputs[0].shape[-1]} samples, buffer.samples says {self.buffer.samples}"

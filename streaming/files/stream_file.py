@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ from streaming.files.hearing import Ears, TimedRuntime, blocks
 from streaming.files.levels import InputLevel
 from streaming.files.outputs import check_arrays_file, write_arrays
 from streaming.files.reader import AudioReader
+from streaming.files.recordings import Recordings
 from streaming.files.wav import open_wav, spread
 
 Array = NDArray[np.float32]
@@ -91,6 +93,7 @@ def run(
     artefact: str | None = None,
     engine: str | None = None,
     extras: str | Path | None = None,
+    far: Sequence[str | Path] = (),
     progress: Progress = silent,
 ) -> RunResult:
     """Run one artefact of a bundle over an audio file.
@@ -105,6 +108,8 @@ def run(
         engine: one of runtimes.engines.ENGINES that runs this artefact.
         extras: a .npz for the outputs beside the task's own, each [calls, ...] under its name; those of a stereo file
             whose channels go through the net one by one are called NAME.1 and NAME.2.
+        far: a file for each input beside `audio`, in the manifest's order, at the rate of `audio`; heard as mono, its
+            end filled up with silence.
         progress: called with (what, fraction done).
 
     Returns:
@@ -121,7 +126,8 @@ def run(
     files = _source_files(bundle, audio, destination)
     choice = choose(bundle, artefact, engine)
     names = [t.name for t in bundle.manifest.extra_outputs] if beside else []
-    with AudioReader(audio) as reader, closing(TimedRuntime(open_runtime(bundle, choice), names)) as runtime:
+    _check_far(bundle.manifest, far)
+    with Recordings(audio, far) as reader, closing(TimedRuntime(open_runtime(bundle, choice), names)) as runtime:
         events: tuple[TimedEvent, ...] = ()
         lag = 0
         if bundle.manifest.output_kind == "scores":
@@ -157,6 +163,15 @@ def run(
             nan_outputs=runtime.nan_outputs,
             extras=None if beside is None else str(beside),
         )
+
+
+def _check_far(manifest: Manifest, far: Sequence[str | Path]) -> None:
+    wanted = [t.name for t in manifest.far]
+    if len(far) != len(wanted):
+        what = f"a file for each of: {', '.join(wanted)}" if wanted else "nothing: the model takes `audio` alone"
+        raise UsageError(f"--far: {manifest.name} needs {what}; got {len(far)}")
+    if wanted and manifest.output_kind in ("scores", "embedding"):
+        raise UsageError(f"run: {manifest.name} gives no audio, and run feeds {wanted[0]} only to nets that do")
 
 
 def _extras_file(manifest: Manifest, extras: Path | None) -> Path | None:
@@ -304,7 +319,7 @@ def _separate(
     geometry, from_hz = bundle.manifest.geometry, reader.sample_rate_hz
     rate, channels = geometry.sample_rate_hz, geometry.channels
     loop = make_loop(bundle.manifest, runtime.stream())
-    to = [_Aligned(from_hz, rate) for _ in range(channels)]
+    to = [_Aligned(from_hz, rate) for _ in range(bundle.manifest.lanes)]
     back = [[_Aligned(rate, from_hz) for _ in range(channels)] for _ in files]
     skip = geometry.delay_samples
     with contextlib.ExitStack() as stack:
@@ -325,7 +340,8 @@ def _separate(
         taken = 0
         for block in blocks(reader, runtime, "separating", progress):
             taken += block.shape[1]
-            at_rate = np.stack([r.process(c) for r, c in zip(to, spread(block, channels), strict=True)])
+            lanes = [*spread(block[: reader.channels], channels), *block[reader.channels :]]
+            at_rate = np.stack([r.process(c) for r, c in zip(to, lanes, strict=True)])
             write(loop.push(bounded(at_rate).samples))
         write(loop.push(bounded(np.stack([r.flush() for r in to])).samples) + loop.flush(), taken)
         runtime.nan_outputs += loop.nan_outputs

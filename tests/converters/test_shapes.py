@@ -11,7 +11,10 @@ import soundfile
 
 import hearpack
 from converters.bundle.golden import read_golden
+from converters.custom import open_custom
+from converters.spec import ExportSpec, export_key
 from models.common.errors import UsageError
+from models.common.hashing import sha256_bytes
 from runtimes.bundle import Bundle
 
 RATE, HOP = 16000, 64
@@ -222,3 +225,78 @@ def test_extra_outputs_of_a_run_are_arrays(made: dict[str, Bundle], clip: Path, 
         hearpack.run(made["sources"], clip, output=tmp_path / "y.wav", extras=tmp_path / "y.npz")
     with pytest.raises(UsageError, match=r"--extras: arrays go into a \.npz"):
         hearpack.run(made["vad"], clip, output=tmp_path / "y.wav", extras=tmp_path / "y.csv")
+
+
+AEC = """class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.near, self.loud, self.out = nn.Linear(128, 24), nn.Linear(128, 24), nn.Linear(24, 64)
+
+    def forward(self, mic, past, far, far_past, speaker):
+        frame, other = torch.cat([past, mic], 1), torch.cat([far_past, far], 1)
+        mask = torch.sigmoid(self.loud(other)) * speaker
+        return self.out(self.near(frame) * mask), frame[:, 64:], other[:, 64:]
+"""
+
+
+@pytest.fixture(scope="module")
+def canceller(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """An echo canceller that takes a far end, and a speaker's vector as a constant. Never write into it."""
+    folder = tmp_path_factory.mktemp("aec")
+    np.save(folder / "speaker.npy", np.linspace(0.5, 1.5, 24, dtype=np.float32)[None])
+    (folder / "net.py").write_text(HEAD + AEC)
+    states = "".join(f"[[states]]\nname = '{name}'\nshape = [1, 64]\n" for name in ("past", "far_past"))
+    (folder / "geometry.toml").write_text(
+        f"name = 'aec'\ntask = 'enhancer'\n[geometry]\nsample_rate_hz = {RATE}\nwindow_samples = 128\n"
+        "hop_samples = 64\ndelay_samples = 64\n[net]\nform = 'step'\n[[inputs]]\nname = 'speaker'\n"
+        "file = 'speaker.npy'\n"
+        f"[[inputs]]\nname = 'far'\nkind = 'audio'\n{states}"
+    )
+    result = hearpack.export(f"{folder / 'net.py'}:build", folder, precisions=("fp32",))
+    assert not result.refused
+    return Bundle.open(result.path)
+
+
+def test_a_far_end_goes_in_beside_the_microphone(canceller: Bundle) -> None:
+    manifest = canceller.manifest
+    assert [(t.name, t.shape) for t in manifest.inputs] == [("audio", (1, 64)), ("far", (1, 64))]
+    assert read_golden(canceller)[0].samples.shape[0] == 2
+    report = hearpack.verify(canceller, seconds=2)
+    assert report.reference == "torch original", report.material
+    assert report.material == "speech in the street at 5 dB, and an echo of far"
+    assert report.passed, report.artefacts
+    assert {a.engine for a in report.artefacts} >= {"litert-compiled", "litert-interpreter", "mil-fp32"}
+
+
+def test_a_constant_is_in_the_graph_and_its_hash_in_the_manifest(canceller: Bundle) -> None:
+    (constant,) = canceller.manifest.original.constants or ()
+    assert (constant.name, constant.shape) == ("speaker", (1, 24))
+    folder = canceller.path.parent
+    speaker = np.load(folder / "speaker.npy")
+    assert constant.sha256 == sha256_bytes(speaker.tobytes())
+    other = folder / "other"
+    other.mkdir()
+    for name in ("net.py", "geometry.toml"):
+        (other / name).write_text((folder / name).read_text())
+    np.save(other / "speaker.npy", speaker[:, ::-1])
+    one, two = (open_custom(f"{f / 'net.py'}:build") for f in (folder, other))
+    assert one.source_sha256 != two.source_sha256
+    assert export_key(ExportSpec(one), "0") != export_key(ExportSpec(two), "0")
+
+
+def test_run_takes_a_file_for_the_far_end(canceller: Bundle, clip: Path, tmp_path: Path) -> None:
+    quiet = tmp_path / "quiet.wav"
+    soundfile.write(quiet, np.zeros(1000, np.float32), 22050, subtype="FLOAT")  # ends early: silence goes on
+    loud = hearpack.run(canceller, clip, output=tmp_path / "a.wav", far=[clip])
+    without = hearpack.run(canceller, clip, output=tmp_path / "b.wav", far=[quiet])
+    one, two = (soundfile.read(result.output)[0] for result in (loud, without))
+    assert one.shape == two.shape == (22050,)
+    assert np.abs(one - two).max() > 1e-3
+    with pytest.raises(UsageError, match="--far: aec needs a file for each of: far; got 0"):
+        hearpack.run(canceller, clip, output=tmp_path / "c.wav")
+    soundfile.write(quiet, np.zeros(1000, np.float32), 16000, subtype="FLOAT")
+    with pytest.raises(UsageError, match=r"--far: .* is at 16000 Hz, .* at 22050; bring both to one rate"):
+        hearpack.run(canceller, clip, output=tmp_path / "c.wav", far=[quiet])
+    with pytest.raises(UsageError, match="aec takes the input far, and simulate feeds one channel"):
+        hearpack.simulate(canceller, clip)
+    assert hearpack.calibrate(canceller, seconds=0.1)[0].entries[0].paced_count > 0

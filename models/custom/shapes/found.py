@@ -60,13 +60,14 @@ def _returned(entry: CustomEntry, hops: int) -> Any:
 
     samples = entry.geometry.window_samples if entry.buffer_kind == "window" else hops * entry.geometry.hop_samples
     audio = noise((1, *entry.geometry.lead, samples))
+    far = [noise((1, samples)) for _ in entry.far_inputs]
     try:
         with torch.no_grad():
             if entry.form == "causal":
                 return OfflineNet(entry).eval().returned(audio)
             if entry.form == "window":
-                return WindowNet(entry).eval().returned(audio)
-            results = StepNet(entry, 1).eval().returned(audio, *(noise(s.shape) for s in entry.states))
+                return WindowNet(entry).eval().returned(audio, *far)
+            results = StepNet(entry, 1).eval().returned(audio, *far, *(noise(s.shape) for s in entry.states))
     except ConversionError:
         raise
     except Exception:  # a user's forward may raise anything; the checks that follow say what
