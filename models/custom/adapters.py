@@ -96,6 +96,7 @@ def outputs_of(
         outputs = [as_tensor(result, who)]
     else:
         outputs = [as_tensor(picked(result, pick), who) for pick in entry.picks]
+    outputs = [out if out.dtype == torch.float32 or not out.is_floating_point() else out.float() for out in outputs]
     return [
         out if spec is None else match_shape(out, spec.shape, who, spec.name)
         for out, spec in zip(outputs, specs, strict=True)

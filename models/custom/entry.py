@@ -66,6 +66,8 @@ class CustomEntry(ModelEntry):
         lookahead: what becomes of a causal net's look-ahead: an error, or delay.
         lookahead_samples: that became delay; part of the geometry's delay_samples.
         front_end: features in front of the net.
+        state_structure: of names of states, lists and mappings, as a step's forward takes them; None: one by one.
+        state_dtypes: name and type of each state that is not float32 in the net.
         constants: tensors that forward takes, the same at every call: part of the graph.
         far_inputs: names of audio inputs beside the first.
         outputs_said: what its user says of several outputs: name, and key in a dict ("": by position).
@@ -89,6 +91,8 @@ class CustomEntry(ModelEntry):
     lookahead: Literal["refuse", "delay"] = "refuse"
     lookahead_samples: int = 0
     front_end: FrontEndSpec | None = None
+    state_structure: Any = None
+    state_dtypes: tuple[tuple[str, str], ...] = ()
     constants: tuple[Constant, ...] = ()
     far_inputs: tuple[str, ...] = ()
     outputs_said: tuple[tuple[str, str], ...] = ()
@@ -108,14 +112,14 @@ class CustomEntry(ModelEntry):
     def arithmetic(self) -> str:
         """What takes part in the arithmetic, as text: a change of it is another original."""
         parts = (self.form, self.layout, self.activation, self.front_end, self.geometry, self.states, self.output.shape)
-        more = (self.outputs_said, self.constants, self.far_inputs)
+        more = (self.outputs_said, self.constants, self.far_inputs, self.state_structure, self.state_dtypes)
         return repr(parts) + "".join(map(repr, filter(None, more)))
 
     def offline_key(self) -> str:
         """What decides its offline form, besides the net: nothing that hearpack finds out itself."""
         geometry = replace(self.geometry, delay_samples=0)
         parts = (self.form, self.layout, self.activation, self.front_end, geometry, self.fp32_named)
-        more = (self.picks, self.constants, self.far_inputs)
+        more = (self.picks, self.constants, self.far_inputs, self.state_structure, self.state_dtypes)
         return repr((*parts, *more, self.output.shape, self.lookahead, () if self.form == "causal" else self.states))
 
     @property

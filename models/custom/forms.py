@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from models.common.errors import ConversionError, UsageError
-from models.custom.adapters import ActivationLayer, Called, OfflineNet, match_shape, outputs_of, to_layout
+from models.custom.adapters import ActivationLayer, Called, OfflineNet, as_tensor, match_shape, outputs_of, to_layout
 from models.custom.entry import CustomEntry
 from models.custom.kept import kept_with_net
 from models.custom.precise import precise_modules
 from models.custom.shapes.outputs import Pick
+from models.custom.shapes.states import ROUGH, packed, unpacked
 from models.graph.lower import lowered
 from models.layers.front_end import Features
 
@@ -62,8 +63,12 @@ class StepNet(Called):
 
     def returned(self, audio: Tensor, *more: Tensor) -> Any:
         """What forward of the user's own returns."""
-        inputs = len(self.far)
-        return self.given(to_layout(audio, self.layout), more[:inputs], more[inputs:])
+        inputs, names = len(self.far), [s.name for s in self.entry.states]
+        kinds = {name: cast(torch.dtype, getattr(torch, kind)) for name, kind in self.entry.state_dtypes}
+        states = [s.to(kinds[n]) if n in kinds else s for n, s in zip(names, more[inputs:], strict=True)]
+        structure = self.entry.state_structure
+        taken = states if structure is None else packed(structure, dict(zip(names, states, strict=True)))
+        return self.given(to_layout(audio, self.layout), more[:inputs], taken)
 
 
 def parted(entry: CustomEntry, results: Any) -> tuple[Any, list[Tensor]]:
@@ -72,18 +77,26 @@ def parted(entry: CustomEntry, results: Any) -> tuple[Any, list[Tensor]]:
     Raises:
         ConversionError: as many as the states and outputs say are not there.
     """
-    states, outputs = len(entry.states), max(len(entry.outputs_said), 1)
+    structure, outputs = entry.state_structure, max(len(entry.outputs_said), 1)
+    states = len(entry.states if structure is None else structure)
     if not isinstance(results, tuple | list) or len(results) not in (1 + states, outputs + states):
         came = len(results) if isinstance(results, tuple | list) else 1
         named = [name or "(left out)" for name, _ in entry.outputs_said] or [entry.output.name]
-        names = [*named, *(s.out_name for s in entry.states)]
+        parts = [s.out_name for s in entry.states] if structure is None else [str(part) for part in structure]
+        names = [*named, *parts]
         more = "" if entry.outputs_said else "; net.outputs names several outputs"
         raise ConversionError(
             f"{entry.original.factory}: forward returned {came} tensors, expected {len(names)}: "
             f"{', '.join(names)}{more}"
         )
     outs = results[: len(results) - states]
-    return (outs[0] if len(outs) == 1 else outs), list(results[len(outs) :])
+    new = list(results[len(outs) :])
+    if structure is not None:
+        by_name = unpacked(structure, new, entry.original.factory)
+        new = [as_tensor(by_name[s.name], f"{entry.original.factory}: state {s.name!r}") for s in entry.states]
+    kinds = dict(entry.state_dtypes)
+    new = [value.float() if s.name in kinds else value for value, s in zip(new, entry.states, strict=True)]
+    return (outs[0] if len(outs) == 1 else outs), new
 
 
 class Stepwise(nn.Module):
@@ -92,7 +105,9 @@ class Stepwise(nn.Module):
     def __init__(self, entry: CustomEntry) -> None:
         super().__init__()
         self.entry = entry
-        self.step = graph(entry, 1) if entry.form == "causal" else as_written(entry, 1)
+        # Its states are float32 in the graph; what the net rounds to half would be the figure otherwise.
+        rough = any(kind in ROUGH for _, kind in entry.state_dtypes)
+        self.step = graph(entry, 1) if entry.form == "causal" or rough else as_written(entry, 1)
         self.hop = entry.geometry.hop_samples
 
     def forward(self, audio: Tensor) -> Tensor:

@@ -5,7 +5,7 @@
     [geometry]    sample_rate_hz, window_samples, hop_samples, delay_samples = 0, channels = 1
     [net]         form = "window" | "step" | "causal", layout, activation, output, outputs, max_hops, fp32_modules
     [front_end]   kind = "log_mel" | "mfcc" | "stft_magnitude", ... (models/custom/front_end_toml.py has them all)
-    [[states]]    name, shape
+    [[states]]    name, shape, dtype = "float32"; net.states: how forward holds them (models/custom/shapes/states.py)
     [[inputs]]    name, and file = "speaker.npy" (a constant) or kind = "audio" (models/custom/shapes/inputs.py)
     [labels]      file = "labels.txt" or names = ["bell", "horn"]
     [decisions]   on_threshold, off_threshold, ... (docs/bundle.md)
@@ -29,6 +29,7 @@ from models.custom.entry import CustomEntry
 from models.custom.front_end_toml import front_end_of, npy, with_mel_matrix
 from models.custom.shapes.inputs import said_inputs, with_values
 from models.custom.shapes.outputs import said_outputs
+from models.custom.shapes.states import DTYPES, ROUGH, said_structure
 from models.custom.tables import Table
 from models.geometry import StateSpec, StreamGeometry, Task, TensorSpec
 from models.layers.front_end_spec import FEATURE_LAYOUTS, WAVEFORM_LAYOUTS
@@ -123,7 +124,11 @@ def parse(values: Mapping[str, Any], where: str, default_name: str, keras: bool 
     outputs = said_outputs(net.take("outputs", (list, dict), None), where, output, sources)
     if keras and outputs:
         raise UsageError(f"{where}: net.outputs: a .keras net has one output here; leave it out")
-    states = _states(top.left.pop("states", []), where, form)
+    states, dtypes = _states(top.left.pop("states", []), where, form)
+    structure = said_structure(net.take("states", list, None), [s.name for s in states], where)
+    for state, kind in dtypes:
+        if kind in ROUGH:
+            assumed.append(f"states: {state} is {kind} in the net and float32 in the bundle, which rounds less")
     more = said_inputs(top.left.pop("inputs", []), where, {"audio", output, *(n for n, _ in outputs), *_names(states)})
     if keras and any(more):
         raise UsageError(f"{where}: [[inputs]]: a .keras net takes its audio alone here")
@@ -153,6 +158,8 @@ def parse(values: Mapping[str, Any], where: str, default_name: str, keras: bool 
         output=_output(task, output, geometry, len(labels)),
         sources=names if sources else (),
         outputs_said=outputs,
+        state_structure=structure,
+        state_dtypes=dtypes,
         constants=more[0],
         far_inputs=more[1],
         parameters_millions=0.0,
@@ -232,25 +239,28 @@ def _labels(values: Any, where: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _states(values: Any, where: str, form: str) -> tuple[StateSpec, ...]:
+def _states(values: Any, where: str, form: str) -> tuple[tuple[StateSpec, ...], tuple[tuple[str, str], ...]]:
+    """States, and name and type of those that are not float32 in the net."""
     if form == "step" and not values:
         raise UsageError(f"{where}: a step net needs [[states]], each with name and shape")
     if form != "step" and values:
         raise UsageError(f"{where}: [[states]] are for net.form = 'step'; a {form} net has none of its own")
-    states = []
+    states, dtypes = [], []
     for index, item in enumerate(values):
         table = Table(item, f"{where}: [[states]] {index + 1}")
         name, shape = table.take("name", str), table.take("shape", list)
+        kind = table.choice("dtype", DTYPES, "float32")
         table.end()
         if not _TENSOR.fullmatch(name):
             raise UsageError(f"{where}: a state's name is letters, digits and _, got {name!r}")
         if not shape or not all(isinstance(n, int) and n > 0 for n in shape):
             raise UsageError(f"{where}: state {name}: shape must be positive whole numbers, got {shape!r}")
         states.append(StateSpec(name, tuple(shape)))
+        dtypes += [] if kind == "float32" else [(name, kind)]
     names = [s.name for s in states]
     if len(set(names)) != len(names):
         raise UsageError(f"{where}: two states have the same name: {', '.join(names)}")
-    return tuple(states)
+    return tuple(states), tuple(dtypes)
 
 
 def _decisions(values: Any, where: str, geometry: StreamGeometry, assumed: list[str]) -> dict[str, Any]:
