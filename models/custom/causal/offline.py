@@ -42,9 +42,9 @@ class Recording:
         return list(self.module.graph.nodes)
 
 
-def noise(entry: CustomEntry, samples: int, seed: int) -> Tensor:
+def noise(samples: int, seed: int, lead: tuple[int, ...] = ()) -> Tensor:
     """[1, samples], or [1, channels, samples], at -20 dBFS, the same each time."""
-    return 0.1 * torch.randn(1, *entry.geometry.lead, samples, generator=torch.Generator().manual_seed(seed))
+    return 0.1 * torch.randn(1, *lead, samples, generator=torch.Generator().manual_seed(seed))
 
 
 @kept_with_net
@@ -54,7 +54,7 @@ def recording(entry: CustomEntry, hops: int) -> Recording:
     Raises:
         ConversionError: forward cannot be followed, or does not run on audio.
     """
-    audio = noise(entry, hops * entry.geometry.hop_samples, 0)
+    audio = noise(hops * entry.geometry.hop_samples, 0, entry.geometry.lead)
     who = entry.original.factory
     net = OfflineNet(entry).eval()
     _try(entry, net, hops)
@@ -88,7 +88,7 @@ def _try(entry: CustomEntry, net: nn.Module, hops: int) -> None:
     def fails(samples: int) -> Exception | None:
         try:
             with torch.no_grad():
-                net(noise(entry, samples, 0))
+                net(noise(samples, 0, entry.geometry.lead))
         except ConversionError:
             raise
         except Exception as exc:  # a user's forward may raise anything
@@ -108,7 +108,7 @@ def _try(entry: CustomEntry, net: nn.Module, hops: int) -> None:
                 f"geometry.hop_samples to {times * hop} ({first})"
             ) from fault
     raise ConversionError(
-        f"{who}: forward does not run on audio {list(noise(entry, hops * hop, 0).shape)}{place}: {first}"
+        f"{who}: forward does not run on audio {list(noise(hops * hop, 0, entry.geometry.lead).shape)}{place}: {first}"
     ) from fault
 
 

@@ -43,7 +43,7 @@ def prove(entry: CustomEntry, stream: ExternalStateGraph) -> float:
     hop, hops = entry.geometry.hop_samples, stream.hops
     calls = math.ceil(_proof_hops(stream) / hops)
     offline = recording(entry, calls * hops)
-    audio = noise(entry, calls * hops * hop, 3)
+    audio = noise(calls * hops * hop, 3, entry.geometry.lead)
     audio = audio * torch.linspace(0.3, 1.7, audio.shape[-1])  # its level changes: a running mean is not a constant one
     whole = _double(offline.module, audio)
     parts = _run(stream, audio.double(), hop * hops)
