@@ -32,11 +32,10 @@ from streaming.core.dsp import InputChain, OutputChain
 from streaming.core.loop import LoopOutput, make_loop
 from streaming.core.resample import Resampler
 from streaming.files.events import TimedEvent, check_event_file, timed_events, write_events
-from streaming.files.hearing import Ears, TimedRuntime, blocks
+from streaming.files.hearing import Ears, Recordings, TimedRuntime, blocks
 from streaming.files.levels import InputLevel
 from streaming.files.outputs import check_arrays_file, write_arrays
 from streaming.files.reader import AudioReader
-from streaming.files.recordings import Recordings
 from streaming.files.wav import open_wav, spread
 
 Array = NDArray[np.float32]
