@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from models.common.errors import UsageError
-from streaming.metrics.parity import METRICS, audio_parity, judge, ratio_db, score_parity
+from streaming.metrics.parity import METRICS, audio_parity, embedding_parity, judge, ratio_db, score_parity
 
 RATE = 1000
 
@@ -219,7 +219,23 @@ def test_drift_counts_in_both_directions() -> None:
 def test_every_metric_is_measured_by_a_report() -> None:
     table, ends = scores(3)
     measured = {**audio_parity(sine(1), sine(1), RATE).metrics(), **score_parity(table, table, ends, RATE).metrics()}
+    measured |= embedding_parity(table, table, ends, RATE).metrics()
     assert set(measured) == set(METRICS)
+
+
+def test_the_error_of_an_embedding_is_the_length_of_the_difference() -> None:
+    reference, ends = np.eye(3, dtype=np.float32), np.array([10, 20, 30])
+    candidate = reference.copy()
+    candidate[1] = (0.6, 0.8, 0.0)
+    found = embedding_parity(reference, candidate, ends, RATE)
+    assert found.embedding_max_error == pytest.approx(np.hypot(0.6, 0.2))
+    assert found.embedding_mean_error == pytest.approx(np.hypot(0.6, 0.2) / 3)
+    assert (found.worst_window, found.worst_window_s, found.nan_count) == (1, 0.02, 0)
+    candidate[2, 0] = np.nan
+    broken = embedding_parity(reference, candidate, ends, RATE)
+    assert (broken.embedding_max_error, broken.worst_window, broken.nan_count) == (2.0, 2, 1)
+    with pytest.raises(UsageError, match=r"two tables \[windows, d\]"):
+        embedding_parity(reference, candidate[:2], ends, RATE)
 
 
 def test_unknown_and_unmeasured_metrics() -> None:
