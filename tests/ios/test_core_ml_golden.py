@@ -10,13 +10,17 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from converters.bundle.golden import LONG_STREAM_METRICS
+from converters.export import export
 from runtimes.bundle import Bundle
+from runtimes.coreai.deps import cannot_run
+from runtimes.coreai.runtime import CoreAIRuntime
 from runtimes.mil import MLModel
 from streaming.metrics.parity import audio_parity, judge, score_parity
 from tests.ios.swift_kit import KIT, ROOT, Kit
@@ -49,7 +53,7 @@ def steps(heading: str) -> list[Step]:
     return found
 
 
-def stream(model: MLModel, plan: list[Step], samples: Array, hop: int) -> Array:
+def stream(model: Any, plan: list[Step], samples: Array, hop: int) -> Array:
     """Every whole buffer of the samples through the table's steps; outputs one after the other."""
     buffer = next(s for s in plan if s.carries == "block").shape[-1]
     state = {s.carries: np.zeros(s.shape, np.float32) for s in plan if s.carries.startswith("state ")}
@@ -134,3 +138,48 @@ def test_the_engine_carries_out_the_plan_in_its_order() -> None:
     assert places == sorted(places)
     assert "artefact.fileName($0.output)" in text
     assert "array.strides" in text
+
+
+def test_core_ais_engine_carries_out_the_same_plan() -> None:
+    """In the source: block and states in by the plan's writes, one run, its reads out: outputs, then states."""
+    text = (KIT / "Sources" / "HearpackCoreML" / "CoreAIEngine.swift").read_text()
+    marks = [
+        "writes = plan.filter { $0.action == .write }",
+        "reads = plan.filter { $0.action == .read }",
+        "[Array(block)] + state.tensors",
+        "outputs[index] = results[index]",
+        "results[outputs.count + index]",
+        "zip(writes, values)",
+        "function.run(inputs: inputs)",
+        "reads.map",
+    ]
+    places = [text.index(mark) for mark in marks]
+    assert places == sorted(places)
+
+
+def test_core_ai_gives_golden_vectors_in_the_tables_order(tmp_path: Path) -> None:
+    """A second of DTLN's golden stream in Apple's interpreter, tensors by the names in the table."""
+    reason = cannot_run()
+    if reason:
+        pytest.skip(f"Core AI: {reason}")
+    bundle = Bundle.open(export("dtln", tmp_path, formats=["coreai"], precisions=["fp32"]).path)
+    manifest, artefact = bundle.manifest, bundle.artefact("coreai-fp32")
+    runtime = CoreAIRuntime(bundle.artefact_path(artefact), manifest.signature)
+    golden = json.loads((bundle.path / "golden" / "golden.json").read_text())["streams"][0]
+    rate, hop = manifest.geometry.sample_rate_hz, manifest.buffer.samples
+    samples = np.fromfile(bundle.path / "golden" / golden["input"], "<f4")[:rate]
+    expected = np.fromfile(bundle.path / "golden" / golden["outputs"]["enhanced"], "<f4")
+
+    class Table:
+        """Called as `stream` calls an MLModel: a value for each row that writes, one back for each that reads."""
+
+        def predict(self, values: dict[str, Array]) -> dict[str, Array]:
+            carried = {name: value for name, value in values.items() if name != "audio"}
+            outputs, states = runtime.step(values["audio"], carried)
+            return {**outputs, **{f"{name}_out": value for name, value in states.items()}}
+
+    got = stream(Table(), steps("dtln-128"), samples, hop).reshape(-1)
+    runtime.close()
+    lead = manifest.geometry.delay_samples
+    figures = audio_parity(expected[lead : len(got)], got[lead:], rate).metrics()
+    assert figures["snr_db"] > 110.0

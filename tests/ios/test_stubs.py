@@ -48,7 +48,7 @@ def parameters(swift: str) -> int:
 
 def test_there_are_stubs() -> None:
     assert len(declarations()) > 80
-    assert {p.stem for p in STUBS} == {"CoreML", "AVFoundation", "SwiftUI", "UIKit", "CHearpackTry"}
+    assert {p.stem for p in STUBS} == {"CoreAI", "CoreML", "AVFoundation", "SwiftUI", "UIKit", "CHearpackTry"}
 
 
 @pytest.mark.parametrize(("where", "swift", "note"), declarations(), ids=[d[0] for d in declarations()])
@@ -78,8 +78,8 @@ def test_every_stub_says_what_it_stands_for() -> None:
     )
     silent = []
     for stub in STUBS:
-        if stub.stem == "SwiftUI":
-            continue  # no Objective-C behind it, as its head says
+        if stub.stem in ("SwiftUI", "CoreAI"):
+            continue  # no Objective-C behind them, as their heads say
         for number, line in enumerate(stub.read_text().splitlines(), 1):
             if re.search(r"\b(func|init\(|init\?|case|public var|public static|public let)\b", line) and not (
                 NOTE.search(line) or exempt.search(line)
@@ -95,6 +95,7 @@ def test_what_is_newer_than_the_deployment_target_is_guarded() -> None:
         ("makeState()", 18),
         ("MLState", 18),
         ("using: kept", 18),
+        ("CoreAIEngine.load(", 27),
     }
     stated = {float(n.group(3)) for _, _, n in declarations() if n.group(3) and float(n.group(3)) > DEPLOYMENT_TARGET}
     assert stated == {17.0, 18.0}
@@ -168,6 +169,7 @@ TYPOS = {
     "LoadedModel.swift": ("engine.wasCached", "engine.isCached"),
     "MicrophoneCapture.swift": ("engine.attach(sink", "engine.attached(sink"),
     "StreamHost.swift": ("recorder.next()", "recorder.nexts()"),
+    "CoreAIEngine.swift": ("array.scalarType", "array.scalarTypes"),
     "CoreMLEngine.swift": ("array.strides", "array.stride"),
 }
 

@@ -7,13 +7,43 @@ import HearpackKit
 struct LoadedModel: Sendable {
     let bundle: ModelBundle
     let artefact: Manifest.Artefact
-    let engine: CoreMLEngine
+    let engine: any InferenceEngine & Sendable
     var coldStart: DeviceTrace.ColdStart
     var warmUps: [DeviceTrace.Inference] = []
 
     /// Check the files, unless these very files were checked before, and load. Not on the main actor.
     static func load(_ bundle: ModelBundle, appReadyNs: Int64, clock: any StreamClock) async throws -> LoadedModel {
-        let artefact = try bundle.manifest.artefact(format: "coreml", in: bundle.folder)
+        let usual = try bundle.manifest.artefact(format: "coreml", in: bundle.folder)
+        if let model = try await coreAI(bundle, appReadyNs, clock) { return model }
+        return try await load(bundle, usual, appReadyNs, clock) {
+            let caches = FileManager.default.urls(for: .cachesDirectory, in: .userDomainMask)[0]
+            let engine = try await CoreMLEngine.load(bundle, usual, cacheFolder: caches.appendingPathComponent("hearpack"))
+            return (engine, engine.wasCached ? .warm : .cold)
+        }
+    }
+
+    /// The experimental artefact of iOS 27, where the bundle has one and this device takes it; else Core ML's is used.
+    private static func coreAI(
+        _ bundle: ModelBundle, _ appReadyNs: Int64, _ clock: any StreamClock
+    ) async throws -> LoadedModel? {
+        #if canImport(CoreAI)
+        guard #available(iOS 27.0, *),
+            let artefact = try? bundle.manifest.artefact(format: "coreai", in: bundle.folder)
+        else { return nil }
+        do {
+            return try await load(bundle, artefact, appReadyNs, clock) { (try await CoreAIEngine.load(bundle, artefact), nil) }
+        } catch HearpackError.artefact {
+            return nil  // which engine runs is in the figures and the trace
+        }
+        #else
+        return nil
+        #endif
+    }
+
+    private static func load(
+        _ bundle: ModelBundle, _ artefact: Manifest.Artefact, _ appReadyNs: Int64, _ clock: any StreamClock,
+        _ open: () async throws -> (any InferenceEngine & Sendable, DeviceTrace.ColdStart.Cache?)
+    ) async throws -> LoadedModel {
         var cold = DeviceTrace.ColdStart()
         cold.appReadyNs = appReadyNs
         let key = Checks.key("files", artefact)
@@ -24,10 +54,9 @@ struct LoadedModel: Sendable {
         }
         cold.bundleCheckedNs = clock.nowNs()
         cold.modelLoadBeginNs = clock.nowNs()
-        let caches = FileManager.default.urls(for: .cachesDirectory, in: .userDomainMask)[0]
-        let engine = try await CoreMLEngine.load(bundle, artefact, cacheFolder: caches.appendingPathComponent("hearpack"))
+        let (engine, cache) = try await open()
         cold.modelLoadEndNs = clock.nowNs()
-        cold.weightCache = engine.wasCached ? .warm : .cold
+        cold.weightCache = cache
         return LoadedModel(bundle: bundle, artefact: artefact, engine: engine, coldStart: cold)
     }
 

@@ -80,7 +80,7 @@ public struct ModelBundle: Sendable {
     }
 
     private func checkNothingElse(_ artefact: Manifest.Artefact) throws {
-        guard artefact.path.hasSuffix(".mlpackage") else { return }
+        guard artefact.path != artefact.files[0].path else { return }  // a file, not a folder
         let known = Set(artefact.files.map(\.path))
         let package = folder.appendingPathComponent(artefact.path)
         for inner in try FileManager.default.subpathsOfDirectory(atPath: package.path).sorted() {

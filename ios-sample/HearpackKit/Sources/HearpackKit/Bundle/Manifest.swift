@@ -100,10 +100,11 @@ public struct Manifest: Decodable, Equatable, Sendable {
             case stateMode = "state_mode"
         }
 
-        /// The .tflite, or the .mlpackage folder, relative to the bundle.
+        /// The .tflite, or the .mlpackage or .aimodel folder, relative to the bundle.
         public var path: String {
             let parts = files[0].path.split(separator: "/")
-            guard let package = parts.firstIndex(where: { $0.hasSuffix(".mlpackage") }) else { return files[0].path }
+            let package = parts.firstIndex { $0.hasSuffix(".mlpackage") || $0.hasSuffix(".aimodel") }
+            guard let package else { return files[0].path }
             return parts[...package].joined(separator: "/")
         }
 

@@ -36,7 +36,7 @@ public struct StreamState: Equatable, Sendable {
 
 /// Who computes.
 public struct EngineInfo: Equatable, Sendable {
-    /// "litert" or "coreml", as in a device trace.
+    /// "litert", "coreml" or "coreai", as in a device trace.
     public let runtime: String
     public let version: String
     /// What else matters to a reader of a report: threads, compute units, cache.
