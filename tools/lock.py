@@ -62,9 +62,8 @@ def resolved(uv: str, *more: str) -> list[str]:
 
 def lock_coreai(uv: str) -> None:
     """What the extra `coreai` adds to the lock that is there."""
-    locked = set(
-        re.findall(r"^[\w.-]+(?===)", MAIN.read_text(encoding="utf-8") + CUDA.read_text(encoding="utf-8"), re.M)
-    )
+    text = "".join(file.read_text(encoding="utf-8") for file in (MAIN, CUDA))
+    locked = set(re.findall(r"^[\w.-]+(?===)", text, re.M))
     entries = resolved(uv, "--extra", "coreai", "-c", MAIN.name)
     added = [entry for entry in entries if entry.partition("==")[0] not in locked]
     COREAI.write_text(_HEAD.format(more=": for the extra coreai") + "\n".join(added) + "\n", encoding="utf-8")
