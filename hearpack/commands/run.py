@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from hearpack.commands.shared import JsonOption, print_json, progress_bars, say, say_input
+from models.common.errors import UsageError
 from models.common.printable import counted
 
 
@@ -24,9 +25,15 @@ def run(
     engine: str | None = typer.Option(None, help="litert-interpreter, litert-compiled, coreml, mil-fp32, mil-fp16."),
     extras: Path | None = typer.Option(None, help="A .npz for outputs beside the task's own (see: hearpack inspect)."),
     far: list[Path] = typer.Option([], help="A file for each input beside audio (the far end), in the bundle's order."),
+    beside: Path | None = typer.Option(None, help="A second bundle that hears the same, at once."),
+    then: Path | None = typer.Option(None, help="A second bundle that hears what the first, an enhancer, gives."),
+    gate: str = typer.Option("", help="With --beside: call the second only while the first hears this label."),
     json_output: bool = JsonOption,
 ) -> None:
     """Enhance a file, or list what is heard in it and when."""
+    if beside is not None or then is not None or gate:
+        _together(bundle, audio, output, (beside, then), gate, (artefact, engine, extras, *far), json_output)
+        return
     from streaming.files.stream_file import run as run_file
 
     with progress_bars(json_output) as progress:
@@ -59,3 +66,42 @@ def run(
             f"{counted(result.nan_outputs, 'call')} gave no finite output: left out, the state was reset each time",
             err=True,
         )
+
+
+def _together(
+    bundle: Path,
+    audio: Path,
+    output: Path | None,
+    seconds: tuple[Path | None, Path | None],
+    gate: str,
+    chosen: tuple[str | Path | None, ...],
+    json_output: bool,
+) -> None:
+    """Two bundles at once."""
+    from streaming.files.together import run_together
+
+    named = [path for path in seconds if path is not None]
+    if len(named) != 1:
+        raise UsageError("--beside and --then each name a second bundle, and --gate needs --beside; give one of them")
+    if any(option is not None for option in chosen):
+        raise UsageError(
+            "--artefact, --engine, --extras and --far are for one bundle; --beside and --then run both as they are"
+        )
+    with progress_bars(json_output) as progress:
+        result = run_together(
+            bundle, named[0], audio, behind=seconds[1] is not None, gate=gate, output=output, progress=progress
+        )
+    if json_output:
+        print_json(result)
+        return
+    for stage in result.stages:
+        for event in stage.events:
+            say(f"{event.onset_s:9.3f} s  {event.offset_s:9.3f} s  {event.confidence:5.2f}  {event.label}")
+        spared = f", {stage.spared} spared by the gate" if stage.spared else ""
+        say(
+            f"{Path(stage.bundle).name}: {counted(len(stage.events), 'event')}, {counted(stage.calls, 'call')} of "
+            f"{stage.artefact} on {stage.engine}{spared}",
+            err=True,
+        )
+    if result.output is not None:
+        say(f"wrote {result.output}", err=True)

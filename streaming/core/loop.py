@@ -122,6 +122,11 @@ class StreamLoop:
         self.calls = 0
         self.nan_outputs = 0
 
+    @property
+    def missing_samples(self) -> int:
+        """New samples that the next call waits for."""
+        return self._skip + self.buffer_samples - self._filled
+
     def push(self, block: Array) -> list[LoopOutput]:
         """Take in new samples and make every call that is due.
 

@@ -13,6 +13,7 @@ import kotlin.test.assertTrue
 /** An hour in the slow tests; a minute and a half shows as much of each profile but what comes rarely. */
 private val SECONDS = System.getProperty("seconds")?.toDouble() ?: 90.0
 private const val BUFFER_MS = 8.0
+private const val MOST_GROWTH_BYTES = 4L shl 20
 
 /** DTLN's sizes. */
 private fun enhancer(): Bundle = Bundle.open(fakeFiles(manifestText(window = 512, hop = 128, delay = 384)), Given.API)
@@ -38,17 +39,30 @@ class HourTest {
     ) {
         val least = DoubleArray(SECONDS.toInt() + 1) { Double.MAX_VALUE }
         val most = DoubleArray(SECONDS.toInt() + 1) { -Double.MAX_VALUE }
+        private var early = 0L
+        private val quarter = (SECONDS / 4 * 1e9).toLong()
         val phone: FakePhone = FakePhone(enhancer(), type, stalls) { look(it, type) }
+
+        /** What the heap holds more at the end than after a quarter of the time. */
+        val grownBytes: Long
 
         init {
             phone.run(SECONDS)
             assertEquals(null, phone.listener.failure)
+            assertTrue(early > 0)
+            grownBytes = heldBytes() - early
+        }
+
+        private fun heldBytes(): Long {
+            System.gc()
+            return Runtime.getRuntime().let { it.totalMemory() - it.freeMemory() }
         }
 
         private fun look(
             now: Long,
             type: PhoneType,
         ) {
+            if (early == 0L && now >= quarter) early = heldBytes()
             val counts = phone.session.playout?.counts() ?: return
             val heard = counts.consumed.toDouble() / type.outRateHz + phone.lost.toDouble() / type.rateHz
             val ms = now / 1e6 - heard * 1e3
@@ -68,6 +82,7 @@ class HourTest {
                     .counts()!!
             assertEquals(listOf(0L, 0L, 0L), listOf(counts.underruns, counts.trimmed, counts.dropped), "$name $ppm")
             accounted(run.phone, name)
+            assertTrue(run.grownBytes < MOST_GROWTH_BYTES, "$name: ${run.grownBytes} bytes more than at the quarter")
             val usual = run.usual(2)
             for (s in 2 until SECONDS.toInt()) {
                 val off = maxOf(abs(run.least[s] - usual), abs(run.most[s] - usual))

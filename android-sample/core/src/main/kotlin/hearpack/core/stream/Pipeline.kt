@@ -71,6 +71,16 @@ class Pipeline(
     /** New samples at the model's rate that the next call waits for. */
     val missing: Int get() = loop.missing
 
+    /** The same in samples of the device, exactly. */
+    internal val missingAtDevice: Int
+        get() {
+            val outputs = resampler.outSamples + loop.missing
+            return ((outputs - 1) * resampler.down / resampler.up + 1 - resampler.inSamples).toInt()
+        }
+
+    /** Samples taken in since reset, at the model's rate. */
+    val inSamples: Long get() = loop.inSamples
+
     val calls: Long get() = loop.calls
 
     /** Samples of the device since reset that were no numbers, and are silence now. */
