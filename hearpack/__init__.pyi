@@ -27,7 +27,7 @@ from streaming.advice.advise import advise as advise
 from streaming.advice.budget_figures import gate as gate
 from streaming.files.predict import predict as predict
 from streaming.files.stream_file import run as run
-from streaming.files.together import run_together as run_together
+from streaming.runs.together import run_together as run_together
 from streaming.measure.calibrate import calibrate as calibrate
 from streaming.measure.cold_start import coldstart as coldstart
 from streaming.metrics.partition import check_partitions as check_partitions

@@ -78,7 +78,7 @@ def _together(
     json_output: bool,
 ) -> None:
     """Two bundles at once."""
-    from streaming.files.together import run_together
+    from streaming.runs.together import run_together
 
     named = [path for path in seconds if path is not None]
     if len(named) != 1:

@@ -10,7 +10,7 @@ import pytest
 from models.common.errors import UsageError
 from models.weights.assets import pull_asset
 from streaming.files.stream_file import run
-from streaming.files.together import run_together
+from streaming.runs.together import run_together
 from streaming.files.wav import read_wav, write_wav
 
 
