@@ -27,11 +27,11 @@ from streaming.advice.advise import advise as advise
 from streaming.advice.budget_figures import gate as gate
 from streaming.files.predict import predict as predict
 from streaming.files.stream_file import run as run
-from streaming.runs.together import run_together as run_together
 from streaming.measure.calibrate import calibrate as calibrate
 from streaming.measure.cold_start import coldstart as coldstart
 from streaming.metrics.partition import check_partitions as check_partitions
 from streaming.report.write import report as report
+from streaming.runs.together import run_together as run_together
 from streaming.simulator.device.profile import devices as devices
 from streaming.simulator.fit import fit_device as fit_device
 from streaming.simulator.modes import Microphone as Microphone

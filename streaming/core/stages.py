@@ -289,7 +289,9 @@ def _check(nets: Sequence[StageNet], index: int, net: StageNet) -> None:
     if kind not in ("audio", "scores"):
         raise UsageError(f"stages: {net.manifest.name} gives {kind}; expected an enhancer or a classifier")
     if len(net.manifest.inputs) != 1:
-        raise UsageError(f"stages: {net.manifest.name} has more inputs than audio; expected a net that hears one stream")
+        raise UsageError(
+            f"stages: {net.manifest.name} has more inputs than audio; expected a net that hears one stream"
+        )
     if net.hears is not None:
         if not 0 <= net.hears < index:
             raise UsageError(f"stages: stage {index} can hear stages before it only, got {net.hears}")

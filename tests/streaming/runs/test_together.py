@@ -10,8 +10,8 @@ import pytest
 from models.common.errors import UsageError
 from models.weights.assets import pull_asset
 from streaming.files.stream_file import run
-from streaming.runs.together import run_together
 from streaming.files.wav import read_wav, write_wav
+from streaming.runs.together import run_together
 
 
 @pytest.fixture
