@@ -2,7 +2,8 @@
 
 Each operation's rounding has an effect on the output (models/graph/half.py). Operations of one line of the user's code
 go together, wherever it is called; the smallest number of groups that helps is found by bisection, the worst first, and
-then each is tried without. Whether the artefact passes is for the golden vectors to say: if it does not, more is kept.
+then each is tried without, as long as the work allows. Whether the artefact passes is for the golden vectors to say: if
+it does not, more is kept.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ _EXTRAS_DB = 55.0  # wanted of scores that other outputs are beside: as of audio
 # How far below its limit the first attempt is to stay, and by how much further each next one.
 _ROOM, _NEXT = 0.7, 0.25
 _STRETCHES, _CALLS = 32, 8
+# Operations that a search computes: it counts them, not seconds, so that what is kept is the same on each machine.
+_MOST_WORK, _LEAST_TRIALS = 200_000, 16
 # Values that all operations may have together; a float32 each, three times over.
 _MOST_ELEMENTS = 1 << 25
 
@@ -60,13 +63,16 @@ class Parts:
         return f"kept in float32, {self.kept} of {self.operations} operations: {self.what}{advice}"
 
 
-def parts_for(entry: CustomEntry, hops: int, artefact_format: Format) -> Iterator[Parts]:
+def parts_for(
+    entry: CustomEntry, hops: int, artefact_format: Format, heard: Callable[[float], None] = lambda _fraction: None
+) -> Iterator[Parts]:
     """Proposals for an fp16 artefact that is past its limit, each keeping more than the one before it.
 
     Args:
         entry: a net that is no Keras file.
         hops: per call.
         artefact_format: "coreml", whose arithmetic is in half, or "litert", where only weights are.
+        heard: called meanwhile with how much of the search for the next proposal is done, at most.
     """
     from converters.litert.tflite_edit import MIN_HALF_ELEMENTS
     from models.graph.builder import keep
@@ -78,7 +84,7 @@ def parts_for(entry: CustomEntry, hops: int, artefact_format: Format) -> Iterato
     module: Any = form.graph
     half = HalfGraph(module, form.fp32_modules, MIN_HALF_ELEMENTS if artefact_format == "litert" else None)
     with _one_thread():
-        search = _Search(entry, half, _material(entry, hops, module, half))
+        search = _Search(entry, half, _material(entry, hops, module, half), heard)
         wanted = min(_ROOM, search.fraction(()) / 2.0)
     before: frozenset[Key] = frozenset()
     for _ in range(ATTEMPTS):
@@ -108,10 +114,14 @@ def _one_thread() -> Iterator[None]:
 class _Search:
     """Which groups of operations stay in float32."""
 
-    def __init__(self, entry: CustomEntry, half: HalfGraph, material: Stretches) -> None:
+    def __init__(
+        self, entry: CustomEntry, half: HalfGraph, material: Stretches, heard: Callable[[float], None]
+    ) -> None:
         from models.graph.half import group_of
 
-        self.half, self.material = half, material
+        self.half, self.material, self.heard = half, material, heard
+        work = max(len(half.candidates) * len(material.audio), 1)
+        self.trials = self.left = max(_MOST_WORK // work // ATTEMPTS, _LEAST_TRIALS)
         self.kind = entry.output_kind
         limits = {t.metric: t.limit for t in tolerance(self.kind, "fp16")}
         by_value = {"scores": "score_max_abs_error", "embedding": "embedding_max_error"}
@@ -140,12 +150,15 @@ class _Search:
         """The error, of what it may be, with these groups in float32."""
         key = frozenset(groups)
         if key not in self._known:
+            self.left -= 1
+            self.heard(1.0 - max(self.left, 0) / self.trials)
             came = self.half.outputs(self.material, self.nodes(key))
             self._known[key] = self._error(came)
         return self._known[key]
 
     def smallest(self, wanted: float) -> frozenset[Key]:
-        """Few groups that bring the error to this fraction of its limit."""
+        """Few groups that bring the error to this fraction of its limit; in a large net not the fewest."""
+        self.left = self.trials
         low, high = 0, len(self.order)
         while low < high:
             middle = (low + high) // 2
@@ -156,6 +169,8 @@ class _Search:
         chosen = self.order[:high]
         for key in sorted(chosen, key=lambda key: (-self._elements(key), self.losses[key])):
             without = [k for k in chosen if k != key]
+            if self.left <= 0:
+                break
             if self.fraction(without) <= wanted:
                 chosen = without
         return frozenset(chosen)

@@ -173,8 +173,13 @@ def _mended(
         return None
     what = f"{spec.folder_name}: {artefact.id}, parts in float32"
     convert, path = _CONVERT[artefact.format], job.folder / artefact.path
-    for attempt, parts in enumerate(parts_for(model, spec.hops_per_call, artefact.format)):
-        job.progress(what, attempt / ATTEMPTS)
+    tried = 0
+
+    def heard(fraction: float) -> None:
+        job.progress(what, (tried + fraction) / (ATTEMPTS + 1))
+
+    for parts in parts_for(model, spec.hops_per_call, artefact.format, heard):
+        tried += 1
         entry = dataclasses.replace(model, fp32_modules=parts.fp32_modules)
         own = dataclasses.replace(job, spec=dataclasses.replace(spec, model=entry), lowered={})
         try:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import hearpack
+from converters import half_parts
 from converters.custom import open_custom
 from converters.half_parts import Parts, parts_for
 from models.custom.entry import CustomEntry
@@ -168,6 +169,20 @@ def test_each_proposal_keeps_more(place: Path) -> None:
     assert len(found) > 1
     assert all(one.kept < two.kept for one, two in pairwise(found))
     assert all(parts.operations >= parts.kept for parts in found)
+
+
+def test_a_search_ends_when_its_work_is_done_and_says_how_far_it_is(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(half_parts, "_MOST_WORK", 0)
+    monkeypatch.setattr(half_parts, "_LEAST_TRIALS", 4)
+    heard: list[float] = []
+    found = list(parts_for(opened(place, NORMED, WINDOW), 1, "coreml", heard.append))
+    assert found
+    assert "std" in found[0].what
+    assert 0.25 in heard
+    assert all(0.0 <= fraction <= 1.0 for fraction in heard)
+    assert len(heard) < half_parts.ATTEMPTS * 12
 
 
 def test_weights_beyond_half_stay_float32_in_litert(place: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
+from torch.overrides import TorchFunctionMode
 
 from models.common.errors import ConversionError, first_line
 from models.custom.adapters import OfflineNet, as_tensor
@@ -20,6 +21,9 @@ from models.graph.lower import lower
 
 # Two lengths in hops at which the net is looked at; their difference is what a value's time axis grows by.
 SHORT_HOPS, LONG_HOPS = 12, 17
+# Operations that forward may take for a recording: a second or two to capture each thousand, on a quiet machine.
+MOST_OPERATIONS = 20_000
+_ASKED = ("__get__", "size", "dim", "__len__")  # say something about a tensor
 _READS = ("select", "slice", "unbind", "split", "getitem")
 
 
@@ -82,20 +86,45 @@ def _read_once(module: fx.GraphModule) -> fx.GraphModule:
     return module
 
 
+class _Counted(TorchFunctionMode):
+    """Stops a forward whose graph would grow without bound."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += getattr(func, "__name__", "") not in _ASKED
+        if self.count > MOST_OPERATIONS:
+            raise _TooMany
+        return func(*args, **(kwargs or {}))
+
+
+class _TooMany(Exception):  # noqa: N818 it is how a count ends, and never leaves this module
+    """More operations than a graph may have."""
+
+
 def _try(entry: CustomEntry, net: nn.Module, hops: int) -> None:
     """Run the net as it is; one that takes only multiples of a longer hop is told from one that does not run."""
 
+    hop, who = entry.geometry.hop_samples, entry.original.factory
+
     def fails(samples: int) -> Exception | None:
         try:
-            with torch.no_grad():
+            with torch.no_grad(), _Counted():
                 net(noise(samples, 0, entry.geometry.lead))
         except ConversionError:
             raise
+        except _TooMany as exc:
+            raise ConversionError(
+                f"{who}: forward takes more than {MOST_OPERATIONS} operations for {samples // hop} hops of audio"
+                f"{line_of(exc.__traceback__)}: the graph grows with the recording, by a loop over frames or samples; "
+                "operations on whole tensors do not grow, and net.form = 'step' takes a loop's body"
+            ) from None
         except Exception as exc:  # a user's forward may raise anything
             return exc
         return None
 
-    hop, who = entry.geometry.hop_samples, entry.original.factory
     fault = fails(hops * hop)
     if fault is None:
         return
