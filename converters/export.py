@@ -11,6 +11,7 @@ from pathlib import Path
 from converters.bundle.edits import edits_of, present_bundle
 from converters.bundle.make import Job, Refused, make_bundle
 from converters.cache import EXPORTS, cache_limit_bytes, trim
+from converters.compress.recipe import refuse_impossible
 from converters.custom import GeometrySource, open_custom
 from converters.delay import refuse_wrong_delay
 from converters.originals import remember
@@ -18,6 +19,7 @@ from converters.spec import (
     FORMATS,
     PRECISIONS,
     USUAL_FORMATS,
+    USUAL_PRECISIONS,
     ExportSpec,
     check_formats,
     export_key,
@@ -74,7 +76,7 @@ def export(
     *,
     hops_per_call: int = 1,
     formats: Sequence[str] = USUAL_FORMATS,
-    precisions: Sequence[str] = PRECISIONS,
+    precisions: Sequence[str] = USUAL_PRECISIONS,
     weights: str | Path | None = None,
     geometry: GeometrySource = None,
     allow_insensitive: bool = False,
@@ -89,7 +91,7 @@ def export(
         output: folder that is to hold the bundle; made if missing.
         hops_per_call: hops one call takes.
         formats: any of "litert", "coreml", and "coreai" (experimental, fp32 alone; extra `coreai`).
-        precisions: any of "fp32", "fp16".
+        precisions: any of "fp32", "fp16", and the compressed ones of docs/precision.md: "int8", "int4", "pal4", ...
         weights: a checkpoint of your own, or None for the pretrained weights.
         geometry: of a custom net: a geometry.toml, a mapping of its shape, or a StreamGeometry; None: the
             geometry.toml beside it, or GEOMETRY in it.
@@ -112,6 +114,7 @@ def export(
     chosen_formats = parse_choices(",".join(formats), FORMATS, "formats")
     chosen_precisions = parse_choices(",".join(precisions), PRECISIONS, "precisions")
     check_formats(chosen_formats, chosen_precisions)
+    refuse_impossible(chosen_formats, chosen_precisions)
     limit_bytes = cache_limit_bytes()
     spec = ExportSpec(model, hops_per_call, chosen_formats, chosen_precisions, as_path(weights))
     target = Path(output) / spec.folder_name

@@ -6,24 +6,26 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import TypeVar, get_args
 
+from converters.compress.recipe import FLOATS, PRECISION_NAMES
 from converters.sources import sources_digest
 from models.common.errors import UsageError
 from models.entry import ModelEntry
 from runtimes.bundle import Format
 
-PrecisionName = Literal["fp32", "fp16"]
 Named = TypeVar("Named", bound=str)
 FORMATS: tuple[Format, ...] = get_args(Format)
 USUAL_FORMATS: tuple[Format, ...] = ("litert", "coreml")  # coreai is experimental, and made where it is asked for
-PRECISIONS: tuple[PrecisionName, ...] = get_args(PrecisionName)
+# What an export makes where nothing is said, and everything it can.
+USUAL_PRECISIONS: tuple[str, ...] = FLOATS
+PRECISIONS: tuple[str, ...] = PRECISION_NAMES
 
 # What decides the bytes of an export, beside our own sources; the second of an .aimodel alone.
-TOOLCHAIN = ("ai-edge-litert", "coremltools", "litert-converter", "litert-torch", "numpy", "torch")
+TOOLCHAIN = ("ai-edge-litert", "ai-edge-quantizer", "coremltools", "litert-converter", "litert-torch", "numpy", "torch")
 COREAI_TOOLCHAIN = ("coreai-core", "coreai-torch")
 
 
@@ -35,25 +37,27 @@ class ExportSpec:
         model: the catalogue entry.
         hops_per_call: hops one call takes; 1 for a windowed net.
         formats: "litert", "coreml", "coreai".
-        precisions: "fp32", "fp16".
+        precisions: of `PRECISIONS`, or "mixed-" and a compressed one.
         weights_file: the user's own checkpoint, or None for the pretrained weights.
+        plan: of a mixed precision: module -> the precision of its weights, for each that is not stored like the rest.
     """
 
     model: ModelEntry
     hops_per_call: int = 1
     formats: tuple[Format, ...] = USUAL_FORMATS
-    precisions: tuple[PrecisionName, ...] = PRECISIONS
+    precisions: tuple[str, ...] = USUAL_PRECISIONS
     weights_file: Path | None = None
+    plan: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def folder_name(self) -> str:
         return f"{self.model.name}-{self.model.buffer_samples(self.hops_per_call)}.hearpack"
 
-    def artefacts(self) -> tuple[tuple[Format, PrecisionName], ...]:
+    def artefacts(self) -> tuple[tuple[Format, str], ...]:
         """Every format at every precision, in the order of the manifest."""
         return tuple((f, p) for f in self.formats for p in self.precisions_of(f))
 
-    def precisions_of(self, artefact_format: Format) -> tuple[PrecisionName, ...]:
+    def precisions_of(self, artefact_format: Format) -> tuple[str, ...]:
         """The precisions that a format is made in; Core AI's halves cannot be verified (docs/core-ai.md)."""
         return tuple(p for p in self.precisions if artefact_format != "coreai" or p == "fp32")
 
@@ -134,6 +138,7 @@ def export_key(spec: ExportSpec, weights_sha256: str) -> str:
         "model": repr(spec.model),
         "formats": spec.formats,
         "precisions": spec.precisions,
+        "plan": sorted(spec.plan.items()),
         "weights": weights_sha256,
         "own_weights": spec.weights_file is not None,
         "toolchain": toolchain_versions(spec.formats),

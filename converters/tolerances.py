@@ -6,6 +6,7 @@ the manifest says (docs/parity.md has the reasons of each).
 
 from __future__ import annotations
 
+from converters.compress.recipe import EIGHT_BITS, FEWER_BITS, MIXED
 from models.common.errors import BundleError
 from models.geometry import OutputKind
 from runtimes.bundle import Artefact, Manifest, Tolerance
@@ -18,16 +19,27 @@ _SCORES = {
     "fp32": {"score_max_abs_error": 1e-4, "top5_clear_flips": 0.0, "nan_count": 0.0},
     "fp16": {"score_max_abs_error": 1e-2, "top5_agreement": 0.97, "top5_clear_flips": 0.0, "nan_count": 0.0},
 }
+# A compressed classifier: a score that was sure, 0.75 or more, stays past a threshold of 0.5. Four bits and less: it
+# may not lose more than the half of its range.
+_SCORES |= {name: {"score_max_abs_error": 0.25, "score_mean_abs_error": 5e-3, "nan_count": 0.0} for name in EIGHT_BITS}
+_SCORES |= {name: {"score_max_abs_error": 0.5, "score_mean_abs_error": 1e-2, "nan_count": 0.0} for name in FEWER_BITS}
 # Drift is the SNR of the first ten seconds minus that of the last: what accumulates shows as tens of dB.
 _AUDIO = {
     "fp32": {"snr_db": 110.0, "drift_db": 6.0, "nan_count": 0.0},
     "fp16": {"snr_db": 55.0, "drift_db": 6.0, "nan_count": 0.0},
 }
+# A compressed enhancer: what it adds is 20 dB below the speech, where the error that the net itself leaves is 10 to 20.
+# Four bits and less: as large as that error and no larger.
+_AUDIO |= {name: {"snr_db": 20.0, "drift_db": 12.0, "nan_count": 0.0} for name in EIGHT_BITS}
+_AUDIO |= {name: {"snr_db": 10.0, "drift_db": 12.0, "nan_count": 0.0} for name in FEWER_BITS}
 # Of unit length: the cosine of two embeddings moves by at most as much as a score.
 _EMBEDDING = {
     "fp32": {"embedding_max_error": 1e-4, "nan_count": 0.0},
     "fp16": {"embedding_max_error": 1e-2, "nan_count": 0.0},
 }
+# Compressed: a twentieth and a tenth, a step and two of those in which a verification's threshold is set.
+_EMBEDDING |= {name: {"embedding_max_error": 0.05, "nan_count": 0.0} for name in EIGHT_BITS}
+_EMBEDDING |= {name: {"embedding_max_error": 0.1, "nan_count": 0.0} for name in FEWER_BITS}
 _LIMITS: dict[OutputKind, dict[str, dict[str, float]]] = {
     "scores": _SCORES,
     "audio": _AUDIO,
@@ -36,16 +48,20 @@ _LIMITS: dict[OutputKind, dict[str, dict[str, float]]] = {
 }
 # Nobody knows what an extra output means: a ten-thousandth and a hundredth of its size, as scores may differ by.
 _EXTRA = {"fp32": {"snr_db": 80.0, "nan_count": 0.0}, "fp16": {"snr_db": 40.0, "nan_count": 0.0}}
+_EXTRA |= {name: {"snr_db": 20.0, "nan_count": 0.0} for name in EIGHT_BITS}
+_EXTRA |= {name: {"snr_db": 10.0, "nan_count": 0.0} for name in FEWER_BITS}
 
 
 def tolerance(output_kind: OutputKind, precision: str) -> tuple[Tolerance, ...]:
     """The limits of an artefact, in a fixed order."""
-    return tuple(Tolerance(metric=m, limit=limit) for m, limit in _LIMITS[output_kind][precision].items())
+    return tuple(
+        Tolerance(metric=m, limit=limit) for m, limit in _LIMITS[output_kind][precision.removeprefix(MIXED)].items()
+    )
 
 
 def extra_limits(artefact: Artefact) -> tuple[Tolerance, ...]:
     """What an artefact's outputs beside the task's own are judged by, each over the whole stream."""
-    limits = _EXTRA[artefact.precision.weights.removeprefix("mixed-")]
+    limits = _EXTRA[artefact.precision.weights.removeprefix(MIXED)]
     return tuple(Tolerance(metric=m, limit=limit) for m, limit in limits.items())
 
 
@@ -81,7 +97,7 @@ def _stricter(metric: str, one: float, other: float) -> float:
 
 
 def _required(manifest: Manifest, artefact: Artefact) -> tuple[Tolerance, ...]:
-    kind, precision = manifest.output_kind, artefact.precision.weights.removeprefix("mixed-")
+    kind, precision = manifest.output_kind, artefact.precision.weights.removeprefix(MIXED)
     known = _LIMITS.get(kind, {})
     if precision not in known:
         raise BundleError(

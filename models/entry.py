@@ -52,6 +52,7 @@ class ModelEntry:
         states: tensors carried from call to call.
         fp32_modules: dotted names of submodules of the graph that stay in float32 in fp16 artefacts,
             because a measurement says so.
+        uncompressed: submodules whose weights stay float32 in compressed artefacts; None: those of `fp32_modules`.
         decisions: defaults of the manifest's `decisions` (classifiers).
         parameters_millions: trainable parameters.
         material: what it is verified with: the street, or speech in it; None: see `test_material`.
@@ -81,6 +82,7 @@ class ModelEntry:
     card_file: str = "card.md"
     sources: tuple[str, ...] = ()
     package: str = ""
+    uncompressed: tuple[str, ...] | None = None
 
     @property
     def output_kind(self) -> OutputKind:

@@ -17,6 +17,7 @@ from converters.bundle.write import (
     write_licences,
     write_model_card,
 )
+from converters.compress.recipe import FLOATS, plan_of, refusal
 from converters.spec import ExportSpec
 from converters.tolerances import tolerance
 from models.common.errors import ArtefactError, ConversionError, HearpackError
@@ -52,7 +53,12 @@ class Job:
     weights: WeightsFile
     folder: Path
     progress: Progress
-    lowered: dict[str, bytes] = field(default_factory=dict)  # fp16 is made from fp32: one conversion for both
+    lowered: dict[str, bytes] = field(default_factory=dict)  # the others are made from fp32: one conversion for all
+    programs: dict[str, Any] = field(default_factory=dict)  # the same for Core ML, by iOS
+
+    def has_lowered(self, artefact_format: str) -> bool:
+        """Whether the net itself went through a format's converter."""
+        return bool(self.lowered if artefact_format == "litert" else self.programs)
 
 
 def make_bundle(job: Job) -> tuple[tuple[Refused, ...], tuple[str, ...]]:
@@ -92,7 +98,7 @@ def make_bundle(job: Job) -> tuple[tuple[Refused, ...], tuple[str, ...]]:
     passed = tuple(a for a in artefacts if a.id not in {item.artefact for item in wrong})
     refused = (*unconverted, *wrong)
     for place in (job.folder / name for name in spec.formats):
-        if not any(place.iterdir()):
+        if place.is_dir() and not any(place.iterdir()):
             place.rmdir()
     if not passed:
         raise ConversionError(f"{refused[0].reason}; no bundle was written")
@@ -117,6 +123,10 @@ def _convert_all(job: Job, graph: nn.Module, labels: tuple[str, ...]) -> tuple[l
         precisions = spec.precisions_of(artefact_format)
         for precision in precisions:
             what = f"{spec.folder_name}: {artefact_format} {precision}"
+            impossible = refusal(artefact_format, precision)
+            if impossible is not None:
+                errors[f"{artefact_format}-{precision}"] = ConversionError(impossible)
+                continue
             job.progress(what, 0.0)
             path = job.folder / artefact_path(artefact_format, spec.model.name, precision)
             path.parent.mkdir(exist_ok=True)
@@ -125,11 +135,15 @@ def _convert_all(job: Job, graph: nn.Module, labels: tuple[str, ...]) -> tuple[l
             except (ConversionError, ArtefactError) as exc:
                 if is_full(exc):
                     raise
+                if precision not in FLOATS and job.has_lowered(artefact_format):  # the net can be converted
+                    errors[f"{artefact_format}-{precision}"] = exc
+                    continue
                 rest = precisions[precisions.index(precision) :]
                 errors |= {f"{artefact_format}-{same}": exc for same in rest}
                 break
             limits = tolerance(spec.model.output_kind, precision)
-            artefacts.append(artefact_entry(job.folder, path, artefact_format, precision, spec.model, limits))
+            entry = artefact_entry(job.folder, path, artefact_format, precision, spec.model, limits, spec.plan)
+            artefacts.append(entry)
             job.progress(what, 1.0)
     if not artefacts:
         raise next(iter(errors.values()))
@@ -181,7 +195,7 @@ def _mended(
     for parts in parts_for(model, spec.hops_per_call, artefact.format, heard):
         tried += 1
         entry = dataclasses.replace(model, fp32_modules=parts.fp32_modules)
-        own = dataclasses.replace(job, spec=dataclasses.replace(spec, model=entry), lowered={})
+        own = dataclasses.replace(job, spec=dataclasses.replace(spec, model=entry), lowered={}, programs={})
         try:
             convert(own, parts.graph, "fp16", labels, path)
         except ConversionError as exc:
@@ -206,6 +220,7 @@ def _remove_artefact(job: Job, artefact: Artefact) -> None:
 
 
 def _convert_litert(job: Job, graph: nn.Module, precision: Any, labels: tuple[str, ...], path: Path) -> None:
+    from converters.compress.litert import compress
     from converters.litert import convert as litert
     from converters.litert.metadata import add_mediapipe_metadata
     from runtimes import trial
@@ -220,6 +235,9 @@ def _convert_litert(job: Job, graph: nn.Module, precision: Any, labels: tuple[st
         job.lowered["fp32"] = data
         if precision == "fp16":
             data = litert.halve(data, graph, signature, model.fp32_modules).tflite
+        elif precision != "fp32":
+            data = compress(data, graph, plan_of(model, precision, job.spec.plan))
+            litert.prove_runs(data, signature)
     if model.output_kind == "scores" and model.buffer_kind == "window" and model.geometry.channels == 1:
         data = add_mediapipe_metadata(
             data,
@@ -238,11 +256,19 @@ def _convert_litert(job: Job, graph: nn.Module, precision: Any, labels: tuple[st
 
 def _lower_keras(job: Job, model: CustomEntry, precision: Any) -> bytes:
     """A .keras file goes to LiteRT by TensorFlow's own converter."""
+    from converters.compress.litert import compress
     from converters.litert import keras
+    from converters.litert.convert import prove_runs
 
     data = job.lowered.get("fp32") or keras.convert(model, Path(model.keras_file))
     job.lowered["fp32"] = data
-    return keras.halve(model, data) if precision == "fp16" else data
+    if precision == "fp32":
+        return data
+    if precision == "fp16":
+        return keras.halve(model, data)
+    data = compress(data, None, plan_of(model, precision))
+    prove_runs(data, model.signature(1))
+    return data
 
 
 def _convert_coreml(job: Job, graph: nn.Module, precision: Any, labels: tuple[str, ...], path: Path) -> None:
@@ -258,7 +284,11 @@ def _convert_coreml(job: Job, graph: nn.Module, precision: Any, labels: tuple[st
         geometry=model.geometry,
         labels=labels,
     )
-    coreml.convert(graph, signature, precision, model.fp32_modules, path, metadata)
+    if precision in FLOATS:
+        coreml.convert(graph, signature, precision, model.fp32_modules, path, metadata, lowered=job.programs)
+        return
+    plan = plan_of(model, precision, job.spec.plan)
+    coreml.convert(graph, signature, "fp32", (), path, metadata, plan, job.programs)
 
 
 def _convert_coreai(job: Job, graph: nn.Module, _precision: Any, labels: tuple[str, ...], path: Path) -> None:

@@ -7,7 +7,8 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from converters.spec import ExportSpec, PrecisionName, toolchain_versions
+from converters.compress.recipe import FLOATS, first_ios, kept_modules, plan_of, precision_entry
+from converters.spec import ExportSpec, toolchain_versions
 from models.common.errors import WeightsError
 from models.common.hashing import sha256_file
 from models.common.version import __version__
@@ -37,6 +38,7 @@ from runtimes.bundle import (
     Tolerance,
     WeightsOrigin,
 )
+from runtimes.inspect.bundle import download_bytes
 
 # LiteRT 2.x's CompiledModel wants API 26 of our app; an ML Program and a Core AI asset the iOS they are converted for.
 _MINIMUM = {"litert": MinimumOS(android_api=26), "coreml": MinimumOS(ios="16.0"), "coreai": MinimumOS(ios="27.0")}
@@ -47,8 +49,10 @@ def artefact_path(artefact_format: Format, name: str, precision: str) -> str:
     return f"{artefact_format}/{name}.{precision}{PACKAGES.get(artefact_format, '.tflite')}"
 
 
-def _precision(artefact_format: Format, precision: PrecisionName, model: ModelEntry) -> Precision:
+def _precision(artefact_format: Format, precision: str, model: ModelEntry) -> Precision:
     """What is stored and what is computed; "mixed" where submodules stay in float32 (the model card names them)."""
+    if precision not in FLOATS:
+        return precision_entry(artefact_format, precision, model)
     kept = "mixed-" if precision == "fp16" and model.fp32_modules else ""
     weights = f"{kept}{precision}"
     # LiteRT's CPU kernels widen halves when they load and compute in float32.
@@ -59,9 +63,10 @@ def artefact_entry(
     folder: Path,
     path: Path,
     artefact_format: Format,
-    precision: PrecisionName,
+    precision: str,
     model: ModelEntry,
     limits: tuple[Tolerance, ...],
+    plan: Mapping[str, str] | None = None,
 ) -> Artefact:
     """The manifest's entry for a converted file or package.
 
@@ -69,17 +74,21 @@ def artefact_entry(
         folder: the bundle being written.
         path: the .tflite, or the .mlpackage or .aimodel directory, inside it.
         artefact_format: "litert", "coreml" or "coreai".
-        precision: "fp32" or "fp16".
+        precision: "fp32", "fp16" or a compressed one.
         model: the catalogue entry.
         limits: what it may differ by.
+        plan: of a mixed precision, as `ExportSpec.plan`.
     """
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    minimum = _MINIMUM[artefact_format]
+    if artefact_format == "coreml" and precision not in FLOATS:
+        minimum = MinimumOS(ios=first_ios(plan_of(model, precision, plan)))
     return Artefact(
         id=f"{artefact_format}-{precision}",
         format=artefact_format,
         precision=_precision(artefact_format, precision, model),
         files=tuple(_file_entry(folder, f) for f in files),
-        minimum_os=_MINIMUM[artefact_format],
+        minimum_os=minimum,
         allowed_compute=("cpu",),
         tolerance=limits,
     )
@@ -196,11 +205,13 @@ def write_model_card(
         refused: artefacts that were asked for and are not there, each with the reason.
         kept: what more stays in float32 so that an fp16 artefact passes, a sentence for each such artefact.
     """
-    lines = _card_lines(spec, manifest, refused, kept)
+    lines = _card_lines(folder, spec, manifest, refused, kept)
     (folder / "MODEL_CARD.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _card_lines(spec: ExportSpec, manifest: Manifest, refused: Mapping[str, str], kept: Sequence[str]) -> list[str]:
+def _card_lines(
+    folder: Path, spec: ExportSpec, manifest: Manifest, refused: Mapping[str, str], kept: Sequence[str]
+) -> list[str]:
     model, geometry, buffer = spec.model, spec.model.geometry, manifest.buffer
     lines = [
         f"# {model.name}: {model.summary}",
@@ -218,17 +229,23 @@ def _card_lines(spec: ExportSpec, manifest: Manifest, refused: Mapping[str, str]
         "",
         "## Artefacts",
         "",
-        "| id | bytes | weights | compute | may differ from the original by |",
-        "|---|---:|---|---|---|",
+        "| id | bytes | download | weights | compute | may differ from the original by |",
+        "|---|---:|---:|---|---|---|",
     ]
     for a in manifest.artefacts:
         limits = ", ".join(f"{t.metric} {t.limit:g}" for t in a.tolerance)
-        lines.append(f"| {a.id} | {a.size_bytes:,} | {a.precision.weights} | {a.precision.compute} | {limits} |")
-    if model.fp32_modules:
-        lines += [
-            "",
-            f"Kept in float32 in the fp16 artefacts: {', '.join(model.fp32_modules)} (docs/precision.md says why).",
-        ]
+        packed = download_bytes(Bundle(folder, manifest), a)
+        lines.append(
+            f"| {a.id} | {a.size_bytes:,} | {packed:,} | {a.precision.weights} | {a.precision.compute} | {limits} |"
+        )
+    stored = [("the fp16 artefacts", model.fp32_modules, "fp16" in spec.precisions)]
+    stored += [("the compressed artefacts", kept_modules(model), bool(set(spec.precisions) - set(FLOATS)))]
+    for where, modules, there in stored:
+        if modules and there:
+            lines += ["", f"Kept in float32 in {where}: {', '.join(modules)} (docs/precision.md says why)."]
+    if spec.plan:
+        lines += ["", "Stored otherwise than the rest in the mixed artefacts:", ""]
+        lines += [f"- {module or 'the graph itself'}: {precision}" for module, precision in sorted(spec.plan.items())]
     if kept:
         lines += ["", "More is kept, found by hearpack, because half precision alone did not do:", ""]
         lines += [f"- {sentence}" for sentence in kept]

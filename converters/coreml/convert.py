@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from converters.checks import example_inputs, refuse_mutation
+from converters.compress.coreml import compress
+from converters.compress.recipe import MINIMUM_IOS, Plan, first_ios
 from converters.coreml.package import write_package
 from converters.coreml.precision import flat, inside, module_of, quiet_coremltools, stays_fp32
 from models.common.errors import ConversionError, UsageError, first_line
@@ -27,7 +30,6 @@ from runtimes.bundle import SCHEMA
 if TYPE_CHECKING:
     import torch
 
-MINIMUM_IOS = "16.0"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CONTROL_FLOW = {"while_loop", "cond"}
 
@@ -60,6 +62,8 @@ def convert(
     fp32_modules: tuple[str, ...],
     destination: Path,
     metadata: CoreMLMetadata,
+    plan: Plan | None = None,
+    lowered: MutableMapping[str, Any] | None = None,
 ) -> None:
     """Convert a graph module to a .mlpackage, whole or not at all.
 
@@ -70,6 +74,8 @@ def convert(
         fp32_modules: dotted names of submodules of `graph` that stay in float32.
         destination: the package to make, NAME.mlpackage; replaced if it exists.
         metadata: what the package says about itself.
+        plan: how the weights of a float32 program are stored; None: as they are.
+        lowered: float32 programs of this very graph by their iOS, kept from call to call.
 
     Raises:
         ConversionError: the graph cannot be expressed, mutates a buffer, or the program is not what was asked for.
@@ -84,10 +90,17 @@ def convert(
     _check_modules(graph, fp32_modules)
     _check_labels(metadata, signature)
     refuse_mutation(graph, signature)
+    ios = MINIMUM_IOS if plan is None else first_ios(plan)
+    kept: MutableMapping[str, Any] = {} if lowered is None or precision != "fp32" else lowered
     with quiet_coremltools() as ct:
-        model = _to_program(ct, graph, signature, precision, fp32_modules)
-        _check_program(model._mil_program, signature, fp32_modules)
-        _describe(model, signature, metadata)
+        if ios not in kept:
+            kept[ios] = _to_program(ct, graph, signature, precision, fp32_modules, ios)
+            _check_program(kept[ios]._mil_program, signature, fp32_modules)
+        model = kept[ios]
+        if plan is not None:
+            model = compress(model, plan)
+            _check_io(model._mil_program.functions["main"], signature)
+        _describe(model, signature, metadata, ios)
         spec = model.get_spec()
         weights = Path(model.weights_dir) if model.weights_dir else None
     with atomic_folder(destination) as package:
@@ -135,6 +148,7 @@ def _to_program(
     signature: GraphSignature,
     precision: Literal["fp32", "fp16"],
     fp32_modules: tuple[str, ...],
+    ios: str,
 ) -> Any:
     import torch
 
@@ -156,7 +170,7 @@ def _to_program(
             ],
             outputs=[ct.TensorType(name=name, dtype=np.float32) for name in signature.output_names],
             convert_to="mlprogram",
-            minimum_deployment_target=ct.target.iOS16,
+            minimum_deployment_target=getattr(ct.target, f"iOS{ios.partition('.')[0]}"),
             compute_precision=compute,
             skip_model_load=True,
         )
@@ -213,10 +227,12 @@ def _check_program(program: Any, signature: GraphSignature, fp32_modules: tuple[
             half = [v.name for v in (*op.outputs, *flat(op.inputs)) if getattr(v, "dtype", None) == types.fp16]
             if half:
                 raise ConversionError(f"{where} was to stay in float32 but reads or writes half: {', '.join(half)}")
-    _check_io(main, signature, types)
+    _check_io(main, signature)
 
 
-def _check_io(main: Any, signature: GraphSignature, types: Any) -> None:
+def _check_io(main: Any, signature: GraphSignature) -> None:
+    from coremltools.converters.mil.mil import types
+
     came = tuple(v.name for v in main.outputs)
     if came != signature.output_names:
         raise ConversionError(
@@ -245,7 +261,7 @@ def _check_io(main: Any, signature: GraphSignature, types: Any) -> None:
         raise ConversionError(f"nothing reads {', '.join(unread)}; take it out of the signature")
 
 
-def _describe(model: Any, signature: GraphSignature, metadata: CoreMLMetadata) -> None:
+def _describe(model: Any, signature: GraphSignature, metadata: CoreMLMetadata, ios: str) -> None:
     model.short_description = metadata.description
     model.author = metadata.author
     model.license = metadata.licence
@@ -269,7 +285,7 @@ def _describe(model: Any, signature: GraphSignature, metadata: CoreMLMetadata) -
         "hop_samples": geometry.hop_samples,
         "delay_samples": geometry.delay_samples,
         "buffer_samples": signature.inputs[0].shape[-1],
-        "minimum_ios": MINIMUM_IOS,
+        "minimum_ios": ios,
     }
     for key, value in facts.items():
         model.user_defined_metadata[f"hearpack.{key}"] = str(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -61,8 +61,14 @@ def read_model(tflite: bytes) -> Any:
     return model
 
 
-def write_model(model: Any) -> bytes:
-    """Serialise; every buffer's data starts at a multiple of 16 bytes, as the schema asks."""
+def write_model(model: Any, share: bool = False) -> bytes:
+    """Serialise; every buffer's data starts at a multiple of 16 bytes, as the schema asks.
+
+    Args:
+        model: a tree of `read_model`.
+        share: write equal vectors of shapes, scales and zero points once. A zero point of 8 bytes for each channel is a
+            tenth of a small net's int8 weights.
+    """
     import flatbuffers
 
     schema = _schema()
@@ -85,7 +91,19 @@ def write_model(model: Any) -> bytes:
 
     total = sum(0 if b.data is None else len(b.data) for b in model.buffers)
     model.buffers = [Aligned(b.data) for b in model.buffers]
-    builder = flatbuffers.Builder(total + (1 << 16))
+
+    class Sharing(flatbuffers.Builder):  # type: ignore[misc]
+        """Equal vectors at one place; what refers to them is told apart by nothing but its offset."""
+
+        written: ClassVar[dict[tuple[str, bytes], int]] = {}
+
+        def CreateNumpyVector(self, x: Any) -> int:  # noqa: N802 (name given by the library)
+            key = (x.dtype.str, x.tobytes())
+            if key not in self.written:
+                self.written[key] = super().CreateNumpyVector(x)
+            return self.written[key]
+
+    builder = (Sharing if share else flatbuffers.Builder)(total + (1 << 16))
     builder.Finish(model.Pack(builder), IDENTIFIER)
     return bytes(builder.Output())
 

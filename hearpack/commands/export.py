@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from converters.compress.recipe import PRECISION_NAMES
 from hearpack.commands.shared import JsonOption, UsersWords, megabytes, print_json, progress_bars, say
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ def export(
     hops: str | None = typer.Option(None, help="Hops per call; several make several bundles: 1,4."),
     buffer_ms: float | None = typer.Option(None, help="Buffer of a call in ms instead of --hops."),
     formats: str = typer.Option("litert,coreml", "--format", help="litert, coreml, coreai (experimental), by commas."),
-    precisions: str = typer.Option("fp32,fp16", "--precision", help="fp32, fp16, or both."),
+    precisions: str = typer.Option(
+        "fp32,fp16", "--precision", help=f"Any of {', '.join(PRECISION_NAMES)}; docs/precision.md says what each is."
+    ),
     weights: Path | None = typer.Option(None, help="Your own checkpoint: .safetensors, or torch with weights only."),
     geometry: Path | None = typer.Option(None, help="geometry.toml of a custom net; the one beside it by default."),
     sample: Path | None = typer.Option(

@@ -70,16 +70,17 @@ def test_precision_is_what_is_stored(manifest: Manifest, precision: str) -> None
     assert not lax(manifest, artefact)
 
 
-@pytest.mark.parametrize("precision", ["", "int8", "fp1", "mixed-"])
+@pytest.mark.parametrize("precision", ["", "int3", "fp1", "mixed-"])
 def test_what_has_no_limits_is_not_judged(manifest: Manifest, precision: str) -> None:
     with pytest.raises(BundleError, match="there are no limits for the precision"):
         limits_of(manifest, stating(manifest, precision))
 
 
-def test_a_task_without_limits_is_not_judged(manifest: Manifest) -> None:
+def test_an_embedder_is_judged_by_its_own_limits(manifest: Manifest) -> None:
     voice: Any = manifest.model_copy(update={"task": "embedder"})
-    with pytest.raises(BundleError, match=r"of embedders, so it cannot be judged; expected another task"):
-        limits_of(voice, manifest.artefacts[0])
+    for precision, limit in (("fp32", 1e-4), ("mixed-int8", 0.05), ("int4", 0.1)):
+        judged = {t.metric: t.limit for t in limits_of(voice, stating(manifest, precision))}
+        assert judged == {"embedding_max_error": limit, "nan_count": 0.0}
 
 
 def test_verify_fails_where_a_manifest_asks_for_less_and_shows_the_figures(tmp_path: Path) -> None:

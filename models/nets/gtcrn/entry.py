@@ -47,4 +47,6 @@ GTCRN = ModelEntry(
         "mask",
         "back_end",
     ),
+    # Arithmetic in half is what the others lose by; their weights are not.
+    uncompressed=("front_end", "mask", "back_end"),
 )

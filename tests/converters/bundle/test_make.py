@@ -53,7 +53,7 @@ def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(tmp_path / "loud" / "net.py")
 
 
-def refuses(*_: Any) -> None:
+def refuses(*_: Any, **__: Any) -> None:
     raise ConversionError("Core ML has no operation for torch's 'frobnicate' in net.out")
 
 

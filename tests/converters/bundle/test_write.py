@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +203,7 @@ def test_the_card_names_every_tensor_every_artefact_and_every_limit(model: Any, 
     assert all(f"`{t.name}` {list(t.shape)}" in card for t in (*signature.inputs, *signature.outputs))
     assert all(f"`{s.name}` -> `{s.out_name}` {list(s.shape)}" in card for s in model.states)
     assert ("states: none" in card) == (not model.states)
-    assert "| litert-fp32 | 9 | fp32 | fp32 | snr_db 60 |" in card
+    assert re.search(r"\| litert-fp32 \| 9 \| \d+ \| fp32 \| fp32 \| snr_db 60 \|", card)
     assert f"algorithmic delay: {model.geometry.delay_samples} samples" in card
     assert ("Kept in float32 in the fp16 artefacts" in card) == bool(model.fp32_modules)
     if model.name in CATALOG:
