@@ -257,7 +257,7 @@ def build(): return Net()
         ("x[0, 0]", r"forward returned [], expected scores [1, 2]"),
         ("x.unsqueeze(2).expand(1, 2, 7)", r"forward returned [1, 2, 7], expected scores [1, 2]"),
         ("x[:, :1]", r"forward returned [1, 1], expected scores [1, 2]"),
-        ("(x, x)", "forward returned a tuple of 2, expected one tensor"),
+        ("(x, x)", r"forward returned 2 results ([1, 2], [1, 2]), expected one tensor; name them in this order"),
     ],
 )
 def test_a_wrong_rank_is_refused(tmp_path: Path, returned: str, message: str) -> None:

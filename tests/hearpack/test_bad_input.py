@@ -162,7 +162,7 @@ def flip(file: Path) -> None:
 def test_inspect_of_what_is_none_of_the_three(tmp_path: Path) -> None:
     text = tmp_path / "x.txt"
     text.write_text("x")
-    assert_one_clear_line(hearpack("inspect", text), "a .tflite or a .mlpackage")
+    assert_one_clear_line(hearpack("inspect", text), "a .tflite, a .mlpackage or an .aimodel")
     assert_one_clear_line(hearpack("inspect", tmp_path / "none"), "no such file")
     model = tmp_path / "x.tflite"
     model.write_bytes(b"junk" * 100)

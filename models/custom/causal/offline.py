@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -111,7 +113,9 @@ def _try(entry: CustomEntry, net: nn.Module, hops: int) -> None:
 
     def fails(samples: int) -> Exception | None:
         try:
-            with torch.no_grad(), _Counted():
+            with torch.no_grad(), _Counted(), warnings.catch_warnings():
+                # torch's advice on a layer would come from the line that counts, not from the user's.
+                warnings.filterwarnings("ignore", category=UserWarning, module=re.escape(__name__))
                 net(noise(samples, 0, entry.geometry.lead))
         except ConversionError:
             raise
