@@ -14,8 +14,10 @@ from typing import TypeVar, get_args
 from converters.compress.recipe import FLOATS, PRECISION_NAMES
 from converters.sources import sources_digest
 from models.common.errors import UsageError
+from models.common.version import __version__
 from models.entry import ModelEntry
-from runtimes.bundle import Format
+from models.geometry import GraphSignature, StreamGeometry
+from runtimes.bundle import SCHEMA, Format
 
 Named = TypeVar("Named", bound=str)
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -60,6 +62,20 @@ class ExportSpec:
     def precisions_of(self, artefact_format: Format) -> tuple[str, ...]:
         """The precisions that a format is made in; Core AI's halves cannot be verified (docs/core-ai.md)."""
         return tuple(p for p in self.precisions if artefact_format != "coreai" or p == "fp32")
+
+
+def facts_of(geometry: StreamGeometry, signature: GraphSignature) -> dict[str, str | int]:
+    """What every file of Apple's formats says of itself under hearpack's name; no time, host or user."""
+    return {
+        "schema": SCHEMA,
+        "created_by": f"hearpack {__version__}",
+        "sample_rate_hz": geometry.sample_rate_hz,
+        "channels": geometry.channels,
+        "window_samples": geometry.window_samples,
+        "hop_samples": geometry.hop_samples,
+        "delay_samples": geometry.delay_samples,
+        "buffer_samples": signature.inputs[0].shape[-1],
+    }
 
 
 def parse_choices(text: str, valid: Sequence[Named], what: str) -> tuple[Named, ...]:

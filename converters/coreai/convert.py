@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from converters.checks import example_inputs, refuse_mutation
 from converters.coreai.bytecode import make_reproducible
+from converters.spec import facts_of
 from models.common.errors import ConversionError, UsageError, first_line
 from models.common.files import atomic_folder
-from models.common.version import __version__
 from models.geometry import GraphSignature, StreamGeometry
 from runtimes import trial
-from runtimes.bundle import SCHEMA
 from runtimes.coreai.asset import SUFFIX, open_asset
 from runtimes.coreai.deps import require_coreai
 from runtimes.native_output import quiet
@@ -63,14 +62,7 @@ def convert(
     refuse_mutation(graph, signature)
     program = _program(library, graph, signature)
     facts = {
-        "schema": SCHEMA,
-        "created_by": f"hearpack {__version__}",
-        "sample_rate_hz": geometry.sample_rate_hz,
-        "channels": geometry.channels,
-        "window_samples": geometry.window_samples,
-        "hop_samples": geometry.hop_samples,
-        "delay_samples": geometry.delay_samples,
-        "buffer_samples": signature.inputs[0].shape[-1],
+        **facts_of(geometry, signature),
         "states": {s.name: s.out_name for s in signature.states},
         **({"labels": list(labels)} if labels else {}),
     }

@@ -21,11 +21,10 @@ from converters.compress.coreml import compress
 from converters.compress.recipe import MINIMUM_IOS, Plan, first_ios
 from converters.coreml.package import write_package
 from converters.coreml.precision import flat, inside, module_of, quiet_coremltools, stays_fp32
+from converters.spec import facts_of
 from models.common.errors import ConversionError, UsageError, first_line
 from models.common.files import atomic_folder
-from models.common.version import __version__
 from models.geometry import GraphSignature, StreamGeometry
-from runtimes.bundle import SCHEMA
 
 if TYPE_CHECKING:
     import torch
@@ -275,16 +274,8 @@ def _describe(model: Any, signature: GraphSignature, metadata: CoreMLMetadata, i
             f"state: {state.out_name} of the call before; {state.reset} at the start of a stream"
         )
         model.output_description[state.out_name] = f"state: goes into the next call as {state.name}"
-    geometry = metadata.geometry
     facts = {
-        "schema": SCHEMA,
-        "created_by": f"hearpack {__version__}",
-        "sample_rate_hz": geometry.sample_rate_hz,
-        "channels": geometry.channels,
-        "window_samples": geometry.window_samples,
-        "hop_samples": geometry.hop_samples,
-        "delay_samples": geometry.delay_samples,
-        "buffer_samples": signature.inputs[0].shape[-1],
+        **facts_of(metadata.geometry, signature),
         "minimum_ios": ios,
     }
     for key, value in facts.items():

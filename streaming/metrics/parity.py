@@ -45,7 +45,16 @@ _BY_SIZE = ("drift_db", "score_drift")  # judged by their absolute value: gettin
 
 
 @dataclass(frozen=True)
-class AudioParity:
+class _Figures:
+    """What one kind of output was found to differ by."""
+
+    def metrics(self) -> dict[str, float]:
+        """The figures that a tolerance may name."""
+        return {name: float(value) for name, value in dataclasses.asdict(self).items() if name in METRICS}
+
+
+@dataclass(frozen=True)
+class AudioParity(_Figures):
     """Audio against audio.
 
     A frame is 100 ms (the last one may be shorter); it is *active* if its RMS in the reference is within 60 dB
@@ -72,13 +81,9 @@ class AudioParity:
     max_abs_error: float
     nan_count: int
 
-    def metrics(self) -> dict[str, float]:
-        """The figures that a tolerance may name."""
-        return {name: float(value) for name, value in dataclasses.asdict(self).items() if name in METRICS}
-
 
 @dataclass(frozen=True)
-class ScoreParity:
+class ScoreParity(_Figures):
     """Scores against scores, window by window. Equal scores are ranked by label index.
 
     Attributes:
@@ -106,13 +111,9 @@ class ScoreParity:
     score_drift: float
     nan_count: int
 
-    def metrics(self) -> dict[str, float]:
-        """The figures that a tolerance may name."""
-        return {name: float(value) for name, value in dataclasses.asdict(self).items() if name in METRICS}
-
 
 @dataclass(frozen=True)
-class EmbeddingParity:
+class EmbeddingParity(_Figures):
     """Vectors of unit length against such, window by window.
 
     The error of a window is the length of the difference: no cosine with another vector of unit length moves by more.
@@ -130,10 +131,6 @@ class EmbeddingParity:
     worst_window: int
     worst_window_s: float
     nan_count: int
-
-    def metrics(self) -> dict[str, float]:
-        """The figures that a tolerance may name."""
-        return {name: float(value) for name, value in dataclasses.asdict(self).items() if name in METRICS}
 
 
 Parity = AudioParity | ScoreParity | EmbeddingParity
