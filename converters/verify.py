@@ -183,9 +183,10 @@ def verify(
     bundle.check_others()
     bundle.labels()
     progress("the original", 0.0)
-    truth = _truth(bundle, seconds, as_path(audio), as_path(weights), (original, as_path(geometry)))
-    progress("the original", 1.0)
     unable = {} if artefacts else {a.id: reason for a in chosen if (reason := cannot_run(a))}
+    slow = any(a.format == "coreai" and a.id not in unable for a in chosen)
+    truth = _truth(bundle, seconds, as_path(audio), as_path(weights), (original, as_path(geometry)), slow)
+    progress("the original", 1.0)
     reports = [
         _artefact_report(bundle, artefact, engine, truth, progress)
         for artefact in chosen
@@ -250,7 +251,12 @@ def _samples(manifest: Manifest, entry: ModelEntry, seconds: float | None, audio
 
 
 def _truth(
-    bundle: Bundle, seconds: float | None, audio: Path | None, weights: Path | None, own: tuple[str | None, Path | None]
+    bundle: Bundle,
+    seconds: float | None,
+    audio: Path | None,
+    weights: Path | None,
+    own: tuple[str | None, Path | None],
+    slow: bool,
 ) -> _Truth:
     manifest = bundle.manifest
     try:
@@ -283,7 +289,6 @@ def _truth(
         )
 
     beginning = material.samples[..., : round(SLOW_SECONDS * rate)]
-    slow = any("coreai" in engines_for(artefact) for artefact in manifest.artefacts)
     return truth(material.samples, STRESS_SECONDS, truth(beginning, SLOW_STRESS_SECONDS, None) if slow else None)
 
 
