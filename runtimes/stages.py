@@ -19,7 +19,7 @@ from models.geometry import OUTPUT_KINDS, Task
 class Edited(BaseModel):
     """A part of the manifest that people edit: a key that nobody reads is a slip of theirs, and is refused by name."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     @model_validator(mode="before")
     @classmethod

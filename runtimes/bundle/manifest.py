@@ -52,7 +52,7 @@ def is_exempt(path: str) -> bool:
 class _Frozen(BaseModel):
     """Unknown fields are ignored, as a reader of the same major schema must."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
 
 class CreatedBy(_Frozen):
@@ -118,7 +118,7 @@ class Tensor(_Frozen):
 class StateTensor(_Frozen):
     """`in` goes into a call, `out` is what comes out and goes into the next one."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, defer_build=True)
 
     in_name: Name = Field(alias="in")
     out_name: Name = Field(alias="out")
@@ -231,7 +231,7 @@ class Playout(Edited):
 class Manifest(_Frozen):
     """manifest.json, as docs/bundle.md and docs/manifest.schema.json give it."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, defer_build=True)
 
     schema_id: str = Field(alias="schema")
     name: Name

@@ -43,7 +43,7 @@ Cache = Literal["cold", "warm", "none"]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
 
 class ColdRun(_Frozen):
