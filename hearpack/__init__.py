@@ -4,7 +4,7 @@ Every command of the command line is a function of the same name here; each retu
 
     make a bundle   models pull scaffold look export verify inspect sign install
     simulate        simulate devices fit_device check_partitions
-    measure         run predict calibrate coldstart
+    measure         run predict quality calibrate coldstart
     decide          tune advise gate report
     and             doctor demo clean
 

@@ -26,6 +26,7 @@ from hearpack.commands import (
     models,
     predict,
     pull,
+    quality,
     report,
     run,
     scaffold,
@@ -86,7 +87,7 @@ PANELS = {
         clean.clean,
     ),
     "Simulate": (simulate.simulate, devices.devices, fit_device.fit_device),
-    "Measure": (run.run, predict.predict, calibrate.calibrate, coldstart.coldstart),
+    "Measure": (run.run, predict.predict, quality.quality, calibrate.calibrate, coldstart.coldstart),
     "Decide": (tune.tune, advise.advise, gate.gate, report.report),
 }
 for panel, commands in PANELS.items():

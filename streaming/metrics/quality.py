@@ -1,4 +1,5 @@
-"""How good enhanced speech is: SI-SDR, PESQ and DNSMOS, each with its source; and mixing at a given SNR.
+"""How good enhanced speech is: SI-SDR, PESQ, STOI, log-spectral distance and DNSMOS, each with its source; and mixing
+at a given SNR.
 
 A metric that cannot be computed here is named with the reason; nothing is left out without a word.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,10 @@ _DNSMOS_FIT = {
     "dnsmos_ovr": (-0.06766283, 1.11546468, 0.04602535),
 }
 _MOS = "MOS 1 to 5"
+_LSD_WINDOW_S, _LSD_HOP_S = 0.032, 0.008
+# Frames this far below the loudest say nothing of speech; spectra are compared down to this far below their own peak.
+_LSD_FLOOR_DB = 60.0
+_STOI_SHORTEST_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,77 @@ def measure(reference: Signal, signal: Signal, sample_rate_hz: int, dnsmos_model
     metrics = [Metric("si_sdr", si_sdr_db(reference, signal), "dB"), _pesq(reference, signal, sample_rate_hz)]
     scores, reason = _dnsmos(signal, sample_rate_hz, dnsmos_model)
     return metrics + [Metric(name, scores.get(name), _MOS, reason) for name in _DNSMOS_FIT]
+
+
+def pesq_wb(reference: Signal, signal: Signal, sample_rate_hz: int) -> Metric:
+    """Wideband PESQ, ITU-T P.862.2, by the package `pesq`.
+
+    Args:
+        reference: clean speech, float [n].
+        signal: what is judged, [n], aligned with `reference`.
+        sample_rate_hz: 16000; at any other rate there is no figure.
+    """
+    return _pesq(reference, signal, sample_rate_hz)
+
+
+def stoi(reference: Signal, signal: Signal, sample_rate_hz: int) -> Metric:
+    """Short-time objective intelligibility, 0 to 1 (Taal et al., IEEE TASLP 2011), by the package `pystoi`.
+
+    Args:
+        reference: clean speech, float [n].
+        signal: what is judged, [n], aligned with `reference`.
+        sample_rate_hz: rate of both.
+    """
+    s, x = _pair(reference, signal)
+    try:
+        import pystoi
+    except ImportError:
+        return Metric("stoi", None, "0 to 1", "package 'pystoi' is not installed; pip install pystoi")
+    if s.size < _STOI_SHORTEST_S * sample_rate_hz:
+        return Metric("stoi", None, "0 to 1", f"STOI needs at least {_STOI_SHORTEST_S:g} s of audio")
+    with warnings.catch_warnings():  # too little speech is a warning there, and a score of 1e-5
+        warnings.simplefilter("error", RuntimeWarning)
+        try:
+            return Metric("stoi", float(pystoi.stoi(s, x, sample_rate_hz)), "0 to 1")
+        except (RuntimeWarning, ValueError) as exc:
+            return Metric("stoi", None, "0 to 1", f"STOI refuses this audio: {str(exc).splitlines()[0]}")
+
+
+def log_spectral_distance_db(reference: Signal, signal: Signal, sample_rate_hz: int) -> float:
+    """Log-spectral distance: the root mean square of the difference of two log power spectra over a frame's bins,
+    averaged over the frames with speech (Rabiner and Juang, Fundamentals of Speech Recognition, 1993, 4.5.1).
+
+    Frames of 32 ms every 8 ms, Hann. Frames 60 dB below the reference's loudest are left out, and bins are compared
+    down to 60 dB below the reference's loudest bin: below that is nothing that is heard.
+
+    Args:
+        reference: clean speech, float [n].
+        signal: what is judged, [n], aligned with `reference`.
+        sample_rate_hz: rate of both.
+
+    Returns:
+        dB; 0 for equal signals.
+
+    Raises:
+        AudioError: other lengths or shapes, not finite, shorter than a frame, or a silent reference.
+    """
+    s, x = _pair(reference, signal)
+    size, hop = round(_LSD_WINDOW_S * sample_rate_hz), round(_LSD_HOP_S * sample_rate_hz)
+    if s.size < size:
+        raise AudioError(f"log-spectral distance: expected at least {size} samples, got {s.size}")
+    window = np.hanning(size)
+    powers = [
+        np.abs(np.fft.rfft(np.lib.stride_tricks.sliding_window_view(v, size)[::hop] * window, axis=1)) ** 2
+        for v in (s, x)
+    ]
+    loudness = powers[0].sum(axis=1)
+    if not loudness.max() > 0.0:
+        raise AudioError("log-spectral distance: expected a reference that is not silent")
+    floor = 10.0 ** (-_LSD_FLOOR_DB / 10.0)
+    heard = loudness >= floor * loudness.max()
+    least = floor * powers[0].max()
+    logs = [10.0 * np.log10(np.maximum(power[heard], least)) for power in powers]
+    return float(np.mean(np.sqrt(np.mean((logs[1] - logs[0]) ** 2, axis=1))))
 
 
 def mix_at_snr(speech: Signal, noise: Signal, snr_db: float) -> Signal:

@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.common.errors import AudioError, UsageError
-from streaming.metrics.quality import DNSMOS_SAMPLES, Metric, measure, mix_at_snr, si_sdr_db
+from streaming.metrics.quality import (
+    DNSMOS_SAMPLES,
+    Metric,
+    log_spectral_distance_db,
+    measure,
+    mix_at_snr,
+    si_sdr_db,
+    stoi,
+)
 
 SHARED = Path(__file__).resolve().parents[3].parent / "shared"
 RATE = 16000
@@ -201,3 +209,29 @@ def test_dnsmos_of_real_speech_equals_its_authors_code() -> None:
         metrics = _by_name(measure(clean, audio, RATE, model))
         got = [metrics[key].value for key in ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovr")]
         assert got == pytest.approx(expected[name], abs=1e-3)
+
+
+def test_log_spectral_distance_is_the_gain_in_db_and_sees_nothing_that_is_not_heard() -> None:
+    speech = np.random.default_rng(6).standard_normal(RATE)
+    assert log_spectral_distance_db(speech, speech, RATE) == 0.0
+    assert log_spectral_distance_db(speech, 2.0 * speech, RATE) == pytest.approx(20 * math.log10(2.0), abs=1e-3)
+    assert log_spectral_distance_db(speech, speech + 1e-7, RATE) == pytest.approx(0.0, abs=1e-4)
+    quiet = np.concatenate([speech, np.zeros(RATE)])
+    heard = np.concatenate([speech, 1e-6 * speech])
+    assert log_spectral_distance_db(quiet, heard, RATE) == pytest.approx(0.0, abs=1e-3)
+    with pytest.raises(AudioError, match="not silent"):
+        log_spectral_distance_db(np.zeros(RATE), speech, RATE)
+    with pytest.raises(AudioError, match="at least 512 samples"):
+        log_spectral_distance_db(speech[:100], speech[:100], RATE)
+
+
+def test_stoi_falls_with_noise_and_says_why_it_refuses() -> None:
+    pytest.importorskip("pystoi")
+    generator = np.random.default_rng(7)
+    speech = generator.standard_normal(2 * RATE) * np.repeat(generator.uniform(0, 1, 40), RATE // 20)
+    noisy = speech + generator.standard_normal(2 * RATE)
+    same, worse = stoi(speech, speech, RATE), stoi(speech, noisy, RATE)
+    assert same.value == pytest.approx(1.0, abs=1e-6)
+    assert worse.value is not None
+    assert worse.value < 0.9
+    assert "at least 0.5 s" in str(stoi(speech[:4000], speech[:4000], RATE).absent_reason)
