@@ -115,8 +115,23 @@ def export(
     chosen_precisions = parse_choices(",".join(precisions), PRECISIONS, "precisions")
     check_formats(chosen_formats, chosen_precisions)
     refuse_impossible(chosen_formats, chosen_precisions)
-    limit_bytes = cache_limit_bytes()
     spec = ExportSpec(model, hops_per_call, chosen_formats, chosen_precisions, as_path(weights))
+    return export_spec(spec, output, force=force, progress=progress)
+
+
+def export_spec(
+    spec: ExportSpec, output: str | Path, *, force: bool = False, progress: Progress = silent
+) -> ExportResult:
+    """`export` of a spec whose choices were checked; the search for a mixed precision ends here.
+
+    Args:
+        spec: what to export.
+        output, force, progress: as in `export`.
+
+    Raises:
+        HearpackError: as `export`.
+    """
+    model, limit_bytes = spec.model, cache_limit_bytes()
     target = Path(output) / spec.folder_name
     _check_target(target)
     file = model.given_weights(spec.weights_file) or pretrained.pull(model.name)

@@ -39,9 +39,10 @@ class ExportSpec:
         model: the catalogue entry.
         hops_per_call: hops one call takes; 1 for a windowed net.
         formats: "litert", "coreml", "coreai".
-        precisions: of `PRECISIONS`, or "mixed-" and a compressed one.
+        precisions: of `PRECISIONS`.
         weights_file: the user's own checkpoint, or None for the pretrained weights.
-        plan: of a mixed precision: module -> the precision of its weights, for each that is not stored like the rest.
+        mixed: per format, one more artefact: "mixed-" and its smallest precision, and module -> the precision of its
+            weights for each that is not stored like the rest.
     """
 
     model: ModelEntry
@@ -49,7 +50,7 @@ class ExportSpec:
     formats: tuple[Format, ...] = USUAL_FORMATS
     precisions: tuple[str, ...] = USUAL_PRECISIONS
     weights_file: Path | None = None
-    plan: Mapping[str, str] = field(default_factory=dict)
+    mixed: Mapping[Format, tuple[str, Mapping[str, str]]] = field(default_factory=dict)
 
     @property
     def folder_name(self) -> str:
@@ -61,7 +62,13 @@ class ExportSpec:
 
     def precisions_of(self, artefact_format: Format) -> tuple[str, ...]:
         """The precisions that a format is made in; Core AI's halves cannot be verified (docs/core-ai.md)."""
-        return tuple(p for p in self.precisions if artefact_format != "coreai" or p == "fp32")
+        own = (self.mixed[artefact_format][0],) if artefact_format in self.mixed else ()
+        return (*(p for p in self.precisions if artefact_format != "coreai" or p == "fp32"), *own)
+
+    def modules_of(self, artefact_format: Format, precision: str) -> Mapping[str, str]:
+        """What an artefact stores otherwise than its precision says, module -> precision: nothing unless mixed."""
+        name, modules = self.mixed.get(artefact_format, ("", {}))
+        return modules if precision == name else {}
 
 
 def facts_of(geometry: StreamGeometry, signature: GraphSignature) -> dict[str, str | int]:
@@ -154,7 +161,7 @@ def export_key(spec: ExportSpec, weights_sha256: str) -> str:
         "model": repr(spec.model),
         "formats": spec.formats,
         "precisions": spec.precisions,
-        "plan": sorted(spec.plan.items()),
+        "mixed": [[f, name, sorted(modules.items())] for f, (name, modules) in sorted(spec.mixed.items())],
         "weights": weights_sha256,
         "own_weights": spec.weights_file is not None,
         "toolchain": toolchain_versions(spec.formats),

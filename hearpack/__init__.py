@@ -2,7 +2,7 @@
 
 Every command of the command line is a function of the same name here; each returns a frozen result and prints nothing:
 
-    make a bundle   models pull scaffold look export verify inspect sign install
+    make a bundle   models pull scaffold look export compress verify inspect sign install
     simulate        simulate devices fit_device check_partitions
     measure         run predict quality calibrate coldstart
     decide          tune advise gate report

@@ -6,6 +6,7 @@ from converters.export import open_model as open_model
 from converters.install.install import install as install
 from converters.look import look as look
 from converters.quality.report import quality as quality
+from converters.search.run import compress as compress
 from converters.verify import verify as verify
 from hearpack.demo.report import demo as demo
 from hearpack.doctor import doctor as doctor

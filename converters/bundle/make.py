@@ -142,7 +142,8 @@ def _convert_all(job: Job, graph: nn.Module, labels: tuple[str, ...]) -> tuple[l
                 errors |= {f"{artefact_format}-{same}": exc for same in rest}
                 break
             limits = tolerance(spec.model.output_kind, precision)
-            entry = artefact_entry(job.folder, path, artefact_format, precision, spec.model, limits, spec.plan)
+            modules = spec.modules_of(artefact_format, precision)
+            entry = artefact_entry(job.folder, path, artefact_format, precision, spec.model, limits, modules)
             artefacts.append(entry)
             job.progress(what, 1.0)
     if not artefacts:
@@ -236,7 +237,7 @@ def _convert_litert(job: Job, graph: nn.Module, precision: Any, labels: tuple[st
         if precision == "fp16":
             data = litert.halve(data, graph, signature, model.fp32_modules).tflite
         elif precision != "fp32":
-            data = compress(data, graph, plan_of(model, precision, job.spec.plan))
+            data = compress(data, graph, plan_of(model, precision, job.spec.modules_of("litert", precision)))
             litert.prove_runs(data, signature)
     if model.output_kind == "scores" and model.buffer_kind == "window" and model.geometry.channels == 1:
         data = add_mediapipe_metadata(
@@ -287,7 +288,7 @@ def _convert_coreml(job: Job, graph: nn.Module, precision: Any, labels: tuple[st
     if precision in FLOATS:
         coreml.convert(graph, signature, precision, model.fp32_modules, path, metadata, lowered=job.programs)
         return
-    plan = plan_of(model, precision, job.spec.plan)
+    plan = plan_of(model, precision, job.spec.modules_of("coreml", precision))
     coreml.convert(graph, signature, "fp32", (), path, metadata, plan, job.programs)
 
 

@@ -77,7 +77,7 @@ def artefact_entry(
         precision: "fp32", "fp16" or a compressed one.
         model: the catalogue entry.
         limits: what it may differ by.
-        plan: of a mixed precision, as `ExportSpec.plan`.
+        plan: of a mixed precision, as `ExportSpec.modules_of`.
     """
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     minimum = _MINIMUM[artefact_format]
@@ -243,9 +243,9 @@ def _card_lines(
     for where, modules, there in stored:
         if modules and there:
             lines += ["", f"Kept in float32 in {where}: {', '.join(modules)} (docs/precision.md says why)."]
-    if spec.plan:
-        lines += ["", "Stored otherwise than the rest in the mixed artefacts:", ""]
-        lines += [f"- {module or 'the graph itself'}: {precision}" for module, precision in sorted(spec.plan.items())]
+    for artefact_format, (precision, otherwise) in sorted(spec.mixed.items()):
+        lines += ["", f"Stored otherwise than the rest in {artefact_format}-{precision}:", ""]
+        lines += [f"- {module or 'the graph itself'}: {stored}" for module, stored in sorted(otherwise.items())]
     if kept:
         lines += ["", "More is kept, found by hearpack, because half precision alone did not do:", ""]
         lines += [f"- {sentence}" for sentence in kept]

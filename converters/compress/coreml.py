@@ -23,8 +23,8 @@ LEAST_ELEMENTS = 256
 # A palette of 2**bits float32 values is to cost less than a quarter of what is saved.
 _LEAST_PER_ENTRY = 8
 _READERS = ("linear", "conv", "matmul", "conv_transpose")
-_GROUP_CHANNELS = 16
-_BLOCK = 32
+GROUP_CHANNELS = 16
+BLOCK = 32
 
 
 def compress(model: Any, plan: Plan) -> Any:
@@ -83,22 +83,22 @@ def _choose(main: Any, plan: Plan) -> dict[str, Scheme]:
             continue
         scheme = SCHEMES.get(wanted.pop())
         if scheme is not None:
-            fitting = _fitting(scheme, value)
-            if fitting is not None:
-                chosen[op.outputs[0].name] = fitting
+            stored = fitting(scheme, value)
+            if stored is not None:
+                chosen[op.outputs[0].name] = stored
     return chosen
 
 
-def _fitting(scheme: Scheme, value: NDArray[Any]) -> Scheme | None:
+def fitting(scheme: Scheme, value: NDArray[Any]) -> Scheme | None:
     """The scheme, or what comes nearest for a tensor of this shape; None where it stays in float32."""
     if scheme.kind == "palette":
         bits = scheme.bits
-        groups = value.shape[0] // _GROUP_CHANNELS if scheme.name.endswith("-grouped") else 1
-        if groups > 1 and value.shape[0] % _GROUP_CHANNELS:
-            return _fitting(SCHEMES[f"pal{bits}"], value)
+        groups = value.shape[0] // GROUP_CHANNELS if scheme.name.endswith("-grouped") else 1
+        if groups > 1 and value.shape[0] % GROUP_CHANNELS:
+            return fitting(SCHEMES[f"pal{bits}"], value)
         # A palette that costs as much as the weights is none; scales for each channel cost less.
         return scheme if value.size >= _LEAST_PER_ENTRY * groups * 2**bits else SCHEMES["int8"]
-    if scheme.bits == 4 and (value.ndim < 2 or value.shape[1] % _BLOCK):
+    if scheme.bits == 4 and (value.ndim < 2 or value.shape[1] % BLOCK):
         return SCHEMES["int8"]
     return scheme
 
@@ -116,14 +116,14 @@ def _config(cto: Any, chosen: Mapping[str, Scheme]) -> Any:
 
 def _linear(cto: Any, scheme: Scheme) -> Any:
     block = (
-        {"granularity": "per_block", "block_size": _BLOCK, "dtype": "int4"} if scheme.bits == 4 else {"dtype": "int8"}
+        {"granularity": "per_block", "block_size": BLOCK, "dtype": "int4"} if scheme.bits == 4 else {"dtype": "int8"}
     )
     return cto.OpLinearQuantizerConfig(mode="linear_symmetric", weight_threshold=LEAST_ELEMENTS - 1, **block)
 
 
 def _palette(cto: Any, scheme: Scheme) -> Any:
     grouped = scheme.name.endswith("-grouped")
-    group = {"granularity": "per_grouped_channel", "group_size": _GROUP_CHANNELS} if grouped else {}
+    group = {"granularity": "per_grouped_channel", "group_size": GROUP_CHANNELS} if grouped else {}
     return cto.OpPalettizerConfig(
         mode="custom",
         lut_function=lambda values: palette(values, scheme.bits),

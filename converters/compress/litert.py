@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 # Smaller weights stay: they weigh nothing, and their scales cost as much as is saved.
 LEAST_ELEMENTS = MIN_HALF_ELEMENTS
 # Where the weights stand among an operation's inputs.
-_WEIGHT_INPUT = {
+WEIGHT_INPUT = {
     "FULLY_CONNECTED": 1,
     "CONV_2D": 1,
     "DEPTHWISE_CONV_2D": 1,
     "TRANSPOSE_CONV": 1,
     "BATCH_MATMUL": 1,
 }
-_FOUR_BITS = ("FULLY_CONNECTED", "CONV_2D")
+FOUR_BITS = ("FULLY_CONNECTED", "CONV_2D")
 _QUANTIZER_NAMES = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}
 
 
@@ -78,17 +78,17 @@ def compress(tflite: bytes, graph: nn.Module | None, plan: Plan) -> bytes:
         precision = _stored(weight, plan)
         if precision in SCHEMES:
             found = SCHEMES[precision]
-            bits = found.bits if weight.operation in _FOUR_BITS else 8
+            bits = found.bits if weight.operation in FOUR_BITS else 8
             key = (found.compute["litert"], bits)
             chosen.setdefault(key, {}).setdefault(weight.operation, []).append(weight.scope)
     if not chosen:
         raise ConversionError(
             f"no weights of at least {LEAST_ELEMENTS} elements can be compressed; ship the fp32 file, it is no larger"
         )
-    return write_model(_without_names(read_model(_quantize(tflite, chosen))), share=True)
+    return write_model(without_names(read_model(_quantize(tflite, chosen))), share=True)
 
 
-def _without_names(model: Any) -> Any:
+def without_names(model: Any) -> Any:
     """Names of tensors inside the graph are a third of GTCRN's file, and nothing at run time reads them."""
     for subgraph in model.subgraphs:
         outside = {int(i) for i in (*subgraph.inputs, *subgraph.outputs)}
@@ -100,15 +100,14 @@ def _without_names(model: Any) -> Any:
 
 def weights_of(tflite: bytes, graph: nn.Module | None) -> list[Weight]:
     """Every operation of a file with weights that could be compressed, in the file's order."""
-    schema = _schema()
-    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+    schema, names = _schema(), operation_names()
     modules = {} if graph is None else _module_scopes(graph)
     model = read_model(tflite)
     found = []
     for subgraph in model.subgraphs:
         for op in subgraph.operators:
             operation = names[model.operatorCodes[op.opcodeIndex].builtinCode]
-            place = _WEIGHT_INPUT.get(operation)
+            place = WEIGHT_INPUT.get(operation)
             if place is None or len(op.inputs) <= place:
                 continue
             tensor = subgraph.tensors[op.inputs[place]]
@@ -117,11 +116,21 @@ def weights_of(tflite: bytes, graph: nn.Module | None) -> list[Weight]:
                 continue
             if not np.isfinite(data.view(np.float32)).all():
                 continue
-            scope = "".join(f"{subgraph.tensors[i].name.decode('utf-8', 'replace')};" for i in op.outputs)
+            scope = scope_of(subgraph, op)
             # What a graph gives is called after its output; there only the weights' own name tells.
             names_it_has = scope + tensor.name.decode("utf-8", "replace")
             found.append(Weight(operation, scope, _owner(names_it_has, modules), len(data) // 4))
     return found
+
+
+def operation_names() -> dict[int, str]:
+    """LiteRT's operations by their number: "FULLY_CONNECTED"."""
+    return {value: name for name, value in vars(_schema().BuiltinOperator).items() if isinstance(value, int)}
+
+
+def scope_of(subgraph: Any, op: Any) -> str:
+    """What ai-edge-quantizer knows an operation by."""
+    return "".join(f"{subgraph.tensors[i].name.decode('utf-8', 'replace')};" for i in op.outputs)
 
 
 def _stored(weight: Weight, plan: Plan) -> str:

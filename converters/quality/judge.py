@@ -267,7 +267,7 @@ class Judge:
 
     def _on_labelled(self, runtime: Runtime, places: Sequence[int] | None, progress: Progress) -> dict[str, Series]:
         wanted = [name for name in self.names if name in ("accuracy", "map")]
-        if self.labelled is None or not wanted:
+        if self.labelled is None or not wanted or (places is not None and not len(places)):
             return {}
         chosen = np.array(range(len(self._clips)) if places is None else places)
         scores = self._class_scores(runtime, chosen.tolist(), "labelled clips", progress)
