@@ -4,7 +4,8 @@
 
 DIR holds a file per net, which the reader writes: `build()` gives the net from the authors' own source, `GEOMETRY` says
 what geometry.toml would; `SETTLE = 20`, where weights are random, lets that many passes of noisy speech settle the
-batch norms. Nothing of the authors' is part of this project.
+batch norms; `features(block)`, where the net takes features of `[front_end]`, is how the judge computes them. Nothing
+of the authors' is part of this project.
 
 Each net is exported in a process of its own. The judge knows nothing of hearpack's loop: the torch net in float64, over
 3 s of noisy speech at once (windows: every hop; steps: one by one), against each artefact called with its states.
@@ -13,7 +14,6 @@ Each net is exported in a process of its own. The judge knows nothing of hearpac
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import resource
 import subprocess
@@ -47,11 +47,15 @@ CPU_LIMIT_S = 900
 # --- a net --------------------------------------------------------------------------------------------------
 
 
-def opened(file: Path) -> tuple[nn.Module, Mapping[str, Any], int]:
-    """The net of a file, its geometry, and how many passes settle it."""
+Features = Callable[[Array], torch.Tensor]
+
+
+def opened(file: Path) -> tuple[nn.Module, Mapping[str, Any], int, Features]:
+    """The net of a file, its geometry, how many passes settle it, and what it is given of [1, n] audio."""
     torch.manual_seed(0)
     loaded = load(parse_target(f"{file}:build"))
-    return loaded.result, loaded.module.GEOMETRY, getattr(loaded.module, "SETTLE", 0)
+    module = loaded.module
+    return loaded.result, module.GEOMETRY, getattr(module, "SETTLE", 0), getattr(module, "features", torch.from_numpy)
 
 
 def settled(net: nn.Module, geometry: Mapping[str, Any], passes: int, file: Path) -> Path:
@@ -79,23 +83,25 @@ def speech(rate: int, seconds: float) -> Array:
 # --- the judge ----------------------------------------------------------------------------------------------
 
 
-def truth(net: nn.Module, geometry: Mapping[str, Any], audio: Array) -> NDArray[np.float64]:
+def truth(net: nn.Module, geometry: Mapping[str, Any], audio: Array, features: Features) -> NDArray[np.float64]:
     """What the author's net gives, as rows: samples, or the scores of every window or hop; in float64 if it can."""
     try:
-        return rows_in(torch.float64, net, geometry, audio)
+        return rows_in(torch.float64, net, geometry, audio, features)
     except RuntimeError:  # a script that casts to float32
-        return rows_in(torch.float32, net, geometry, audio).astype(np.float64)
+        return rows_in(torch.float32, net, geometry, audio, features).astype(np.float64)
 
 
-def rows_in(dtype: torch.dtype, net: nn.Module, geometry: Mapping[str, Any], audio: Array) -> NDArray[Any]:
-    """The same, computed in one type."""
-    net = copy.deepcopy(net).to(dtype).eval()
+def rows_in(
+    dtype: torch.dtype, net: nn.Module, geometry: Mapping[str, Any], audio: Array, features: Features
+) -> NDArray[Any]:
+    """The same, computed in one type, which the net has from now on."""
+    net = net.to(dtype).eval()
     form, shape = geometry["net"]["form"], geometry["geometry"]
     torch.set_default_dtype(dtype)
     try:
         with torch.no_grad():
             if form == "window":
-                blocks = [torch.from_numpy(b).to(dtype) for b in windows(audio, shape)]
+                blocks = [features(b).to(dtype) for b in windows(audio, shape)]
                 return np.stack([net(b).reshape(-1).numpy() for b in blocks])
             if form == "causal":
                 out: torch.Tensor = net(torch.from_numpy(audio[None]).to(dtype))
@@ -151,7 +157,7 @@ def passes(task: str, precision: str, value: float) -> bool:
 
 def ours(file: Path, folder: Path, formats: Sequence[str], precisions: Sequence[str]) -> dict[str, Any]:
     """Export one net and judge what came."""
-    net, geometry, passes_to_settle = opened(file)
+    net, geometry, passes_to_settle, features = opened(file)
     weights = None
     if passes_to_settle:
         weights = file.parent / "settled" / f"{file.stem}.pt"
@@ -165,12 +171,12 @@ def ours(file: Path, folder: Path, formats: Sequence[str], precisions: Sequence[
     )
     figures: dict[str, Any] = {"cpu_s": cpu_s() - before}
     if result.refused:
-        figures["errors"] = {one.id: f"{one.id}: {one.reason}" for one in result.refused}
+        figures["errors"] = {one.artefact: f"{one.artefact}: {one.reason}" for one in result.refused}
     bundle = Bundle.open(result.path)
     shape = geometry["geometry"]
     audio = speech(shape["sample_rate_hz"], SECONDS)
     audio = audio[: audio.size // shape["hop_samples"] * shape["hop_samples"]]
-    original = truth(net.eval(), geometry, audio)
+    original = truth(net.eval(), geometry, audio, features)
     late = bundle.manifest.geometry.delay_samples - shape.get("delay_samples", 0)  # look-ahead that became delay
     original = original[: len(original) - late]
     for artefact in bundle.manifest.artefacts:
@@ -194,7 +200,7 @@ def plain_litert(file: Path) -> dict[str, Any]:
     """litert-torch on the net as it is."""
     import litert_torch
 
-    net, geometry, _ = opened(file)
+    net, geometry, *_ = opened(file)
     litert_torch.convert(net.eval(), example(geometry))
     return {}
 
@@ -203,7 +209,7 @@ def plain_coreml(file: Path) -> dict[str, Any]:
     """coremltools on the net as it is, traced."""
     import coremltools
 
-    net, geometry, _ = opened(file)
+    net, geometry, *_ = opened(file)
     inputs = example(geometry)
     with torch.no_grad():
         traced = torch.jit.trace(net.eval(), inputs, check_trace=False)

@@ -144,7 +144,8 @@ def net_of(loaded: Loaded, target: Target) -> nn.Module:
     net = loaded.result
     if not isinstance(net, torch.nn.Module):
         raise UsageError(f"{target.factory}: expected a torch.nn.Module, it returned {type(net).__name__}")
-    if any(p.dtype != torch.float32 for p in net.parameters()) or any(p.is_meta for p in net.parameters()):
+    floats = [p for p in net.parameters() if p.is_floating_point()]  # Keras keeps a Dropout's seed among parameters
+    if any(p.dtype != torch.float32 or p.is_meta for p in floats):
         raise UsageError(f"{target.factory}: expected float32 parameters on the CPU; call .float() in the factory")
     return net
 

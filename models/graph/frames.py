@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.graph.builder import Builder, Value
+from models.graph.builder import Builder, Value, name_of
 from models.graph.table import FIXED, lowers, per_axis
 
 _MASKED = -3.0e4  # what a softmax takes for never, in half too
@@ -128,6 +128,8 @@ def _interleave(b: Builder, y: Value, channels: int, stride: list[int]) -> Value
 @lowers(FIXED, "linear")
 def _linear(b: Builder, x: Value, weight: Value, bias: Any = None) -> Any:
     """Over more than three axes as over rows: litert-torch makes a product of rank 3 of it and expects rank 4."""
+    if bias is None and (len(x.shape) > 3 or _is_reshaped(x)):
+        return _turned(b, x, weight)
     if len(x.shape) < 4:
         return NotImplemented
     rows = b.op("linear", b.op("reshape", x, [math.prod(x.shape[:-1]), x.shape[-1]]), weight, bias)
@@ -136,11 +138,22 @@ def _linear(b: Builder, x: Value, weight: Value, bias: Any = None) -> Any:
 
 @lowers(FIXED, "matmul")
 def _matmul(b: Builder, x: Value, y: Value) -> Any:
-    """A constant matrix behind more than three axes: over rows, as `linear`."""
-    if len(x.shape) < 4 or len(y.shape) != 2:
+    """A constant matrix behind more than three axes: as `linear`."""
+    if not y.is_constant or len(y.shape) != 2 or len(x.shape) < 2 or not (len(x.shape) > 3 or _is_reshaped(x)):
         return NotImplemented
-    rows = b.op("matmul", b.op("reshape", x, [math.prod(x.shape[:-1]), x.shape[-1]]), y)
-    return b.op("reshape", rows, [*x.shape[:-1], rows.shape[-1]])
+    return _turned(b, x, b.constant(y.tensor.T.contiguous()))
+
+
+def _turned(b: Builder, x: Value, weight: Value) -> Value:
+    """(W x^T)^T over rows: LiteRT's converter joins x W^T and the reshapes beside it to a wrong rank."""
+    rows = b.op("reshape", x, [math.prod(x.shape[:-1]), x.shape[-1]])
+    turned = b.op("transpose", b.op("matmul", weight, b.op("transpose", rows, 0, 1)), 0, 1)
+    value: Value = b.op("reshape", turned, [*x.shape[:-1], weight.shape[0]])
+    return value
+
+
+def _is_reshaped(x: Value) -> bool:
+    return x.node is not None and name_of(x.node) in ("reshape", "view")
 
 
 @lowers(FIXED, "scaled_dot_product_attention")

@@ -136,6 +136,27 @@ def test_a_users_own_package_called_models_exports(tmp_path: Path) -> None:
     assert {a.id for a in Bundle.open(path).manifest.artefacts} == {"litert-fp32", "coreml-fp32"}
 
 
+def test_a_whole_number_among_the_parameters_is_no_weight(tmp_path: Path) -> None:
+    """Keras' Dropout keeps its seed there; half and double weights are refused as before."""
+    file, body = (
+        tmp_path / "net.py",
+        (
+            f"{HEADER}class Net(nn.Module):\n"
+            "    def __init__(self):\n"
+            "        super().__init__()\n"
+            "        self.linear = nn.Linear(1600, 2)\n"
+            "        self.seed = nn.Parameter(torch.zeros(2, dtype=torch.int64), requires_grad=False)\n"
+            "    def forward(self, audio):\n"
+            "        return torch.sigmoid(self.linear(audio))\n"
+        ),
+    )
+    file.write_text(f"{body}def build(): return Net()\n")
+    assert open_custom(f"{file}:build", GEOMETRY).net.seed.dtype == torch.int64
+    file.write_text(f"{body}def build(): return Net().double()\n")
+    with pytest.raises(UsageError, match="expected float32 parameters"):
+        open_custom(f"{file}:build", GEOMETRY)
+
+
 def test_run_takes_a_bundle_of_ones_own(own: dict[str, Path], tmp_path: Path) -> None:
     import soundfile
 

@@ -43,16 +43,21 @@ def test_products_over_more_than_three_axes_are_over_rows() -> None:
     """litert-torch gives batch_matmul another rank than its verifier expects where one of the axes is 1."""
     matrix = values(5, 3, seed=1)
 
-    def dense(x: Tensor, layer: nn.Module) -> Tensor:
-        y: Tensor = layer(x)
+    def dense(x: Tensor, biased: nn.Module, plain: nn.Module) -> Tensor:
+        y: Tensor = biased(x) + plain(x)
         return y
 
-    def product(x: Tensor, layer: nn.Module) -> Tensor:
+    def product(x: Tensor, *_: nn.Module) -> Tensor:
         return x @ matrix.to(x.dtype)
 
-    layers = [drawn(nn.Linear(5, 4))]
-    compared([dense, product], [values(1, 3, 1, 5)], layers, limit=ROUNDED)
-    _, graph, _ = graph_of([dense, product], [values(1, 3, 1, 5)], layers)
-    for node in graph.graph.nodes:
-        if "linear" in str(node.target) or "matmul" in str(node.target):
-            assert "reshape" in str(node.args[0].target)
+    def rows(x: Tensor, _: nn.Module, plain: nn.Module) -> Tensor:
+        y: Tensor = plain(x.reshape(3, 5))
+        return y.reshape(1, 3, 1, 4)
+
+    layers = [drawn(nn.Linear(5, 4)), drawn(nn.Linear(5, 4, bias=False))]
+    compared([dense, product, rows], [values(1, 3, 1, 5)], layers, limit=ROUNDED)
+    _, graph, _ = graph_of([dense, product, rows], [values(1, 3, 1, 5)], layers)
+    products = [n for n in graph.graph.nodes if "linear" in str(n.target) or "matmul" in str(n.target)]
+    assert len(products) == 4
+    for node in products:  # without a bias the matrix comes first: reshape, product, reshape would be joined
+        assert "reshape" in str(node.args[0].target) if "linear" in str(node.target) else node.args[0].op == "get_attr"
