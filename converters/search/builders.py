@@ -27,7 +27,7 @@ from runtimes.protocol import Runtime
 
 # What a part may be stored as, by format; what compression keeps in float32 takes eight bits and float arithmetic.
 _LITERT, _LITERT_KEPT = ("int8-weights", "int8", "int4"), ("int8-weights",)
-_COREML, _COREML_KEPT = ("int8", "pal6", "pal4-grouped", "int4"), ("int8",)
+_COREML, _COREML_KEPT = ("int8", "pal6", "pal4-grouped", "int4", "pal2"), ("int8",)
 # From [out, height, width, in] and [1, height, width, out] to Core ML's [out, in, height, width].
 _TO_COREML = {"CONV_2D": (0, 3, 1, 2), "TRANSPOSE_CONV": (0, 3, 1, 2), "DEPTHWISE_CONV_2D": (3, 0, 1, 2)}
 _SCALE_BYTES = 4

@@ -15,6 +15,8 @@ FLOAT = "fp32"
 _PROTECTED_SHARE, _SHARE = 0.5, 1.0
 # Where nothing is lost that can be measured, a byte still costs something: so that large parts go first.
 _LEAST_COST = 1e-3
+# A step that saves less of the whole is none: the same bits with other arithmetic.
+_LEAST_SAVED = 1e-3
 _MENDS = 12
 
 Choices = Mapping[str, str]  # part -> precision
@@ -135,6 +137,7 @@ class _Worth:
 
     def __init__(self, parts: Sequence[PartOf], singles: Sequence[Trial], plain_bytes: int, budget: Budget) -> None:
         self.parts = parts
+        self.least_bytes = _LEAST_SAVED * plain_bytes
         self.saved: dict[tuple[str, str], int] = {}
         self.cost: dict[tuple[str, str], float] = {}
         singles = [trial for trial in singles if trial.losses]  # the others cannot be made
@@ -158,7 +161,7 @@ class _Worth:
                 if key not in self.cost:
                     continue
                 saved = self.saved[key] - self.saved.get(held, 0)
-                if saved <= 0 or self.cost[key] > (_PROTECTED_SHARE if part.protected else _SHARE):
+                if saved <= self.least_bytes or self.cost[key] > (_PROTECTED_SHARE if part.protected else _SHARE):
                     continue
                 lost = max(0.0, self.cost[key] - self.cost.get(held, 0.0))
                 found.append((saved / (lost + _LEAST_COST), part.name, precision))
