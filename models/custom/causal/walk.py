@@ -97,6 +97,7 @@ class Walk:
     outputs: tuple[str, ...] = ()
     outline: Outline = field(init=False)
     _valid: dict[tuple[int, int, int], Value] = field(default_factory=dict)
+    _past: dict[tuple[Any, ...], Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.outline = outline(self.short)
@@ -323,10 +324,17 @@ class Walk:
         return cast(Value, self.builder.op("slice", joined, timing.axis, 0, x.shape[timing.axis]))
 
     def with_past(self, node: fx.Node, x: Value, axis: int, past: int, suffix: str = "past") -> Value:
-        """A value with so many frames in front of it: zeros first, the last ones of the calls before then."""
-        shape = list(x.shape)
-        frames, shape[axis] = shape[axis], past
-        return self.stateful(node, StreamPad(axis, past, frames), (x,), {suffix: tuple(shape)})
+        """A value with so many frames in front of it: zeros first, the last ones of the calls before then.
+
+        Who asks for the same past of a value shares its state: litert-torch joins two that are alike, and one of them
+        has no name in its file then.
+        """
+        key = (x.node, axis, past, suffix, self.origin(node).precise)
+        if x.node is None or key not in self._past:
+            shape = list(x.shape)
+            frames, shape[axis] = shape[axis], past
+            self._past[key] = self.stateful(node, StreamPad(axis, past, frames), (x,), {suffix: tuple(shape)})
+        return self._past[key]
 
     def _count(self, node: fx.Node) -> Value:
         """How many calls came before this one: one state for all who count."""

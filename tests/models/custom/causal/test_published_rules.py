@@ -277,3 +277,20 @@ def test_caches_in_one_buffer_and_a_decoder_that_cuts_its_zeros_off(lookahead: s
     stream = to_external_state(entry, 1)
     assert prove(entry, stream) < LIMIT
     assert stream.lookahead_samples == 0
+
+
+class Twins(nn.Module):
+    """Two layers that look back as far over one value, and one that looks further."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.far = nn.Conv1d(1, 1, 3), nn.Conv1d(1, 1, 3), nn.Conv1d(1, 1, 5)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        x, pad = audio.unsqueeze(1), nn.functional.pad
+        return (self.one(pad(x, (2, 0))) + self.two(pad(x, (2, 0))) + self.far(pad(x, (4, 0)))).squeeze(1)
+
+
+@pytest.mark.parametrize("hops", [1, 2])
+def test_the_same_past_of_a_value_is_one_state(hops: int) -> None:
+    assert [s.shape for s in proven(Twins(), hops).states] == [(1, 1, 2), (1, 1, 4)]
