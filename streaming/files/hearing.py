@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +16,11 @@ from models.common.progress import Progress, silent
 from runtimes.bundle import Bundle, Manifest
 from runtimes.protocol import Outputs, Runtime, State
 from streaming.core.bound import bounded
+from streaming.core.decisions import DecisionTracker, SoundEvent
 from streaming.core.dsp import InputChain, gated
 from streaming.core.loop import LoopOutput, make_loop
 from streaming.core.resample import Resampler
+from streaming.files.events import TimedEvent, timed_events
 from streaming.files.outputs import KeptOutputs
 from streaming.files.reader import BLOCK_FRAMES, AudioReader
 from streaming.files.wav import mono, spread
@@ -186,3 +188,60 @@ def hear_scores(bundle: Bundle, runtime: Runtime, reader: AudioReader, progress:
     ends = np.array([h.end_sample for h in heard], np.int64)
     scores = np.stack([h.values for h in heard]) if heard else np.zeros((0, len(bundle.labels())), np.float32)
     return HeardScores(ends, scores, ears.loop.in_samples, ears.lag_samples)
+
+
+def hear(
+    bundle: Bundle,
+    runtime: TimedRuntime,
+    reader: AudioReader,
+    progress: Progress = silent,
+    keep: Callable[[LoopOutput], None] | None = None,
+) -> tuple[tuple[TimedEvent, ...], int]:
+    """A whole file through a classifier.
+
+    Args:
+        bundle: the classifier's.
+        runtime: of one of its artefacts.
+        reader: the file, opened; it is read to its end.
+        progress: called with (what, fraction done).
+        keep: called with every window's finite scores.
+
+    Returns:
+        events, and how far the model's stream lags the file, in samples at the model's rate.
+
+    Raises:
+        AudioError, ArtefactError, UsageError: as `run`.
+    """
+    manifest = bundle.manifest
+    if manifest.decisions is None:
+        raise UsageError(f"{bundle.path}: the manifest of a classifier must have `decisions`; export the bundle again")
+    tracker = DecisionTracker(manifest.decisions, bundle.labels(), manifest.geometry.sample_rate_hz)
+    ears = Ears(manifest, runtime, reader)
+    events: list[SoundEvent] = []
+    for heard in ears.listen(progress):
+        events += tracker.push(heard.values, heard.end_sample)
+        if keep is not None:
+            keep(heard)
+    ears.count()
+    events += tracker.flush(ears.loop.in_samples)
+    closed = [event for event in events if event.offset_sample is not None]
+    return timed_events(closed, manifest, ears.lag_samples, reader.duration_s), ears.lag_samples
+
+
+def embed(
+    manifest: Manifest, runtime: TimedRuntime, reader: AudioReader, progress: Progress = silent
+) -> tuple[Array, NDArray[np.int64], int]:
+    """A whole file through an embedder.
+
+    Returns:
+        float32 [windows, d]; int64 [windows], each window's end at the model's rate; how far that stream lags the file.
+
+    Raises:
+        AudioError, ArtefactError: as `run`.
+    """
+    ears = Ears(manifest, runtime, reader)
+    heard = list(ears.listen(progress))
+    ears.count()
+    width = manifest.outputs[0].shape[-1]
+    vectors = np.stack([h.values for h in heard]) if heard else np.zeros((0, width), np.float32)
+    return vectors, np.array([h.end_sample for h in heard], np.int64), ears.lag_samples

@@ -10,7 +10,6 @@ the file, and in samples at the model's rate, counted from the stream's start as
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Sequence
 from contextlib import closing
@@ -26,17 +25,12 @@ from models.common.files import as_path
 from models.common.progress import Progress, silent
 from runtimes.bundle import Bundle, Manifest
 from runtimes.engines import choose, open_runtime
-from streaming.core.bound import bounded
-from streaming.core.decisions import DecisionTracker, SoundEvent
-from streaming.core.dsp import InputChain, OutputChain
-from streaming.core.loop import LoopOutput, make_loop
-from streaming.core.resample import Resampler
-from streaming.files.events import TimedEvent, check_event_file, timed_events, write_events
-from streaming.files.hearing import Ears, Recordings, TimedRuntime, blocks
+from streaming.core.decisions import SoundEvent
+from streaming.files.cleaning import clean
+from streaming.files.events import TimedEvent, check_event_file, write_events
+from streaming.files.hearing import Recordings, TimedRuntime, embed, hear
 from streaming.files.levels import InputLevel
 from streaming.files.outputs import check_arrays_file, write_arrays
-from streaming.files.reader import AudioReader
-from streaming.files.wav import open_wav, spread
 
 Array = NDArray[np.float32]
 
@@ -130,15 +124,14 @@ def run(
         events: tuple[TimedEvent, ...] = ()
         lag = 0
         if bundle.manifest.output_kind == "scores":
-            events, lag = _hear(bundle, runtime, reader, progress)
+            events, lag = hear(bundle, runtime, reader, progress)
             if destination is not None:
                 write_events(destination, events, bundle.manifest.geometry.sample_rate_hz)
         elif bundle.manifest.output_kind == "embedding":
-            _embed(bundle.manifest, runtime, reader, cast(Path, destination), progress)
-        elif files or (destination is not None and bundle.manifest.lanes > 1):
-            _separate(bundle, runtime, reader, files or [cast(Path, destination)], progress)
-        elif destination is not None:
-            _enhance(bundle, runtime, reader, destination, progress)
+            vectors, ends, _ = embed(bundle.manifest, runtime, reader, progress)
+            write_arrays(cast(Path, destination), {"embedding": vectors, "end_sample": ends})
+        else:
+            clean(bundle, runtime, reader, files or [cast(Path, destination)], progress)
         if beside is not None:
             write_arrays(beside, runtime.kept())
         return RunResult(
@@ -211,139 +204,6 @@ def _source_files(bundle: Bundle, audio: Path, destination: Path | None) -> list
         if file.exists() and audio.exists() and file.samefile(audio):
             raise UsageError(f"--output: {file} is the input itself; choose another name, nothing was changed")
     return files
-
-
-def _hear(
-    bundle: Bundle, runtime: TimedRuntime, reader: AudioReader, progress: Progress
-) -> tuple[tuple[TimedEvent, ...], int]:
-    """Events, and how far the model's stream lags the file."""
-    manifest = bundle.manifest
-    if manifest.decisions is None:
-        raise UsageError(f"{bundle.path}: the manifest of a classifier must have `decisions`; export the bundle again")
-    tracker = DecisionTracker(manifest.decisions, bundle.labels(), manifest.geometry.sample_rate_hz)
-    ears = Ears(manifest, runtime, reader)
-    events = [e for heard in ears.listen(progress) for e in tracker.push(heard.values, heard.end_sample)]
-    ears.count()
-    events += tracker.flush(ears.loop.in_samples)
-    closed = [event for event in events if event.offset_sample is not None]
-    return timed_events(closed, manifest, ears.lag_samples, reader.duration_s), ears.lag_samples
-
-
-def _embed(manifest: Manifest, runtime: TimedRuntime, reader: AudioReader, file: Path, progress: Progress) -> None:
-    """The embedding of every window into a .npz."""
-    ears = Ears(manifest, runtime, reader)
-    heard = list(ears.listen(progress))
-    ears.count()
-    width = manifest.outputs[0].shape[-1]
-    vectors = np.stack([h.values for h in heard]) if heard else np.zeros((0, width), np.float32)
-    write_arrays(file, {"embedding": vectors, "end_sample": np.array([h.end_sample for h in heard], np.int64)})
-
-
-class _Aligned:
-    """A resampler whose delay is cut off the front: output sample m lies at input time m * from / to."""
-
-    def __init__(self, from_hz: int, to_hz: int) -> None:
-        self._resampler = Resampler(from_hz, to_hz)
-        self._skip = self._resampler.delay_out_samples
-
-    def process(self, block: Array) -> Array:
-        """float32 [n] in, what it completes out."""
-        return self._cut(self._resampler.process(block))
-
-    def flush(self) -> Array:
-        """The rest."""
-        return self._cut(self._resampler.flush())
-
-    def _cut(self, samples: Array) -> Array:
-        skip = min(self._skip, len(samples))
-        self._skip -= skip
-        return samples[skip:]
-
-
-class _Voice:
-    """One channel through an enhancer: to the model's rate, the net, the plain DSP, back; every delay taken out."""
-
-    def __init__(self, manifest: Manifest, runtime: TimedRuntime, rate_hz: int) -> None:
-        geometry, stages = manifest.geometry, manifest.dsp
-        model_hz = geometry.sample_rate_hz
-        self._to, self._back = _Aligned(rate_hz, model_hz), _Aligned(model_hz, rate_hz)
-        self._before = InputChain(stages, model_hz)
-        self._after = OutputChain(stages, model_hz, geometry.delay_samples)
-        self._runtime, self._loop = runtime, make_loop(manifest, runtime.stream())
-        self._skip = geometry.delay_samples
-
-    def process(self, block: Array) -> Array:
-        """float32 [n] of the file in, what it completes out."""
-        return self._back.process(self._through(self._to.process(block)))
-
-    def flush(self) -> Array:
-        """The rest."""
-        last = self._through(self._to.flush())
-        rest = self._cleaned(self._loop.flush())
-        self._runtime.limited += self._before.limited
-        self._runtime.nan_outputs += self._loop.nan_outputs
-        return np.concatenate([self._back.process(np.concatenate([last, rest])), self._back.flush()])
-
-    def _through(self, block: Array) -> Array:
-        block = self._before.process(block)
-        self._after.feed(block)
-        return self._cleaned(self._loop.push(block))
-
-    def _cleaned(self, outputs: list[LoopOutput]) -> Array:
-        if not outputs:
-            return np.zeros(0, np.float32)
-        samples = self._after.process(np.concatenate([o.values for o in outputs]))
-        skip = min(self._skip, len(samples))
-        self._skip -= skip
-        return samples[skip:]
-
-
-def _enhance(bundle: Bundle, runtime: TimedRuntime, reader: AudioReader, file: Path, progress: Progress) -> None:
-    """Every channel enhanced into a file at the input's rate and length."""
-    voices = [_Voice(bundle.manifest, runtime, reader.sample_rate_hz) for _ in range(reader.channels)]
-    with open_wav(file, reader.channels, reader.sample_rate_hz) as writer:
-        taken = 0
-        for block in blocks(reader, runtime, "enhancing", progress):
-            taken += block.shape[1]
-            writer.write(np.stack([voice.process(c) for voice, c in zip(voices, block, strict=True)]))
-        rest = np.stack([voice.flush() for voice in voices])
-        # Rounding up twice may give a sample too many, never one too few.
-        writer.write(rest[:, : taken - writer.frames])
-
-
-def _separate(
-    bundle: Bundle, runtime: TimedRuntime, reader: AudioReader, files: list[Path], progress: Progress
-) -> None:
-    """Each source, or what an enhancer of several channels gives, into its file, at the input's rate and length."""
-    geometry, from_hz = bundle.manifest.geometry, reader.sample_rate_hz
-    rate, channels = geometry.sample_rate_hz, geometry.channels
-    loop = make_loop(bundle.manifest, runtime.stream())
-    to = [_Aligned(from_hz, rate) for _ in range(bundle.manifest.lanes)]
-    back = [[_Aligned(rate, from_hz) for _ in range(channels)] for _ in files]
-    skip = geometry.delay_samples
-    with contextlib.ExitStack() as stack:
-        writers = [stack.enter_context(open_wav(file, channels, from_hz)) for file in files]
-
-        def write(outputs: list[LoopOutput], most: int | None = None) -> None:
-            nonlocal skip
-            empty = np.zeros((len(files), channels, 0), np.float32)
-            samples = np.concatenate([empty, *(o.values.reshape(len(files), channels, -1) for o in outputs)], -1)
-            cut = min(skip, samples.shape[-1])
-            skip -= cut
-            for writer, source, resamplers in zip(writers, samples[..., cut:], back, strict=True):
-                found = [r.process(np.ascontiguousarray(c)) for r, c in zip(resamplers, source, strict=True)]
-                if most is not None:
-                    found = [np.concatenate([f, r.flush()]) for f, r in zip(found, resamplers, strict=True)]
-                writer.write(np.stack(found)[:, : None if most is None else most - writer.frames])
-
-        taken = 0
-        for block in blocks(reader, runtime, "separating", progress):
-            taken += block.shape[1]
-            lanes = [*spread(block[: reader.channels], channels), *block[reader.channels :]]
-            at_rate = np.stack([r.process(c) for r, c in zip(to, lanes, strict=True)])
-            write(loop.push(bounded(at_rate).samples))
-        write(loop.push(bounded(np.stack([r.flush() for r in to])).samples) + loop.flush(), taken)
-        runtime.nan_outputs += loop.nan_outputs
 
 
 def event_fields(event: SoundEvent) -> dict[str, object]:
