@@ -10,7 +10,7 @@ SEED   ?= 1
 COUNT  ?= 10000
 TOOLS  := build/tools
 
-.PHONY: help setup coreai demo test test-slow fuzz lock sbom peer-tests android-toolchain test-android android-apk swift-toolchain test-ios check format bench clean
+.PHONY: help setup coreai batch demo test test-slow fuzz lock sbom peer-tests android-toolchain test-android android-apk swift-toolchain test-ios check format bench clean
 
 help:
 	@echo "make demo    set everything up and do the main job on real audio"
@@ -22,6 +22,7 @@ help:
 	@echo "make test-android  the Android sample's tests alone (make test runs them too where the toolchain is)"
 	@echo "make android-apk  build/android/hearpack.apk, with the bundles that were installed"
 	@echo "make coreai  the extra for Core AI (.aimodel): Linux x86-64 with glibc 2.34, macOS 26; 190 MB"
+	@echo "make batch   the extra for hearpack batch (pyarrow, 50 MB)"
 	@echo "make check   formatting, lint and types"
 	@echo "make bench   timings, side by side"
 	@echo "make swift-toolchain  Swift 6 for the iOS sample's tests (Debian, root; 2.6 GB in the user's cache, once)"
@@ -38,6 +39,12 @@ coreai: $(VENV)/.coreai
 
 $(VENV)/.coreai: $(STAMP) requirements-coreai.lock
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-coreai.lock
+	@touch $@
+
+batch: $(VENV)/.batch
+
+$(VENV)/.batch: $(STAMP) requirements-batch.lock
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-batch.lock
 	@touch $@
 
 # Every package is compared with its hash. The index's torch for Linux needs CUDA packages; a CPU build does not.

@@ -5,6 +5,7 @@ Every command of the command line is a function of the same name here; each retu
     make a bundle   models pull scaffold look export compress verify inspect sign install
     simulate        simulate devices fit_device check_partitions
     measure         run predict quality calibrate coldstart
+    offline         batch
     decide          tune advise gate report
     and             doctor demo clean
 

@@ -8,6 +8,7 @@ from converters.look import look as look
 from converters.quality.report import quality as quality
 from converters.search.run import compress as compress
 from converters.verify import verify as verify
+from hearpack.batch.batch import batch as batch
 from hearpack.demo.report import demo as demo
 from hearpack.doctor import doctor as doctor
 from hearpack.scaffold import scaffold as scaffold

@@ -11,6 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 from hearpack import __version__
 from hearpack.commands import (
     advise,
+    batch,
     calibrate,
     clean,
     coldstart,
@@ -90,6 +91,7 @@ PANELS = {
     ),
     "Simulate": (simulate.simulate, devices.devices, fit_device.fit_device),
     "Measure": (run.run, predict.predict, quality.quality, calibrate.calibrate, coldstart.coldstart),
+    "Offline": (batch.batch,),
     "Decide": (tune.tune, advise.advise, gate.gate, report.report),
 }
 for panel, commands in PANELS.items():

@@ -83,15 +83,17 @@ def test_the_lock_has_hashes_for_every_package_and_names_no_registry(name: str) 
     assert "--find-links" not in text
 
 
-def test_the_lock_of_core_ai_adds_to_the_other_and_has_what_the_extra_pins() -> None:
-    added = requirements("requirements-coreai.lock")
-    text = (ROOT / "requirements-coreai.lock").read_text(encoding="utf-8")
+@pytest.mark.parametrize("extra", ["coreai", "batch"])
+def test_the_lock_of_an_extra_adds_to_the_other_and_has_what_the_extra_needs(extra: str) -> None:
+    added = requirements(f"requirements-{extra}.lock")
+    text = (ROOT / f"requirements-{extra}.lock").read_text(encoding="utf-8")
     assert text.count("==") == len(added)
     assert "://" not in text
     assert not set(added) & set(requirements("requirements.lock"))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    for requirement in map(Requirement, project["optional-dependencies"]["coreai"]):
-        assert requirement.specifier.contains(added[canonicalize_name(requirement.name)], prereleases=True), requirement
+    there = {**requirements("requirements.lock"), **added}
+    for requirement in map(Requirement, project["optional-dependencies"][extra]):
+        assert requirement.specifier.contains(there[canonicalize_name(requirement.name)], prereleases=True), requirement
 
 
 def test_the_lock_the_constraints_and_the_bounds_agree() -> None:

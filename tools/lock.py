@@ -1,9 +1,9 @@
-"""requirements.lock, -cuda and -coreai: every package with its hashes, for Linux x86-64 and macOS arm64.
+"""requirements.lock, -cuda, -coreai and -batch: every package with its hashes, for Linux x86-64 and macOS arm64.
 
     python tools/lock.py UV     resolve pyproject.toml and constraints.txt with that uv, for Python 3.11 to 3.13
 
-The second file has what the index's torch needs on Linux and a CPU build of torch does not, the third what the extra
-`coreai` adds to the first. Where PIP_FIND_LINKS has
+The second file has what the index's torch needs on Linux and a CPU build of torch does not, the others what the extras
+`coreai` and `batch` add to the first. Where PIP_FIND_LINKS has
 such a CPU build of the locked version, its hash is accepted too. No name of a registry is written.
 """
 
@@ -17,7 +17,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-MAIN, CUDA, COREAI = (ROOT / f"requirements{which}.lock" for which in ("", "-cuda", "-coreai"))
+MAIN, CUDA = (ROOT / f"requirements{which}.lock" for which in ("", "-cuda"))
+EXTRAS = ("coreai", "batch")
 CUDA_ONLY = ("cuda-", "nvidia-")
 UNUSED = "triton"  # writes GPU kernels; importing it beside LiteRT ended the process (torch 2.13.0, triton 3.7.1)
 _COMPILE = (
@@ -60,13 +61,14 @@ def resolved(uv: str, *more: str) -> list[str]:
     return [entry for entry in entries if not entry.startswith(UNUSED)]
 
 
-def lock_coreai(uv: str) -> None:
-    """What the extra `coreai` adds to the lock that is there."""
+def lock_extra(uv: str, extra: str) -> None:
+    """What an extra adds to the lock that is there."""
     text = "".join(file.read_text(encoding="utf-8") for file in (MAIN, CUDA))
     locked = set(re.findall(r"^[\w.-]+(?===)", text, re.M))
-    entries = resolved(uv, "--extra", "coreai", "-c", MAIN.name)
+    entries = resolved(uv, "--extra", extra, "-c", MAIN.name)
     added = [entry for entry in entries if entry.partition("==")[0] not in locked]
-    COREAI.write_text(_HEAD.format(more=": for the extra coreai") + "\n".join(added) + "\n", encoding="utf-8")
+    text = _HEAD.format(more=f": for the extra {extra}") + "\n".join(added) + "\n"
+    (ROOT / f"requirements-{extra}.lock").write_text(text, encoding="utf-8")
 
 
 def main(uv: str) -> None:
@@ -75,7 +77,8 @@ def main(uv: str) -> None:
     rest = [with_local_builds(entry, os.environ.get("PIP_FIND_LINKS", "")) for entry in entries if entry not in cuda]
     MAIN.write_text(_HEAD.format(more="") + "\n".join(rest) + "\n", encoding="utf-8")
     CUDA.write_text(_HEAD.format(more=": for torch with CUDA") + "\n".join(cuda) + "\n", encoding="utf-8")
-    lock_coreai(uv)
+    for extra in EXTRAS:
+        lock_extra(uv, extra)
 
 
 if __name__ == "__main__":
