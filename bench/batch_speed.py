@@ -4,8 +4,8 @@
 
 The bare loop is what anybody writes: read the file with soundfile, resample nothing (the files are at the model's
 rate), call the artefact hop by hop with its states, and for an enhancer write a float WAV. Both take turns; compared
-are their times on the wall, starting the processes included. With --memory-files the same batch runs over so many files,
-and the resident memory of its driver and of its workers is printed at every tenth.
+are their times on the wall, starting the processes included. With --memory-files the same batch runs over so
+many files, and the resident memory of its driver and of its workers is printed at every tenth.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import soundfile
 from side_by_side import options, save
 
 import hearpack
-from hearpack.batch.batch import Seen
+from hearpack.batch.job import Seen
 from runtimes.bundle import Bundle
 from runtimes.engines import choose, open_runtime
 

@@ -19,7 +19,7 @@ from runtimes.bundle import Artefact, Manifest
 from runtimes.protocol import Runtime
 from runtimes.torch import TorchRuntime, run_offline
 from streaming.core.loop import make_loop, run_loop
-from streaming.files.outputs import KeptOutputs
+from streaming.files.hearing import KeptOutputs
 from streaming.metrics.parity import Check, Parity, audio_parity, embedding_parity, judge, ratio_db, score_parity
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from hearpack.batch.job import (
     Done,
     Job,
     RunFacts,
+    Seen,
     Shard,
     alone,
     begin,
@@ -35,36 +36,6 @@ from runtimes.bundle import Bundle
 from runtimes.engines import choose, open_runtime
 
 FILES_PER_SHARD = 64
-
-
-@dataclass(frozen=True)
-class Seen:
-    """How far a run is.
-
-    Attributes:
-        files, failed, audio_s: of this run's folder, earlier runs included.
-        total: files in all.
-        now: files of this run.
-        seconds: since it began.
-    """
-
-    files: int
-    failed: int
-    audio_s: float
-    total: int
-    now: int
-    now_audio_s: float
-    seconds: float
-
-    @property
-    def times_real_time(self) -> float:
-        """Seconds of sound worked off in a second."""
-        return self.now_audio_s / max(self.seconds, 1e-9)
-
-    @property
-    def left_s(self) -> float | None:
-        """Seconds that are left at this pace; None before the first shard."""
-        return None if not self.now else (self.total - self.files) * self.seconds / self.now
 
 
 @dataclass(frozen=True)

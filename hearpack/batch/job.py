@@ -18,6 +18,7 @@ from models.common.errors import OutputError, UsageError, first_line
 from models.common.files import cannot_write, write_atomic
 from models.common.hashing import sha256_bytes
 from models.common.parsing import parse_json
+from models.common.temporary import sweep
 from models.common.version import __version__
 
 RUN_FILE, ITEMS_FILE, WORK_FOLDER = "run.json", "items.jsonl", "work"
@@ -103,6 +104,36 @@ class RunFacts:
         return sha256_bytes(json.dumps(dataclasses.asdict(self), sort_keys=True).encode())[:16]
 
 
+@dataclass(frozen=True)
+class Seen:
+    """How far a run is.
+
+    Attributes:
+        files, failed, audio_s: of this run's folder, earlier runs included.
+        total: files in all.
+        now: files of this run.
+        seconds: since it began.
+    """
+
+    files: int
+    failed: int
+    audio_s: float
+    total: int
+    now: int
+    now_audio_s: float
+    seconds: float
+
+    @property
+    def times_real_time(self) -> float:
+        """Seconds of sound worked off in a second."""
+        return self.now_audio_s / max(self.seconds, 1e-9)
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds that are left at this pace; None before the first shard."""
+        return None if not self.now else (self.total - self.files) * self.seconds / self.now
+
+
 @contextlib.contextmanager
 def alone(output: Path) -> Iterator[Path]:
     """Have a run's folder to oneself.
@@ -126,6 +157,8 @@ def alone(output: Path) -> Iterator[Path]:
             raise OutputError(f"{output}: another hearpack batch works in it; wait for it, or choose another") from exc
         for note in work.iterdir():
             note.unlink(missing_ok=True)
+        for folder in (*output.glob("files/*"), *output.glob("audio/*")):
+            sweep(folder)  # what a kill left
         yield work
         for note in work.iterdir():
             note.unlink(missing_ok=True)

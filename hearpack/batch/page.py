@@ -5,17 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from hearpack.batch.job import RunFacts
+from hearpack.batch.job import RunFacts, Seen
 from hearpack.batch.summary import Summary
 from models.common.files import write_atomic
+from models.common.printable import counted
 from streaming.report.charts import details, table, text, tiles
 from streaming.report.page import KINDS, sheet
 from streaming.report.run_sections import Section
-
-if TYPE_CHECKING:
-    from hearpack.batch.batch import Seen
 
 PAGE = "summary.html"
 _MOST_LABELS = 50
@@ -70,13 +67,13 @@ def _recordings(summary: Summary) -> str:
     return (
         table(("RMS level", "files"), levels, "counted, of the loudest channel")
         + table(("rate", "channels", "files"), rates, "counted")
-        + f"<p>{summary.warned:,} recordings have a warning in their row (clipping, silence, an odd header).</p>"
+        + f"<p>With a warning in its row (clipping, an odd header): {counted(summary.warned, 'recording')}.</p>"
     )
 
 
 def _failures(summary: Summary) -> str:
-    rows = [(kind, f"{found.count:,}", found.examples[0]) for kind, found in summary.failures]
-    return table(("reason", "files", "for instance"), rows, "counted")
+    rows = [(kind, found.examples[0], f"{found.count:,}") for kind, found in summary.failures]
+    return table(("reason", "for instance", "files"), rows, "counted", 2)
 
 
 def _slowest(summary: Summary) -> str:

@@ -16,7 +16,7 @@ from runtimes.bundle import Manifest
 SLOWEST = 10
 _EXAMPLES = 3
 _LEVEL_DB = 10
-_NUMBERS = re.compile(r"[-+]?\b(\d{3,}|\d+\.\d+|(?<=[-+])\d+)\b")
+_NUMBERS = re.compile(r"\b\d{3,}\b|\b\d+\.\d+\b|(?<!\w)[-+]\d+\b")
 
 
 @dataclass

@@ -16,7 +16,7 @@ from hearpack.commands.shared import JsonOption, console, say, to_plain
 from models.common.printable import counted
 
 if TYPE_CHECKING:
-    from hearpack.batch.batch import Seen
+    from hearpack.batch.job import Seen
 
 _EVERY_S = 10.0  # between two lines where no bar is drawn
 

@@ -1,17 +1,20 @@
-"""A file through a classifier or an embedder, as a phone's stream hears it; and a runtime that counts."""
+"""A file through a classifier or an embedder, as a phone's stream hears it; a runtime that counts, and outputs that
+are kept call by call and written as a .npz."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.common.errors import UsageError
+from models.common.files import atomic_file
 from models.common.progress import Progress, silent
 from runtimes.bundle import Bundle, Manifest
 from runtimes.protocol import Outputs, Runtime, State
@@ -21,7 +24,6 @@ from streaming.core.dsp import InputChain, gated
 from streaming.core.loop import LoopOutput, make_loop
 from streaming.core.resample import Resampler
 from streaming.files.events import TimedEvent, timed_events
-from streaming.files.outputs import KeptOutputs
 from streaming.files.reader import BLOCK_FRAMES, AudioReader
 from streaming.files.wav import mono, spread
 
@@ -67,6 +69,47 @@ class Recordings(AudioReader):
         for other in self._others:
             other.close()
         super().close()
+
+
+class KeptOutputs:
+    """A runtime, some of whose outputs are kept.
+
+    Args:
+        runtime: what computes.
+        names: of the outputs.
+
+    Attributes:
+        values: by name, what each call gave.
+    """
+
+    def __init__(self, runtime: Runtime, names: Sequence[str]) -> None:
+        self._runtime = runtime
+        self.signature, self.info = runtime.signature, runtime.info
+        self.reset, self.close = runtime.reset, runtime.close
+        self.values: dict[str, list[Array]] = {name: [] for name in names}
+
+    def step(self, block: Array, state: State) -> tuple[Outputs, State]:
+        """One call; see runtimes.protocol.Runtime."""
+        outputs, state = self._runtime.step(block, state)
+        for name, values in self.values.items():
+            values.append(outputs[name])
+        return outputs, state
+
+    def stacked(self) -> dict[str, Array]:
+        """By name, float32 [calls, ...]."""
+        return {name: np.stack(values) for name, values in self.values.items() if values}
+
+
+def check_arrays_file(path: Path, option: str) -> None:
+    """Raise UsageError unless arrays can be written under such a name."""
+    if path.suffix.lower() != ".npz":
+        raise UsageError(f"{option}: arrays go into a .npz, got {path.name!r}")
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write a .npz (numpy.load reads it). Raises OutputError; nothing is left behind."""
+    with atomic_file(path) as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]  # its stubs know no mapping
 
 
 class TimedRuntime:

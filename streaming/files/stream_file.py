@@ -28,9 +28,8 @@ from runtimes.engines import choose, open_runtime
 from streaming.core.decisions import SoundEvent
 from streaming.files.cleaning import clean
 from streaming.files.events import TimedEvent, check_event_file, write_events
-from streaming.files.hearing import Recordings, TimedRuntime, embed, hear
+from streaming.files.hearing import Recordings, TimedRuntime, check_arrays_file, embed, hear, write_arrays
 from streaming.files.levels import InputLevel
-from streaming.files.outputs import check_arrays_file, write_arrays
 
 Array = NDArray[np.float32]
 
