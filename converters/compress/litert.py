@@ -89,12 +89,14 @@ def compress(tflite: bytes, graph: nn.Module | None, plan: Plan) -> bytes:
 
 
 def without_names(model: Any) -> Any:
-    """Names of tensors inside the graph are a third of GTCRN's file, and nothing at run time reads them."""
+    """Without what nothing at run time reads: names inside the graph, a third of GTCRN's file, and empty scales."""
     for subgraph in model.subgraphs:
         outside = {int(i) for i in (*subgraph.inputs, *subgraph.outputs)}
         for index, tensor in enumerate(subgraph.tensors):
             if index not in outside:
                 tensor.name = None
+            if tensor.quantization is not None and tensor.quantization.scale is None:
+                tensor.quantization = None
     return model
 
 

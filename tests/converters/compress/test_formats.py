@@ -20,6 +20,7 @@ from converters.compress.recipe import SCHEMES, Plan
 from converters.coreml.convert import CoreMLMetadata
 from converters.coreml.convert import convert as to_coreml
 from converters.litert.convert import convert, prove_runs
+from converters.litert.tflite_edit import read_model
 from models.common.errors import ConversionError
 from models.geometry import GraphSignature, StateSpec, StreamGeometry, TensorSpec
 from runtimes.inspect.tflite import walk
@@ -158,3 +159,10 @@ def test_nothing_to_compress_is_said() -> None:
         compress(fp32(), net(), Plan("fp32"))
     with pytest.raises(ConversionError, match="LiteRT has no palettes"):
         compress(fp32(), net(), Plan("pal4"))
+
+
+def test_tensors_without_scales_have_no_table_of_scales() -> None:
+    tensors = read_model(compress(fp32(), net(), Plan("int8"))).subgraphs[0].tensors
+    tables = [t.quantization for t in tensors if t.quantization is not None]
+    assert tables
+    assert all(table.scale is not None for table in tables)
