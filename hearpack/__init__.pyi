@@ -42,4 +42,5 @@ from streaming.simulator.modes import Replay as Replay
 from streaming.simulator.modes import Search as Search
 from streaming.simulator.modes import Simulate as Simulate
 from streaming.simulator.simulate import simulate as simulate
+from streaming.simulator.simulate import simulate_together as simulate_together
 from streaming.tuning.tune import tune as tune

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from hearpack.commands.shared import JsonOption, print_json, progress_bars, say, say_input
+from hearpack.commands.shared import JsonOption, print_json, progress_bars, say, say_input, second_of
 from models.common.errors import UsageError
 from models.common.printable import counted
 
@@ -31,8 +31,9 @@ def run(
     json_output: bool = JsonOption,
 ) -> None:
     """Enhance a file, or list what is heard in it and when."""
-    if beside is not None or then is not None or gate:
-        _together(bundle, audio, output, (beside, then), gate, (artefact, engine, extras, *far), json_output)
+    second = second_of(beside, then, gate)
+    if second is not None:
+        _together(bundle, second, audio, output, then is not None, gate, (artefact, engine, extras, *far), json_output)
         return
     from streaming.files.stream_file import run as run_file
 
@@ -70,9 +71,10 @@ def run(
 
 def _together(
     bundle: Path,
+    second: Path,
     audio: Path,
     output: Path | None,
-    seconds: tuple[Path | None, Path | None],
+    behind: bool,
     gate: str,
     chosen: tuple[str | Path | None, ...],
     json_output: bool,
@@ -80,17 +82,12 @@ def _together(
     """Two bundles at once."""
     from streaming.runs.together import run_together
 
-    named = [path for path in seconds if path is not None]
-    if len(named) != 1:
-        raise UsageError("--beside and --then each name a second bundle, and --gate needs --beside; give one of them")
     if any(option is not None for option in chosen):
         raise UsageError(
             "--artefact, --engine, --extras and --far are for one bundle; --beside and --then run both as they are"
         )
     with progress_bars(json_output) as progress:
-        result = run_together(
-            bundle, named[0], audio, behind=seconds[1] is not None, gate=gate, output=output, progress=progress
-        )
+        result = run_together(bundle, second, audio, behind=behind, gate=gate, output=output, progress=progress)
     if json_output:
         print_json(result)
         return

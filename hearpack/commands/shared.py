@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
+from models.common.errors import UsageError
 from models.common.printable import printable
 from models.common.progress import Progress
 
@@ -207,3 +208,17 @@ def _plain_lines(quiet: bool) -> Progress:
         told[what] = now
 
     return report
+
+
+def second_of(beside: Path | None, then: Path | None, gate: str, figure: float | None = None) -> Path | None:
+    """The second bundle that --beside or --then names; None without one.
+
+    Raises:
+        UsageError: both, or an option that is for two bundles without one.
+    """
+    named = [path for path in (beside, then) if path is not None]
+    if not named and not gate and figure is None:
+        return None
+    if len(named) != 1:
+        raise UsageError("--beside and --then each name a second bundle, and --gate needs --beside; give one of them")
+    return named[0]

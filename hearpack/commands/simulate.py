@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from hearpack.commands.shared import JsonOption, console, print_json, progress_bars, say, say_input, show_table
+from hearpack.commands.shared import (
+    JsonOption,
+    console,
+    print_json,
+    progress_bars,
+    say,
+    say_input,
+    second_of,
+    show_table,
+)
 from models.common.errors import UsageError
 from models.common.printable import counted
 
@@ -62,12 +71,19 @@ def simulate(
     mic: bool = typer.Option(False, "--mic", help="Listen to the microphone (real time, extra `live`)."),
     artefact: str | None = typer.Option(None, help="Artefact id; litert-fp32 by default."),
     engine: str | None = typer.Option(None, help="litert-interpreter, litert-compiled, coreml, mil-fp32, mil-fp16."),
+    beside: Path | None = typer.Option(None, help="A second bundle that hears the same, on the same thread."),
+    then: Path | None = typer.Option(None, help="A second bundle that hears what the first, an enhancer, gives."),
+    gate: str = typer.Option("", help="With --beside: call the second only while the first hears this label."),
+    second_compute_ms: float | None = typer.Option(None, help="--compute-ms of the second bundle."),
     no_audio: bool = typer.Option(False, "--no-audio", help="Do not keep heard.wav and output.wav."),
     json_output: bool = JsonOption,
 ) -> None:
     """Run the phone's loop (capture, ring, net, decisions) and account for its delay."""
     from streaming.simulator.simulate import simulate as run_simulate
 
+    two = second_of(beside, then, gate, second_compute_ms)
+    if two is not None and (parity is not None or search is not None or replay is not None or mic):
+        raise UsageError("two bundles are simulated over a file: leave out --parity, --search, --replay and --mic")
     if parity is not None:
         _parity(bundle, audio, parity, seed, artefact, engine, json_output)
         return
@@ -87,6 +103,18 @@ def simulate(
     mode = _mode(
         audio, "realtime" if clock == "wall" else clock, search, replay, mic, (first_call_ms, coldstart), common, times
     )
+    if two is not None:
+        _together(
+            bundle,
+            two,
+            mode,
+            behind=then is not None,
+            gate=gate,
+            second_compute_ms=second_compute_ms,
+            output=output,
+            json_output=json_output,
+        )
+        return
     live = (clock in ("realtime", "wall") or mic) and not json_output and sys.stderr.isatty()
     with progress_bars(json_output) as progress, _display(live) as observer:
         record = run_simulate(
@@ -106,10 +134,42 @@ def simulate(
             "hearpack: the ledger disagrees with the measured delay: this is a bug in hearpack; please report it\n"
         )
         raise typer.Exit(1)
+    _exit_of(record)
+
+
+def _exit_of(record: RunRecord) -> None:
     if record.ended == "error":
         raise typer.Exit(1)
     if record.ended == "interrupted":
         raise typer.Exit(130)
+
+
+def _together(bundle: Path, second: Path, mode: Any, *, output: Path | None, json_output: bool, **options: Any) -> None:
+    """Two bundles on one thread."""
+    from streaming.simulator.simulate import simulate_together
+
+    command = ("hearpack", *sys.argv[1:])
+    with progress_bars(json_output) as progress:
+        runs = simulate_together(bundle, second, mode, output=output, command=command, progress=progress, **options)
+    if json_output:
+        print_json(runs)
+    else:
+        for run in runs:
+            show(run.record, None)
+        rows = [
+            (
+                run.record.bundle,
+                str(run.record.counts.calls - run.spared),
+                str(run.spared),
+                f"{run.record.compute[0].quantiles.mean / 1e6:.3f}" if run.record.compute else "none",
+                f"{100 * run.busy:.1f} %",
+            )
+            for run in runs
+        ]
+        show_table(("on one thread", "calls", "spared", "mean ms", "of the time"), rows)
+        if output is not None:
+            say(f"wrote {output.stem}-1.run and {output.stem}-2.run")
+    _exit_of(runs[0].record)
 
 
 def _mode(

@@ -172,10 +172,7 @@ class Stages:
     """
 
     def __init__(self, nets: Sequence[StageNet], rate_hz: int) -> None:
-        if not nets:
-            raise UsageError("stages: expected at least one net, got none")
-        for index, net in enumerate(nets):
-            _check(nets, index, net)
+        check_nets(nets)
         self.rate_hz = rate_hz
         self._stages: list[_Stage] = []
         for net in nets:
@@ -282,6 +279,18 @@ class Stages:
         for later, other in enumerate(self._stages):
             if other.net.hears == index and cut < len(values):
                 self._hear(later, values[cut:], outputs)
+
+
+def check_nets(nets: Sequence[StageNet]) -> None:
+    """Raise unless the nets fit each other.
+
+    Raises:
+        UsageError: none, or one hears or is switched by one that is not earlier, or by one of the wrong kind.
+    """
+    if not nets:
+        raise UsageError("stages: expected at least one net, got none")
+    for index, net in enumerate(nets):
+        _check(nets, index, net)
 
 
 def _check(nets: Sequence[StageNet], index: int, net: StageNet) -> None:

@@ -94,12 +94,8 @@ def run_together(
     bundles = [Bundle.of(first), Bundle.of(second)]
     for bundle in bundles:
         require_output(bundle.manifest, "run", "audio", "scores")
-    labels = [tuple(b.labels()) if b.manifest.output_kind == "scores" else () for b in bundles]
-    if gate and gate not in labels[0]:
-        near = difflib.get_close_matches(gate, labels[0], n=3, cutoff=0.4) or labels[0][:3]
-        raise UsageError(
-            f"--gate: {bundles[0].path.name} has no label {gate!r}; nearest: {', '.join(near) or 'none, no classifier'}"
-        )
+    labels = [labels_of(bundle) for bundle in bundles]
+    switch = gate_of(bundles[0], gate)
     enhancers = [i for i, b in enumerate(bundles) if b.manifest.output_kind == "audio"]
     destination = as_path(output)
     if destination is not None and (not enhancers or destination.suffix.lower() != ".wav"):
@@ -108,7 +104,6 @@ def run_together(
     with ExitStack() as stack:
         reader = stack.enter_context(AudioReader(Path(audio)))
         runtimes = [stack.enter_context(closing(open_runtime(b, c))) for b, c in zip(bundles, picked, strict=True)]
-        switch = StageGate(0, labels[0].index(gate)) if gate else None
         nets = [
             StageNet(bundles[0].manifest, runtimes[0], labels[0]),
             StageNet(bundles[1].manifest, runtimes[1], labels[1], 0 if behind else None, switch),
@@ -139,6 +134,28 @@ def run_together(
         ]
         written = None if destination is None else str(destination)
         return TogetherResult(reader.source, reader.duration_s, tuple(results), written)
+
+
+def labels_of(bundle: Bundle) -> tuple[str, ...]:
+    """A classifier's labels; () of an enhancer."""
+    return tuple(bundle.labels()) if bundle.manifest.output_kind == "scores" else ()
+
+
+def gate_of(first: Bundle, label: str) -> StageGate | None:
+    """The gate that a label of the first of two bundles is; None for "".
+
+    Raises:
+        UsageError: it has no such label.
+    """
+    labels = labels_of(first)
+    if not label:
+        return None
+    if label not in labels:
+        near = difflib.get_close_matches(label, labels, n=3, cutoff=0.4) or labels[:3]
+        raise UsageError(
+            f"--gate: {first.path.name} has no label {label!r}; nearest: {', '.join(near) or 'none, no classifier'}"
+        )
+    return StageGate(0, labels.index(label))
 
 
 class _Sound:

@@ -15,6 +15,7 @@ from streaming.simulator.device.profile import LONGEST_S
 LONGEST_RING_MS = 60_000.0
 _LIMITS = {
     "compute_ms": (1e-6, 600_000.0),
+    "second_compute_ms": (1e-6, 600_000.0),
     "first_call_ms": (1e-6, 600_000.0),
     "slowdown": (0.001, 10_000.0),
     "seconds": (1e-3, LONGEST_S),

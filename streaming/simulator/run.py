@@ -38,7 +38,7 @@ from streaming.simulator.device.faults import check_faults
 from streaming.simulator.pipeline.pipeline import NOBODY, Observer, Pipeline
 from streaming.simulator.pipeline.recorders import Recorders
 from streaming.simulator.realtime import Feeder, RealtimeRun
-from streaming.simulator.scenario import Scenario
+from streaming.simulator.scenario import Scenario, Settings
 from streaming.simulator.timeline import SECOND_NS
 
 
@@ -58,7 +58,7 @@ class Recorded:
 
 
 @dataclass(frozen=True)
-class _End:
+class End:
     """Why a run ended, what more there is to say, and when."""
 
     reason: EndReason
@@ -95,14 +95,9 @@ def run_scenario(
     Raises:
         UsageError, AudioError, BundleError, ArtefactError, OutputError: as their names say.
     """
-    settings, manifest, choice = scenario.settings, scenario.bundle.manifest, scenario.choice
+    settings, choice = scenario.settings, scenario.choice
     virtual = settings.clock == "virtual"
-    rate, hop = scenario.rate_hz, scenario.hop_samples
-    if scenario.total_ns * rate < hop * SECOND_NS:
-        raise AudioError(
-            f"{scenario.sound.audio.name}: {scenario.total_ns / 1e6:.1f} ms are shorter than one hop of "
-            f"{manifest.name} ({1000 * hop / rate:.1f} ms); give a longer recording, or --seconds to repeat it"
-        )
+    check_length(scenario)
     ready_made = recorded is not None or live is not None
     cold_ns = 0 if ready_made else round(scenario.profile.cold_input_ms * 1e6)
     check_faults(settings.faults, scenario.total_ns, cold_ns, ready_made)
@@ -124,18 +119,37 @@ def run_scenario(
                 if settings.check and virtual and recorded is None and end.reason != "interrupted"
                 else None
             )
-            record = _record(scenario, net, pipeline, recorders, compute, end, check)
+            record = make_record(scenario, net, pipeline, recorders, compute, end, check)
             record = dataclasses.replace(record, command=list(command), search=dict(search or {}))
             if recorded is not None and recorded.figures is not None:
                 record = dataclasses.replace(record, search=recorded.figures(record))
             if folder is not None:
-                (folder / RUN_FILE).write_text(record.dump(), encoding="utf-8")
-                if settings.calibration is not None and settings.compute_ns is None:
-                    (folder / "calibration.json").write_text(settings.calibration.dump(), encoding="utf-8")
+                write_record(folder, record, settings)
     finally:
         if runtime is None:
             net.close()
     return record
+
+
+def check_length(scenario: Scenario) -> None:
+    """Raise unless the sound has a hop of the net.
+
+    Raises:
+        AudioError: it is shorter.
+    """
+    rate, hop, name = scenario.rate_hz, scenario.hop_samples, scenario.bundle.manifest.name
+    if scenario.total_ns * rate < hop * SECOND_NS:
+        raise AudioError(
+            f"{scenario.sound.audio.name}: {scenario.total_ns / 1e6:.1f} ms are shorter than one hop of "
+            f"{name} ({1000 * hop / rate:.1f} ms); give a longer recording, or --seconds to repeat it"
+        )
+
+
+def write_record(folder: Path, record: RunRecord, settings: Settings) -> None:
+    """A run's record into its folder, and the compute times that were drawn from."""
+    (folder / RUN_FILE).write_text(record.dump(), encoding="utf-8")
+    if settings.calibration is not None and settings.compute_ns is None:
+        (folder / "calibration.json").write_text(settings.calibration.dump(), encoding="utf-8")
 
 
 def _drive(
@@ -145,7 +159,7 @@ def _drive(
     recorded: Recorded | None,
     compute: ComputeModel | None,
     live: Callable[[Feeder], Any] | None,
-) -> _End:
+) -> End:
     """Drive the pipeline to its end."""
     last, total_ns = [0], scenario.total_ns
 
@@ -157,19 +171,19 @@ def _drive(
             observer.on_tick(pipeline, time_ns, total_ns)
 
     try:
-        with _deferred_interrupt() as interrupted:
+        with deferred_interrupt() as interrupted:
             if scenario.settings.clock == "virtual":
                 callbacks = None if recorded is None else recorded.callbacks
-                return _End(
+                return End(
                     "finished", "", scenario.run_virtual(pipeline, compute=compute, callbacks=callbacks, tick=note)
                 )
             run = RealtimeRun(pipeline, scenario.settings.faults, scenario.slowdown)
             if live is not None:
-                return _End("finished", "", run.run_live(live, total_ns / SECOND_NS, note))
-            return _End("finished", "", run.run(scenario.callbacks(), scenario.sound.source, note))
+                return End("finished", "", run.run_live(live, total_ns / SECOND_NS, note))
+            return End("finished", "", run.run(scenario.callbacks(), scenario.sound.source, note))
     except KeyboardInterrupt:
         pipeline.abandon(last[0])
-        return _End("interrupted", f"interrupted after {last[0] / 1e9:.1f} s", last[0])
+        return End("interrupted", f"interrupted after {last[0] / 1e9:.1f} s", last[0])
     except Exception as exc:
         # A microphone that cannot be opened: nothing was heard that could be kept.
         unheard = live is not None and isinstance(exc, AudioError) and not last[0]
@@ -177,11 +191,11 @@ def _drive(
             raise
         pipeline.abandon(last[0])  # in real time what was heard cannot be had again: whatever failed, it is kept
         said = " ".join(str(exc).split())
-        return _End("error", said if isinstance(exc, HearpackError) else f"{type(exc).__name__}: {said}", last[0])
+        return End("error", said if isinstance(exc, HearpackError) else f"{type(exc).__name__}: {said}", last[0])
 
 
 @contextmanager
-def _deferred_interrupt() -> Iterator[threading.Event]:
+def deferred_interrupt() -> Iterator[threading.Event]:
     """A first Ctrl-C is pending until nothing is half done; a second one is not. Only where Python's own handler is."""
     interrupted = threading.Event()
     main = threading.current_thread() is threading.main_thread()
@@ -201,15 +215,16 @@ def _deferred_interrupt() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, previous)
 
 
-def _record(
+def make_record(
     scenario: Scenario,
     net: Runtime,
     pipeline: Pipeline,
     recorders: Recorders,
     compute: ComputeModel | None,
-    end: _End,
+    end: End,
     check: DelayCheck | None,
 ) -> RunRecord:
+    """The record of a run that has ended, without its command line and figures of a search."""
     settings, manifest = scenario.settings, scenario.bundle.manifest
     return RunRecord(
         schema="hearpack-run/1",

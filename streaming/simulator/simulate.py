@@ -13,16 +13,18 @@ from models.common.progress import Progress, silent
 from runtimes.bundle import Bundle, require_mono, require_output
 from runtimes.engines import choose
 from streaming.runs.record import RunRecord
+from streaming.runs.together import gate_of
 from streaming.simulator.capacity import search_limit
 from streaming.simulator.device.faults import parse_fault
 from streaming.simulator.device.profile import DeviceProfile, load_profile
 from streaming.simulator.device.trace_file import read_trace
 from streaming.simulator.microphone import run_microphone
-from streaming.simulator.modes import LONGEST_RING_MS, Microphone, Replay, Search, Simulate
+from streaming.simulator.modes import LONGEST_RING_MS, Microphone, Replay, Search, Simulate, check_figure
 from streaming.simulator.pipeline.pipeline import NOBODY, Observer, Pipeline
 from streaming.simulator.replay import replay_run
 from streaming.simulator.run import run_scenario
 from streaming.simulator.scenario import Scenario, Settings, calibration_of, file_sound, silence
+from streaming.simulator.together import NetRun, run_pair
 
 
 def simulate(
@@ -80,6 +82,69 @@ def simulate(
     if observer.on_tick is None:
         observer = dataclasses.replace(observer, on_tick=_Percent(progress))
     return run_scenario(scenario, output=folder, command=command, observer=observer, search=figures)
+
+
+def simulate_together(
+    first: Bundle | str | Path,
+    second: Bundle | str | Path,
+    mode: Simulate,
+    *,
+    behind: bool = False,
+    gate: str = "",
+    second_compute_ms: float | None = None,
+    output: str | Path | None = None,
+    command: Sequence[str] = (),
+    progress: Progress = silent,
+) -> tuple[NetRun, NetRun]:
+    """Run two bundles on one device: their calls take turns on one inference thread, in the virtual clock.
+
+    Args:
+        first: a bundle, or its folder.
+        second: another.
+        mode: what the microphone hears, and on which device; its compute_ms is the first's.
+        behind: the second hears what the first, an enhancer, gives; without it, both hear the microphone.
+        gate: a label of the first, a classifier: the second is called only while it is on.
+        second_compute_ms: time of a call of the second on the device; given if mode.compute_ms is.
+        output: NAME.run: the runs are written to NAME-1.run and NAME-2.run; nothing is written without.
+        command: the command line, for the records.
+        progress: called with (what, fraction done).
+
+    Returns:
+        of each bundle its record, the calls that the gate spared, and its share of the thread's time.
+
+    Raises:
+        UsageError: bundles, gate, device or figures that are wrong by themselves or together.
+        AudioError, BundleError, ArtefactError, OutputError: as their names say.
+    """
+    bundles = Bundle.of(first), Bundle.of(second)
+    for bundle in bundles:
+        require_output(bundle.manifest, "simulate", "audio", "scores")
+        require_mono(bundle.manifest, "simulate")
+    check_figure("second_compute_ms", second_compute_ms)
+    if (mode.compute_ms is None) != (second_compute_ms is None):
+        raise UsageError("--compute-ms is a call of the first bundle, --second-compute-ms of the second: give both")
+    one = (mode.calibration, mode.cold_start, mode.first_call_ms, mode.artefact, mode.engine)
+    if mode.clock != "virtual" or any(option is not None for option in one):
+        raise UsageError(
+            "two bundles run as they are, in the virtual clock: leave out --clock realtime, --calibration, "
+            "--coldstart, --first-call-ms, --artefact and --engine"
+        )
+    profile, sound = load_profile(mode.device), file_sound(Path(mode.audio), mode.seconds)
+    switch = gate_of(bundles[0], gate)
+    scenarios = []
+    for bundle, compute_ms in zip(bundles, (mode.compute_ms, second_compute_ms), strict=True):
+        settings = _settings(bundle, dataclasses.replace(mode, compute_ms=compute_ms), profile)
+        if compute_ms is None:
+            settings = dataclasses.replace(settings, calibration=calibration_of(bundle, None, None, None, progress))
+        scenarios.append(Scenario(bundle, sound, profile, settings))
+    outputs = () if output is None else tuple(_numbered(Path(output), number) for number in (1, 2))
+    return run_pair(scenarios, behind=behind, gate=switch, outputs=outputs, command=command, progress=progress)
+
+
+def _numbered(output: Path, number: int) -> Path:
+    if output.suffix != ".run":
+        raise UsageError(f"--output: runs are folders NAME-1.run and NAME-2.run of NAME.run, got {output.name!r}")
+    return output.with_name(f"{output.stem}-{number}.run")
 
 
 def _settings(bundle: Bundle, mode: Simulate | Replay | Microphone | Search, profile: DeviceProfile) -> Settings:

@@ -90,6 +90,10 @@ class EventStage:
                 else:
                     self._close(event)
 
+    def on(self, index: int) -> bool:
+        """Whether a label is on."""
+        return index in self._reported
+
     def flush(self, end: int) -> None:
         """The stream is over, or is reset: close what is on."""
         for event in self.tracker.flush(end):

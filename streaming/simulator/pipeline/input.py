@@ -200,6 +200,12 @@ class InputStage:
         """No more audio comes: the resampler gives its tail."""
         self._store(self._resampler.flush(), time_ns)
 
+    def frames_until(self, entered: int) -> int:
+        """Frames given to the resampler in use with which `entered` samples have come; those it lost are none."""
+        resampler = self._resampler
+        outputs = resampler.out_samples + entered - self.ring.entered
+        return (outputs - 1) * resampler.down // resampler.up + 1
+
     def captured_at(self, entered: int) -> int:
         """When the content of a sample was captured, ns."""
         with self._lock:

@@ -9,6 +9,7 @@ The ledger's entry of a call follows its oldest new sample n; see streaming/simu
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -74,6 +75,7 @@ class OutputStage:
         recorders, log: where things go.
         playback, event_stage: one of them, by the bundle's task.
         on_call: called with each call when it is over.
+        on_sound: called with what each call of an enhancer gave, after the plain DSP, and when it ended.
 
     Attributes:
         misses: calls that ended too late.
@@ -91,10 +93,11 @@ class OutputStage:
         playback: Playback | None,
         event_stage: EventStage | None,
         on_call: Callable[[Call], None] | None = None,
+        on_sound: Callable[[Array, int], None] | None = None,
     ) -> None:
         geometry = config.manifest.stream_geometry
         self._rate_hz, self._delay, self._route_ns = geometry.sample_rate_hz, geometry.delay_samples, config.route_ns
-        self._captured, self._on_call = captured, on_call
+        self._captured, self._on_call, self._on_sound = captured, on_call, on_sound
         self._recorders, self._ledger, self._trace, self._log = recorders, recorders.ledger, recorders.trace, log
         self._playback, self._events = playback, event_stage
         self._chain = OutputChain(config.manifest.dsp, self._rate_hz, self._delay)
@@ -207,6 +210,10 @@ class OutputStage:
             whole = np.zeros(len(silent), np.float32)
             whole[~silent] = samples
             samples = whole
+        if self._on_sound is not None:
+            edges = [0, *itertools.accumulate(lengths)]
+            for call, (begin, end) in zip(calls, itertools.pairwise(edges), strict=True):
+                self._on_sound(samples[begin:end], call.end_ns)
         playback.write(samples, Written(lengths, [c.end_ns for c in calls], rows))
 
     def _decide(self, event_stage: EventStage, calls: list[Call], rows: Int64) -> None:

@@ -44,12 +44,14 @@ class Observer:
 
     Attributes:
         on_call: called with each call when it is over, in order.
+        on_sound: called with what each call of an enhancer gave, after the plain DSP, and when it ended, ns.
         on_read: called with the time and the samples of each block that the device reads.
         on_tick: called with (pipeline, time, total), both ns, now and then.
         metered: whether the input's level is measured.
     """
 
     on_call: Callable[[Call], None] | None = None
+    on_sound: Callable[[Array, int], None] | None = None
     on_read: Callable[[int, Array], None] | None = None
     on_tick: Callable[[Pipeline, int, int], None] | None = None
     metered: bool = False
@@ -150,7 +152,7 @@ class Pipeline:
             made = Playback if config.calls_at_once is None else BatchPlayback
             self.playback = made(config, self._loop.hop, recorders, self.log, observer.on_read)
         else:
-            self._events = EventStage(config, self._captured, recorders)
+            self._events = EventStage(config, self.captured_ns, recorders)
         self._output = OutputStage(
             config,
             lambda indices: self.input.captured_at_each(self._map.at_each(indices)),
@@ -159,6 +161,7 @@ class Pipeline:
             self.playback,
             self._events,
             observer.on_call,
+            observer.on_sound,
         )
         self.calls = self._skipped_hops = self._gated_windows = self._failed_calls = self._resets = 0
         self._nan_outputs = 0
@@ -237,7 +240,17 @@ class Pipeline:
             underruns=None if self.playback is None else self.playback.ring.counts.underruns,
         )
 
-    def _captured(self, stream_index: int) -> int:
+    @property
+    def due_at(self) -> int:
+        """How many of the device's frames make the next call due, from the latest change of its rate on."""
+        return self.input.frames_until(self._ring.position + self.needed)
+
+    def hears(self, label: int) -> bool:
+        """Whether a classifier's label is on after its newest window."""
+        return self._events is not None and self._events.on(label)
+
+    def captured_ns(self, stream_index: int) -> int:
+        """When the content of a sample was captured."""
         return self.input.captured_at(self._map.at(stream_index))
 
     def _pull(self, count: int) -> tuple[Array, int, int] | None:
