@@ -18,11 +18,11 @@ from models.geometry import GraphSignature, StateSpec
 from runtimes.bundle import Bundle, Decisions, Manifest
 from runtimes.protocol import Outputs, RuntimeInfo, State, check_call, zero_state
 from streaming.runs.record import DelayCheck
+from streaming.simulator.device.timeline import SECOND_NS
 from streaming.simulator.pipeline.ledger import Kind, Ledger
 from streaming.simulator.pipeline.pipeline import Observer
 from streaming.simulator.pipeline.playback import Playback
 from streaming.simulator.scenario import Scenario, clip_sound
-from streaming.simulator.timeline import SECOND_NS
 
 Array = NDArray[np.float32]
 

@@ -23,10 +23,10 @@ from streaming.metrics.quantiles import summarise
 from streaming.simulator.delay_check import ProbeRuntime
 from streaming.simulator.device.callbacks import Callback
 from streaming.simulator.device.profile import SCHEMA, DeviceProfile, RateChange, figure_limits, load_profile
+from streaming.simulator.device.timeline import SECOND_NS
 from streaming.simulator.device.trace_file import DeviceTrace, read_trace
 from streaming.simulator.replay import check_fits, other_artefact
 from streaming.simulator.scenario import Scenario, Settings, calibration_of, silence
-from streaming.simulator.timeline import SECOND_NS
 
 LEAST_CALLS = 20
 LEAST_CALLBACKS = 20

@@ -14,11 +14,11 @@ from runtimes.bundle import Bundle
 from streaming.runs.record import AudioRecord, RunRecord
 from streaming.simulator.device.callbacks import Callback, ClipSource
 from streaming.simulator.device.profile import LONGEST_S, DeviceProfile
+from streaming.simulator.device.timeline import SECOND_NS
 from streaming.simulator.pipeline.pipeline import NOBODY, Observer
 from streaming.simulator.realtime import Feeder
 from streaming.simulator.run import run_scenario
 from streaming.simulator.scenario import Scenario, Settings, Sound
-from streaming.simulator.timeline import SECOND_NS
 
 _DEFAULT_S = 3600.0
 

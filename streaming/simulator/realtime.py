@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from streaming.simulator.device.callbacks import AudioSource, Callback
 from streaming.simulator.device.faults import Fault, stalled_until
+from streaming.simulator.device.timeline import SECOND_NS
 from streaming.simulator.pipeline.pipeline import Pipeline
-from streaming.simulator.timeline import SECOND_NS
 
 _TICK_S = 0.1
 _SPIN_NS = 200_000

@@ -35,11 +35,11 @@ from streaming.simulator.delay_check import check_delay
 from streaming.simulator.device.callbacks import Callback
 from streaming.simulator.device.compute import ComputeModel
 from streaming.simulator.device.faults import check_faults
+from streaming.simulator.device.timeline import SECOND_NS
 from streaming.simulator.pipeline.pipeline import NOBODY, Observer, Pipeline
 from streaming.simulator.pipeline.recorders import Recorders
 from streaming.simulator.realtime import Feeder, RealtimeRun
 from streaming.simulator.scenario import Scenario, Settings
-from streaming.simulator.timeline import SECOND_NS
 
 
 @dataclass(frozen=True)

@@ -41,10 +41,10 @@ from streaming.simulator.device.compute import ComputeModel, fixed, from_calibra
 from streaming.simulator.device.faults import Fault
 from streaming.simulator.device.file_source import FileSource
 from streaming.simulator.device.profile import LONGEST_S, DeviceProfile
+from streaming.simulator.device.timeline import SECOND_NS
 from streaming.simulator.pipeline.config import PipelineConfig
 from streaming.simulator.pipeline.pipeline import NOBODY, Observer, Pipeline
 from streaming.simulator.pipeline.recorders import Recorders, make_recorders
-from streaming.simulator.timeline import SECOND_NS
 from streaming.simulator.virtual import run_virtual
 
 Array = NDArray[np.float32]

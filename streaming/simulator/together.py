@@ -32,12 +32,12 @@ from streaming.simulator.device.callbacks import Callback
 from streaming.simulator.device.compute import GATED_NS, ComputeModel
 from streaming.simulator.device.faults import Fault, check_faults, stalled_until
 from streaming.simulator.device.profile import DeviceProfile
+from streaming.simulator.device.timeline import SECOND_NS
 from streaming.simulator.pipeline.at_once import BatchPlayback
 from streaming.simulator.pipeline.output import Call
 from streaming.simulator.pipeline.pipeline import Observer, Pipeline
 from streaming.simulator.run import End, check_length, deferred_interrupt, make_record, write_record
 from streaming.simulator.scenario import Scenario
-from streaming.simulator.timeline import SECOND_NS
 
 Array = NDArray[np.float32]
 

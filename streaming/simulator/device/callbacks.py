@@ -17,7 +17,7 @@ from models.common.errors import AudioError
 from streaming.core.resample import resample
 from streaming.simulator.device.faults import Fault
 from streaming.simulator.device.profile import DeviceProfile, RateChange
-from streaming.simulator.timeline import SECOND_NS, samples_ns
+from streaming.simulator.device.timeline import SECOND_NS, samples_ns
 
 Array = NDArray[np.float32]
 Wide = NDArray[np.float64]

@@ -15,7 +15,7 @@ from models.common.documents import DocumentKind
 from models.common.errors import UsageError
 from streaming.simulator.device.callbacks import Callback
 from streaming.simulator.device.profile import LONGEST_S
-from streaming.simulator.timeline import SECOND_NS
+from streaming.simulator.device.timeline import SECOND_NS
 
 SCHEMA = "hearpack-trace/1"
 FASTEST = 1.05  # audio may come this much faster than its own clock says

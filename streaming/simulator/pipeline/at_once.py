@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from streaming.core.bound import bounded
 from streaming.core.playout import ONE, Control, PlayoutRing, playable
 from streaming.simulator.device.callbacks import Stretch
+from streaming.simulator.device.timeline import SECOND_NS, samples_ns
 from streaming.simulator.pipeline.input import InputStage
 from streaming.simulator.pipeline.playback import Playback, Written
-from streaming.simulator.timeline import SECOND_NS, samples_ns
 
 Array = NDArray[np.float32]
 Int64 = NDArray[np.int64]

@@ -15,9 +15,9 @@ from models.common.errors import UsageError
 from streaming.core.decisions import DecisionTracker, SoundEvent
 from streaming.core.event_times import event_span
 from streaming.runs.record import EventRecord
+from streaming.simulator.device.timeline import SECOND_NS
 from streaming.simulator.pipeline.config import PipelineConfig
 from streaming.simulator.pipeline.recorders import Recorders
-from streaming.simulator.timeline import SECOND_NS
 
 Array = NDArray[np.float32]
 

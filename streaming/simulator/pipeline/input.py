@@ -17,9 +17,9 @@ from streaming.core.resample import Resampler
 from streaming.core.ring import RingBuffer
 from streaming.simulator.device.callbacks import Callback
 from streaming.simulator.device.faults import FaultLog
+from streaming.simulator.device.timeline import SECOND_NS, ContentClock
 from streaming.simulator.pipeline.config import PipelineConfig
 from streaming.simulator.pipeline.recorders import Recorders
-from streaming.simulator.timeline import SECOND_NS, ContentClock
 
 Array = NDArray[np.float32]
 

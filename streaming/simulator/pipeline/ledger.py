@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 from streaming.metrics.quantiles import QuantileSketch, sketches
 from streaming.runs.record import LEDGER_COLUMNS, PARTS, HiccupRecord, LedgerSummary
 from streaming.simulator.device.faults import FaultLog
+from streaming.simulator.device.timeline import SECOND_NS
 from streaming.simulator.pipeline.writers import RawWriter
-from streaming.simulator.timeline import SECOND_NS
 
 Kind = Literal["block", "window", "event"]
 KINDS: tuple[Kind, ...] = ("block", "window", "event")

@@ -20,11 +20,11 @@ from streaming.core.dsp import OutputChain
 from streaming.metrics.quantiles import QuantileSketch
 from streaming.runs.record import PARTS
 from streaming.simulator.device.faults import FaultLog
+from streaming.simulator.device.timeline import SECOND_NS
 from streaming.simulator.pipeline.config import PipelineConfig
 from streaming.simulator.pipeline.events import EventStage, WindowTimes
 from streaming.simulator.pipeline.playback import Playback, Written
 from streaming.simulator.pipeline.recorders import Recorders
-from streaming.simulator.timeline import SECOND_NS
 
 Array = NDArray[np.float32]
 Int64 = NDArray[np.int64]

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming.runs.record import PARTS
+from streaming.simulator.device.timeline import SECOND_NS
 from streaming.simulator.pipeline.ledger import Ledger
-from streaming.simulator.timeline import SECOND_NS
 
 Int64 = NDArray[np.int64]
 Wide = NDArray[np.float64]

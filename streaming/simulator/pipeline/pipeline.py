@@ -24,6 +24,7 @@ from streaming.core.loop import LoopOutput, make_loop
 from streaming.metrics.quantiles import Quantiles
 from streaming.runs.record import Counts, EventRecord, OccupancyPoint, PlayoutRecord, RingRecord
 from streaming.simulator.device.faults import FaultLog
+from streaming.simulator.device.timeline import SECOND_NS, IndexMap
 from streaming.simulator.pipeline.at_once import BatchInput, BatchPlayback
 from streaming.simulator.pipeline.config import PipelineConfig
 from streaming.simulator.pipeline.events import EventStage
@@ -31,7 +32,6 @@ from streaming.simulator.pipeline.ledger import Hiccups
 from streaming.simulator.pipeline.output import Call, OutputStage
 from streaming.simulator.pipeline.playback import Playback
 from streaming.simulator.pipeline.recorders import Recorders
-from streaming.simulator.timeline import SECOND_NS, IndexMap
 
 Array = NDArray[np.float32]
 

@@ -17,11 +17,11 @@ from streaming.core.playout import LARGEST_CAPACITY, PlayoutRing, deadband_at_de
 from streaming.core.resample import Resampler
 from streaming.runs.record import OccupancyPoint, PlayoutRecord
 from streaming.simulator.device.faults import FaultLog
+from streaming.simulator.device.timeline import SECOND_NS
 from streaming.simulator.pipeline.config import PipelineConfig
 from streaming.simulator.pipeline.pending import Pending
 from streaming.simulator.pipeline.recorders import Recorders
 from streaming.simulator.pipeline.writers import Occupancy
-from streaming.simulator.timeline import SECOND_NS
 
 Array = NDArray[np.float32]
 Int64 = NDArray[np.int64]

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streaming.runs.record import HEARD_LIMIT_S
+from streaming.simulator.device.timeline import SECOND_NS
 from streaming.simulator.pipeline.ledger import Ledger
 from streaming.simulator.pipeline.perfetto import TraceWriter
 from streaming.simulator.pipeline.writers import InputRecorder, Occupancy, RawWriter, WavWriter
-from streaming.simulator.timeline import SECOND_NS
 
 
 @dataclass(frozen=True)

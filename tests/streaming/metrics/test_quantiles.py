@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from models.common.errors import UsageError
 from streaming.measure.calibration import TimeDraw, read_calibration
 from streaming.metrics.quantiles import QuantileSketch, summarise
+from streaming.simulator.device.timeline import ContentClock, IndexMap
 from streaming.simulator.pipeline.writers import InputRecorder, Occupancy, WavWriter
-from streaming.simulator.timeline import ContentClock, IndexMap
 
 
 @settings(deadline=None)

@@ -21,11 +21,11 @@ from streaming.simulator.device.callbacks import Stretch, stretches
 from streaming.simulator.device.compute import ComputeModel
 from streaming.simulator.device.faults import Fault, parse_fault
 from streaming.simulator.device.profile import DeviceProfile, load_profile
+from streaming.simulator.device.timeline import SECOND_NS, ContentClock, IndexMap
 from streaming.simulator.pipeline.at_once import BatchRing
 from streaming.simulator.pipeline.perfetto import TraceWriter
 from streaming.simulator.pipeline.pipeline import Observer
 from streaming.simulator.scenario import Scenario, Settings, clip_sound
-from streaming.simulator.timeline import SECOND_NS, ContentClock, IndexMap
 from streaming.simulator.virtual import run_virtual
 
 CASES = [
