@@ -105,13 +105,18 @@ def _open(job: Job, parent: int) -> None:
     """In a new process: the net, and an end with the driver's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    _worker.append(Worker(job, lambda shard, at: note(job, shard, at)))
+    _worker.append(Worker(job, lambda shard, at: note(job, shard, at), lambda: _end_without(parent)))
 
 
 def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
+    while True:
+        _end_without(parent)
         time.sleep(_PARENT_EVERY_S)
-    os._exit(1)
+
+
+def _end_without(parent: int) -> None:
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _work(shard: Shard) -> Done:

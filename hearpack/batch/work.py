@@ -17,7 +17,7 @@ from hearpack.batch.inputs import Item, opened
 from hearpack.batch.job import Done, Job, Shard
 from hearpack.batch.table import TIMING, audio_folder, read_rows, schema, shard_file, write_rows
 from models.common.errors import AudioError, HearpackError, OutputError, first_line
-from models.common.files import atomic_folder, is_full
+from models.common.files import atomic_folder, cannot_write
 from runtimes.bundle import Bundle
 from runtimes.engines import choose, open_runtime
 from streaming.core.loop import LoopOutput
@@ -37,13 +37,15 @@ class Worker:
     Args:
         job: what to do.
         began: called with a recording's position before it is worked on.
+        still: called before anything is put in its place; does not return where the run is over. Who comes after a
+            killed driver removes that driver's temporaries, and what a worker makes of it must not be kept.
 
     Raises:
         BundleError, ArtefactError, UsageError: the net cannot be opened.
     """
 
-    def __init__(self, job: Job, began: Callable[[Shard, int], None]) -> None:
-        self._job, self._began = job, began
+    def __init__(self, job: Job, began: Callable[[Shard, int], None], still: Callable[[], None]) -> None:
+        self._job, self._began, self._still = job, began, still
         self._bundle = Bundle.open(job.bundle)
         self._choice = choose(self._bundle, job.artefact, job.engine)
         self._runtime = open_runtime(self._bundle, self._choice)
@@ -60,10 +62,10 @@ class Worker:
         kept = self._kept(file, shard)
         audio = audio_folder(self._output, shard.number)
         if not self._bundle.manifest.gives_audio:
-            rows = [self._row(shard, at, kept, None) for at in range(len(shard.items))]
+            rows = self._rows(shard, kept, None)
         else:
             with atomic_folder(audio) as folder:
-                rows = [self._row(shard, at, kept, folder) for at in range(len(shard.items))]
+                rows = self._rows(shard, kept, folder)
         write_rows(file, rows, self._columns)
         return told(shard.number, rows)
 
@@ -76,6 +78,11 @@ class Worker:
         if not shard.keep:
             return {}
         return {at: row for at, row in enumerate(read_rows(file, self._job.run)) if row["status"] == "done"}
+
+    def _rows(self, shard: Shard, kept: dict[int, dict[str, Any]], folder: Path | None) -> list[dict[str, Any]]:
+        rows = [self._row(shard, at, kept, folder) for at in range(len(shard.items))]
+        self._still()
+        return rows
 
     def _row(self, shard: Shard, at: int, kept: dict[int, dict[str, Any]], folder: Path | None) -> dict[str, Any]:
         item = shard.items[at]
@@ -96,10 +103,8 @@ class Worker:
             raise
         except HearpackError as exc:
             return _failed(item, str(exc))
-        except OSError as exc:
-            if is_full(exc):
-                raise
-            return _failed(item, f"{item.path}: cannot be read: {exc.strerror or exc}")
+        except OSError as exc:  # not the recording's fault
+            raise cannot_write(exc, self._output, "run again") from exc
         except MemoryError:
             return _failed(item, f"{item.path}: not enough memory for it")
         except Exception as exc:  # a row, not a stop: a million others wait
@@ -112,8 +117,10 @@ class Worker:
         return [f"{stem}.{source}" for source in self._bundle.manifest.sources] or [stem]
 
     def _done(self, item: Item, file: Path, names: list[str], folder: Path | None) -> dict[str, Any]:
-        before = _stamp(file)
-        digest = _sha256(file)
+        try:
+            before, digest = _stamp(file), _sha256(file)
+        except OSError as exc:
+            raise AudioError(f"{item.path}: cannot be read: {exc.strerror or exc}") from exc
         runtime = TimedRuntime(self._runtime)
         with AudioReader(file) as reader:
             found = self._through(runtime, reader, names, folder)

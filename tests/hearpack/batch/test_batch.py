@@ -18,7 +18,8 @@ import pytest
 pytest.importorskip("pyarrow", reason="the extra batch is not installed: make batch")
 
 import hearpack
-from hearpack.batch import local
+from hearpack.batch import local, work
+from hearpack.batch.inputs import Item
 from hearpack.batch.job import Done, Job, Shard, alone
 from hearpack.batch.summary import rows_of
 from hearpack.batch.table import TIMING
@@ -159,6 +160,27 @@ def test_the_recording_on_which_workers_die_is_given_up_and_no_other(tmp_path: P
         assert local.blamed(job, shard, deaths, certain=True).given_up == (3,)
         with pytest.raises(OutputError, match="another hearpack batch works in it"), alone(tmp_path):
             pass
+
+
+def test_what_is_not_the_recordings_fault_is_no_row(
+    exported: dict[str, Path], recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over: list[int] = []
+    job = Job(str(exported["dtln"]), "litert-fp32", "litert-interpreter", str(tmp_path), 0, "wav", "run")
+    worker = work.Worker(job, lambda _shard, _at: None, lambda: over.append(1))
+    item = Item(str(recordings / "0.wav"), str(recordings / "0.wav"))
+    assert worker.work(Shard(0, (item,))).failed == 0
+    assert over == [1]
+
+    def gone(*_: object, **__: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "/tmp/of-a-killed-driver")
+
+    monkeypatch.setattr(work, "clean", gone)
+    with pytest.raises(OutputError, match="cannot be written"):
+        worker.work(Shard(1, (item,)))
+    worker.close()
+    assert sorted(p.name for p in (tmp_path / "files/0000").iterdir()) == ["0000000.parquet"]
+    assert sorted(p.name for p in (tmp_path / "audio/0000").iterdir()) == ["0000000"]
 
 
 def test_lines_of_json_tell_how_far_it_is(exported: dict[str, Path], recordings: Path, tmp_path: Path) -> None:
