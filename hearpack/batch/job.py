@@ -159,9 +159,16 @@ def alone(output: Path) -> Iterator[Path]:
             note.unlink(missing_ok=True)
         for folder in (*output.glob("files/*"), *output.glob("audio/*")):
             sweep(folder)  # what a kill left
-        yield work
-        for note in work.iterdir():
-            note.unlink(missing_ok=True)
+        try:
+            yield work
+        finally:
+            for note in work.iterdir():
+                note.unlink(missing_ok=True)
+            if not (output / RUN_FILE).exists():  # nothing was begun: leave nothing
+                with contextlib.suppress(OSError):
+                    work.rmdir()
+                    (output / ".lock").unlink()
+                    output.rmdir()
 
 
 def list_items(items: Iterable[Item], output: Path) -> tuple[int, str, Path]:

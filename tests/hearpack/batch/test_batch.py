@@ -191,6 +191,13 @@ def test_lines_of_json_tell_how_far_it_is(exported: dict[str, Path], recordings:
     assert (lines[-1]["files"], lines[-1]["failed"], lines[-1]["total"]) == (10, 3, 10)
 
 
+def test_a_run_that_cannot_begin_leaves_nothing(exported: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(UsageError, match="no audio found"):
+        hearpack.batch(exported["dtln"], [tmp_path / "in"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [
