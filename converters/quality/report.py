@@ -111,7 +111,7 @@ def quality(
         UsageError: no fp32 artefact, an unknown one, nothing to compare, or folders that hold nothing.
         AudioError: a file that cannot be read, or is silent.
     """
-    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    opened = Bundle.of(bundle)
     manifest = opened.manifest
     labels = opened.labels()
     folder = None if labelled is None else open_labelled(Path(labelled), labels)

@@ -23,12 +23,13 @@ from hearpack.batch.job import (
     facts_of,
     list_items,
     mark,
+    marked,
     shards,
 )
 from hearpack.batch.page import write_page
 from hearpack.batch.summary import Summary, summarize
 from hearpack.batch.table import arrow, done_shards, read_rows, shard_file
-from hearpack.batch.work import told
+from hearpack.batch.work import COUNTED, told
 from models.catalog import CATALOG
 from models.common.errors import UsageError
 from models.common.hashing import sha256_file
@@ -166,15 +167,14 @@ class _Counter:
         """Shards that are to be done; counts those that are."""
         skip, keep = bytearray(), bytearray()
         for number in done_shards(output):
-            done = told(number, read_rows(shard_file(output, number), job.run))
+            done = told(number, read_rows(shard_file(output, number), job.run, COUNTED))
             if retry_failed and done.failed:
                 mark(keep, number)
                 continue
             mark(skip, number)
             self._count(done)
         for shard in shards(output, self._facts.files_per_shard, skip):
-            there = shard.number >> 3 < len(keep) and keep[shard.number >> 3] & 1 << (shard.number & 7)
-            yield replace(shard, keep=bool(there))
+            yield replace(shard, keep=marked(keep, shard.number))
 
     def _count(self, done: Done) -> None:
         self._files += done.files

@@ -242,10 +242,10 @@ def shards(output: Path, files_per_shard: int, skip: bytearray) -> Iterator[Shar
         for line in stream:
             lines.append(line)
             if len(lines) == files_per_shard:
-                if not _marked(skip, number):
+                if not marked(skip, number):
                     yield _shard(number, lines)
                 number, lines = number + 1, []
-        if lines and not _marked(skip, number):
+        if lines and not marked(skip, number):
             yield _shard(number, lines)
 
 
@@ -261,7 +261,8 @@ def mark(skip: bytearray, number: int) -> None:
     skip[byte] |= 1 << (number & 7)
 
 
-def _marked(skip: bytearray, number: int) -> bool:
+def marked(skip: bytearray, number: int) -> bool:
+    """Whether `mark` did."""
     return number >> 3 < len(skip) and bool(skip[number >> 3] & 1 << (number & 7))
 
 

@@ -88,15 +88,15 @@ def write_rows(file: Path, rows: Sequence[Mapping[str, Any]], columns: Any) -> N
     write_atomic(file, buffer.getvalue())
 
 
-def read_rows(file: Path, run: str | None = None) -> list[dict[str, Any]]:
-    """The rows of a shard.
+def read_rows(file: Path, run: str | None = None, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """The rows of a shard, or some columns of them.
 
     Raises:
         OutputError: the file is damaged, or of another run.
     """
     pa = arrow()
     try:
-        table = arrow("parquet").ParquetFile(file).read()
+        table = arrow("parquet").ParquetFile(file).read(None if columns is None else list(columns))
     except (pa.ArrowException, OSError, ValueError) as exc:
         raise OutputError(f"{file}: is no whole Parquet file: {first_line(exc)}; remove it, and run again") from exc
     if run is not None and (table.schema.metadata or {}).get(RUN_KEY, b"").decode() != run:

@@ -27,6 +27,7 @@ from streaming.files.reader import AudioReader
 from streaming.files.wav import WavWriter
 
 Array = NDArray[np.float32]
+COUNTED = ("status", "duration_s", TIMING)  # columns that `told` looks at
 DEATHS = 3  # of workers on one recording before it is given up
 _FLAC_BLOCK = 1 << 16
 

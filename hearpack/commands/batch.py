@@ -42,7 +42,7 @@ def batch(
 
     with _telling(json_output) as progress:
         result = run_batch(
-            Path(bundle) if Path(bundle).exists() else bundle,
+            bundle,
             inputs,
             output,
             column=column,
