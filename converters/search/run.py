@@ -134,7 +134,7 @@ def _opened(
         return subject, hops
     if isinstance(subject, str | Path) and not (Path(subject) / MANIFEST).is_file():
         return open_model(str(subject), geometry, weights), hops
-    bundle = subject if isinstance(subject, Bundle) else Bundle.open(subject)
+    bundle = Bundle.of(subject)
     entry = reopen(bundle, None, None, weights) if is_custom_bundle(bundle) else entry_of(bundle.manifest)
     return entry, bundle.manifest.buffer.hops_per_call
 
